@@ -1,0 +1,215 @@
+/* alloc.c: the slow halves of allocation and free, realloc, and what is asked of a pointer.
+ *
+ * One route leads from a user's pointer to metadata: entry_of, which proves that an arena has it
+ * and that its block is in use. */
+#include "alloc.h"
+
+#include <string.h>
+
+#include "arena.h"
+#include "check.h"
+#include "large.h"
+#include "os.h"
+
+/* The entry and the record of a block in use; anything else is reported. */
+static uint32_t entry_of(const void *pointer, Block **block, const char *function)
+{
+    *block = va_block_of(pointer);
+    if (va_unlikely(*block == NULL))
+        va_fatal(function, "not a pointer of this allocator", pointer);
+    Arena *arena = va_arena_of(pointer);
+    size_t index = va_block_index(arena, pointer);
+    uint32_t entry = va_entry_load(&arena->entries[index]);
+    if (va_unlikely(entry == 0))
+        va_fatal(function, "freed already, or not the start of an allocation", pointer);
+    return entry;
+}
+
+static size_t block_bytes(const Block *block, uint32_t entry)
+{
+    unsigned class = va_entry_class(entry);
+    if (class < VA_CLASSES)
+        return va_size_classes[class].bytes;
+    return (size_t)block->run_blocks << VA_BLOCK_SHIFT;
+}
+
+static void *allocate(size_t size, size_t alignment, bool *zero)
+{
+    *zero = false;
+    if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
+        return NULL;
+    unsigned class = va_class_of_aligned(size, alignment);
+    if (class == VA_CLASS_LARGE)
+        return va_large_allocate(size, alignment, zero);
+    ThreadCache *cache = va_thread_acquire();
+    if (va_unlikely(cache == NULL))
+        return NULL;
+    void *slot = va_slot_stack_pop(&cache->front.stacks[class]);
+    if (slot == NULL)
+        slot = va_cache_refill(cache, class, zero);
+    va_thread_release(cache);
+    return slot;
+}
+
+void *va_allocate(size_t size, size_t alignment)
+{
+    bool zero;
+    return allocate(size, alignment, &zero);
+}
+
+void *va_allocate_zeroed(size_t size, size_t alignment)
+{
+    bool zero;
+    void *slot = allocate(size, alignment, &zero);
+    if (slot != NULL && !zero)
+        memset(slot, 0, size);
+    return slot;
+}
+
+static void free_entry(void *pointer, Block *block, uint32_t entry, const char *function)
+{
+    if (va_entry_class(entry) == VA_CLASS_LARGE) {
+        va_large_free(block, pointer, function);
+        return;
+    }
+    ThreadCache *cache = va_thread_acquire();
+    va_cache_free(cache, pointer, block, entry, function);
+    va_thread_release(cache);
+}
+
+void va_free(void *pointer, const char *function)
+{
+    Block *block;
+    if (pointer == NULL)
+        return;
+    uint32_t entry = entry_of(pointer, &block, function);
+    free_entry(pointer, block, entry, function);
+}
+
+void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function)
+{
+    Block *block;
+    if (pointer == NULL)
+        return;
+    uint32_t entry = entry_of(pointer, &block, function);
+    unsigned class = va_class_of_aligned(size, alignment);
+    if (va_unlikely(class != va_entry_class(entry) ||
+                    (class == VA_CLASS_LARGE && va_large_blocks(size) != block->run_blocks)))
+        va_fatal(function, "the size is not the allocation's", pointer);
+    free_entry(pointer, block, entry, function);
+}
+
+/* The blocks and the class that a run would have for this request; 0 if it would not be one. */
+static size_t run_blocks_for(size_t size, size_t alignment, unsigned *class)
+{
+    *class = va_class_of_aligned(size, alignment);
+    if (*class < VA_CLASSES_SMALL)
+        return 0;
+    return *class == VA_CLASS_LARGE ? va_large_blocks(size) : va_size_classes[*class].run_blocks;
+}
+
+/* Resizes a run where it is, if the request can be a run there. The entry keeps its owner, or
+ * gets none when the run becomes large. */
+static bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size, size_t alignment)
+{
+    unsigned class;
+    size_t blocks = run_blocks_for(size, alignment, &class);
+    uint32_t owner = class == VA_CLASS_LARGE ? 0 : va_entry_owner(entry);
+    if (blocks == 0 || (class != VA_CLASS_LARGE && owner == 0))
+        return false;
+    if (((uintptr_t)pointer & (va_max(alignment, VA_BLOCK_BYTES) - 1)) != 0)
+        return false;
+    if (!va_arena_resize(run, blocks))
+        return false;
+    run->class = (uint16_t)class;
+    va_entry_store(va_block_entry(run), va_entry_make(owner, class));
+    return true;
+}
+
+/* Moves a run's pages to a new run. NULL if that is impossible or not worth it. */
+static void *move_pages(void *pointer, Block *run, size_t old_bytes, size_t size,
+                        size_t alignment)
+{
+    bool zero;
+    if (old_bytes < VA_MOVE_PAGES_BYTES || size < VA_MOVE_PAGES_BYTES)
+        return NULL;
+    void *moved = va_large_allocate(size, alignment, &zero);
+    if (moved == NULL)
+        return NULL;
+    Block *target = va_block_of(moved);
+    size_t bytes = va_min(old_bytes, (size_t)target->run_blocks << VA_BLOCK_SHIFT);
+    if (!va_os_move(pointer, moved, bytes)) {
+        memcpy(moved, pointer, va_min(old_bytes, size));
+    } else {
+        target->moved = true;
+        run->moved = true; /* what is left there is a mapping of its own as well */
+    }
+    return moved;
+}
+
+void *va_reallocate(void *pointer, size_t size, size_t alignment, const char *function)
+{
+    Block *block;
+    if (pointer == NULL)
+        return va_allocate(size, alignment);
+    uint32_t entry = entry_of(pointer, &block, function);
+    if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
+        return NULL;
+    unsigned class = va_entry_class(entry);
+    unsigned wanted = va_class_of_aligned(size, alignment);
+    if (wanted == class && class != VA_CLASS_LARGE)
+        return pointer;
+    size_t old_bytes = block_bytes(block, entry);
+    void *moved = NULL;
+    if (class >= VA_CLASSES_SMALL) {
+        if (resize_run(pointer, block, entry, size, alignment))
+            return pointer;
+        if (wanted == VA_CLASS_LARGE)
+            moved = move_pages(pointer, block, old_bytes, size, alignment);
+    }
+    if (moved == NULL) {
+        moved = va_allocate(size, alignment);
+        if (moved == NULL)
+            return NULL;
+        memcpy(moved, pointer, va_min(old_bytes, size));
+    }
+    free_entry(pointer, block, entry, function);
+    return moved;
+}
+
+bool va_expand(void *pointer, size_t size, const char *function)
+{
+    Block *block;
+    uint32_t entry = entry_of(pointer, &block, function);
+    if (size <= block_bytes(block, entry))
+        return true;
+    return size <= PTRDIFF_MAX && va_entry_class(entry) >= VA_CLASSES_SMALL &&
+           resize_run(pointer, block, entry, size, VA_MIN_ALIGN);
+}
+
+size_t va_usable_size(const void *pointer, const char *function)
+{
+    Block *block;
+    if (pointer == NULL)
+        return 0;
+    uint32_t entry = entry_of(pointer, &block, function);
+    return block_bytes(block, entry);
+}
+
+size_t va_good_size(size_t size)
+{
+    unsigned class = va_class_of(size);
+    if (class < VA_CLASSES)
+        return va_size_classes[class].bytes;
+    return size > PTRDIFF_MAX ? size : va_large_blocks(size) << VA_BLOCK_SHIFT;
+}
+
+size_t va_purge(void)
+{
+    ThreadCache *cache = va_thread_acquire();
+    if (cache != NULL)
+        va_cache_flush_all(cache);
+    va_thread_release(cache);
+    va_cache_release_unused();
+    return va_arena_purge_all();
+}

@@ -1,0 +1,90 @@
+/* alloc.h: routes a request to the thread cache or to a run of its own; the fast paths.
+ *
+ * Sizes arrive unchecked; NULL or false means that there is no memory or the request is too
+ * large. errno is the API's business. Any thread. */
+#ifndef VA_ALLOC_H
+#define VA_ALLOC_H
+
+#include "thread.h"
+
+/* A slot of the thread's cache, or NULL: then va_allocate. Sizes above VA_SMALL_MAX: NULL. */
+VA_INLINE void *va_allocate_fast(size_t size)
+{
+    if (va_unlikely(size > VA_SMALL_MAX))
+        return NULL;
+    char *front = (char *)va_thread_front;
+    return va_slot_stack_pop((SlotStack *)(front + va_small_class_offset(size)));
+}
+
+/* The first arena's entry for a pointer as the thread sees it, 0 if it has none. */
+VA_INLINE uint32_t va_entry_fast(const CacheFront *front, const void *pointer)
+{
+    size_t index = ((uintptr_t)pointer - (uintptr_t)front->entries) >> VA_BLOCK_SHIFT;
+    if (va_unlikely(index >= front->blocks))
+        return 0;
+    return va_entry_load(front->entries + index);
+}
+
+/* Frees into the stack of a class; false if it is full, or if the slot is the one freed last.
+ * va_slot_stack_push spelled out so that the stack's address costs no instruction. */
+VA_INLINE bool va_push_fast(CacheFront *front, uint32_t class_offset, void *slot)
+{
+    uintptr_t offset = class_offset;
+    void **top = ((SlotStack *)((char *)front + offset))->top;
+    VA_FORGET(offset);
+    if (va_unlikely(top == ((SlotStack *)((char *)front + offset))->limit || *top == slot))
+        return false;
+    VA_FORGET(offset);
+    top[1] = slot;
+    atomic_signal_fence(memory_order_seq_cst);
+    ((SlotStack *)((char *)front + offset))->top++;
+    return true;
+}
+
+/* Frees into the thread's cache; false if it cannot, with nothing changed: then va_free. The
+ * slot's memory is not touched. */
+VA_INLINE bool va_free_fast(void *pointer)
+{
+    CacheFront *front = va_thread_front;
+    /* 0 is no entry of any owner: it matches no tag. */
+    uint32_t offset = va_entry_fast(front, pointer) ^ front->tag;
+    if (va_unlikely(offset >= VA_CLASSES << VA_CLASS_SHIFT))
+        return false;
+    return va_push_fast(front, offset, pointer);
+}
+
+/* The same for a size known: one compare of the whole entry checks owner and class. */
+VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
+{
+    CacheFront *front = va_thread_front;
+    if (va_unlikely(size > VA_SMALL_MAX))
+        return false;
+    uint32_t offset = va_small_class_offset(size);
+    if (va_unlikely(va_entry_fast(front, pointer) != (front->tag | offset)))
+        return false;
+    return va_push_fast(front, offset, pointer);
+}
+
+void *va_allocate(size_t size, size_t alignment);
+void *va_allocate_zeroed(size_t size, size_t alignment);
+
+/* ptr may be NULL. The function's name is for the report of a bad pointer. */
+void va_free(void *pointer, const char *function);
+
+/* Frees after checking that size and alignment belong to the block. */
+void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function);
+
+/* On failure the block is untouched. */
+void *va_reallocate(void *pointer, size_t size, size_t alignment, const char *function);
+
+/* Makes the block hold `size` bytes where it is; never shrinks. */
+bool va_expand(void *pointer, size_t size, const char *function);
+
+size_t va_usable_size(const void *pointer, const char *function);
+
+/* The usable size of a request; `size` itself if it cannot be served. */
+size_t va_good_size(size_t size);
+
+size_t va_purge(void);
+
+#endif

@@ -1,0 +1,578 @@
+/* arena.c: free runs as bits, searched from the lowest address; the purge clock.
+ *
+ * Decay: every purge delay a tick marks the blocks that have been free and dirty since the last
+ * tick as due, so a block is purged after one to two delays of disuse and never while it is in
+ * use again and again. Due runs are purged a few at a time by whoever comes through here, taken
+ * out of the free set meanwhile so that the lock is not held across system calls. */
+#include "arena.h"
+
+#include "bitmap.h"
+#include "check.h"
+#include "options.h"
+#include "os.h"
+
+Lock va_arena_lock;
+
+/* All under va_arena_lock, but for the two that are atomic: read without it as a hint. */
+static struct {
+    bool initialised;
+    uint64_t last_tick_ms;
+    _Atomic uint64_t next_tick_ms;
+    _Atomic bool purging; /* something is due */
+    size_t lent_blocks;
+    size_t dirty_blocks; /* free and dirty */
+    size_t purged_bytes; /* ever */
+} state;
+
+#define GROUP_BLOCKS 64
+
+/* ---- Sets of blocks ---- */
+
+/* Calls for each group that [first, first + count) touches, with the mask of its blocks. */
+#define FOR_EACH_GROUP(arena, first, count, group, mask)                                           \
+    for (size_t w_ = (first) / GROUP_BLOCKS; w_ * GROUP_BLOCKS < (first) + (count); w_++)          \
+        for (uint64_t mask = va_bitmap_mask(w_, first, count), once_ = 1; once_; once_ = 0)        \
+            for (BlockGroup *group = &(arena)->groups[w_]; once_; once_ = 0)
+
+static void summarise(Arena *arena, size_t first, size_t count)
+{
+    for (size_t w = first / GROUP_BLOCKS; w * GROUP_BLOCKS < first + count; w++) {
+        uint64_t bit = (uint64_t)1 << (w % 64);
+        if (arena->groups[w].free != 0)
+            arena->summary[w / 64] |= bit;
+        else
+            arena->summary[w / 64] &= ~bit;
+    }
+}
+
+/* Free blocks leave the set: lent, or taken out to be purged. Returns how many were dirty. */
+static size_t take_blocks(Arena *arena, size_t first, size_t count)
+{
+    size_t dirty = 0;
+    FOR_EACH_GROUP (arena, first, count, group, mask) {
+        va_assert((group->free & mask) == mask);
+        dirty += (size_t)__builtin_popcountll(group->dirty & mask);
+        group->free &= ~mask;
+        group->aged &= ~mask;
+        group->due &= ~mask;
+    }
+    summarise(arena, first, count);
+    arena->free_blocks -= count;
+    state.dirty_blocks -= dirty;
+    return dirty;
+}
+
+static void return_blocks(Arena *arena, size_t first, size_t count, bool dirty)
+{
+    FOR_EACH_GROUP (arena, first, count, group, mask) {
+        va_assert((group->free & mask) == 0);
+        group->free |= mask;
+        if (dirty)
+            group->dirty |= mask;
+        else
+            group->dirty &= ~mask;
+    }
+    summarise(arena, first, count);
+    arena->free_blocks += count;
+    if (dirty)
+        state.dirty_blocks += count;
+    arena->lowest_group = va_min(arena->lowest_group, first / GROUP_BLOCKS);
+}
+
+/* The first group from `group` on that has a free block, or the number of groups below top. */
+static size_t next_free_group(const Arena *arena, size_t group)
+{
+    size_t end = (arena->top + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
+    while (group < end) {
+        uint64_t rest = arena->summary[group / 64] >> (group % 64);
+        if (rest != 0)
+            return va_min(group + va_lowest_bit(rest), end);
+        group = (group / 64 + 1) * 64;
+    }
+    return end;
+}
+
+/* The lowest free block. The caller knows that there is one. */
+static size_t find_block(Arena *arena)
+{
+    size_t group = next_free_group(arena, arena->lowest_group);
+    arena->lowest_group = group;
+    return group * GROUP_BLOCKS + va_lowest_bit(arena->groups[group].free);
+}
+
+/* The lowest run of `count` free blocks below top, or SIZE_MAX. */
+static size_t find_run(const Arena *arena, size_t count)
+{
+    size_t end = (arena->top + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
+    size_t tail = 0; /* free blocks up to the end of the group before */
+    size_t next = arena->lowest_group;
+    for (size_t group = next_free_group(arena, next); group < end;
+         group = next_free_group(arena, next)) {
+        uint64_t free = arena->groups[group].free;
+        if (group != next)
+            tail = 0;
+        next = group + 1;
+        if (free == UINT64_MAX) {
+            tail += GROUP_BLOCKS;
+            if (tail >= count)
+                return next * GROUP_BLOCKS - tail;
+            continue;
+        }
+        if (tail + va_lowest_bit(~free) >= count)
+            return group * GROUP_BLOCKS - tail;
+        if (count < GROUP_BLOCKS) {
+            unsigned bit = va_word_find_ones(free, (unsigned)count);
+            if (bit < GROUP_BLOCKS)
+                return group * GROUP_BLOCKS + bit;
+        }
+        tail = 63 - va_highest_bit(~free);
+    }
+    return SIZE_MAX;
+}
+
+/* How many free blocks lie directly below top. */
+static size_t free_below_top(const Arena *arena)
+{
+    size_t count = 0;
+    while (arena->top - count > arena->first) {
+        size_t last = arena->top - count - 1;
+        uint64_t busy = ~(arena->groups[last / GROUP_BLOCKS].free << (63 - last % GROUP_BLOCKS));
+        if (busy != 0)
+            return count + 63 - va_highest_bit(busy);
+        count += last % GROUP_BLOCKS + 1;
+    }
+    return count;
+}
+
+/* ---- Address space ---- */
+
+typedef struct Tables {
+    size_t groups, summary, records, bitmaps, end; /* offsets in bytes; entries at 0 */
+} Tables;
+
+/* Where the tables of an arena of so many blocks lie: each starts on a block of its own, behind
+ * one that is never accessible. */
+static Tables lay_out(size_t blocks)
+{
+    Tables t;
+    size_t groups = (blocks + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
+#define AFTER(bytes) (va_align_up((bytes), VA_BLOCK_BYTES) + VA_BLOCK_BYTES)
+    t.groups = AFTER(blocks * sizeof(uint32_t));
+    t.summary = AFTER(t.groups + groups * sizeof(BlockGroup));
+    t.records = AFTER(t.summary + (groups + 63) / 64 * sizeof(uint64_t));
+    t.bitmaps = AFTER(t.records + blocks * sizeof(Block));
+    t.end = AFTER(t.bitmaps + blocks * VA_SLAB_WORDS * sizeof(uint64_t));
+#undef AFTER
+    return t;
+}
+
+/* Makes bytes [from, to) of a table accessible, to whole pages. */
+static bool commit_table(char *table, size_t from, size_t to)
+{
+    size_t page = va_os_page_bytes();
+    size_t start = va_align_down(from, page);
+    return va_os_commit(table + start, va_align_up(to, page) - start);
+}
+
+/* Makes the tables accessible for blocks below `end`. A failure half way leaves pages that a
+ * later try commits again: harmless. */
+static bool commit_tables(Arena *arena, size_t end)
+{
+    size_t from = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
+    size_t to = va_min(va_align_up(end, VA_COMMIT_TABLE_BLOCKS), arena->blocks);
+    size_t from_groups = from / GROUP_BLOCKS;
+    size_t to_groups = (to + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
+    if (end <= from)
+        return true;
+    if (!commit_table((char *)arena->entries, from * sizeof(uint32_t), to * sizeof(uint32_t)) ||
+        !commit_table((char *)arena->groups, from_groups * sizeof(BlockGroup),
+                      to_groups * sizeof(BlockGroup)) ||
+        !commit_table((char *)arena->summary, from_groups / 8,
+                      va_align_up(to_groups, 64) / 8) ||
+        !commit_table((char *)arena->records, va_max(from, arena->first) * sizeof(Block),
+                      to * sizeof(Block)) ||
+        !commit_table((char *)arena->bitmaps,
+                      va_max(from, arena->first) * VA_SLAB_WORDS * sizeof(uint64_t),
+                      to * VA_SLAB_WORDS * sizeof(uint64_t)))
+        return false;
+    atomic_store_explicit(&arena->tabled, to, memory_order_relaxed);
+    return true;
+}
+
+static void advise_huge(const Arena *arena, size_t from, size_t to)
+{
+    size_t start = from << VA_BLOCK_SHIFT;
+    size_t huge_start = arena->first << VA_BLOCK_SHIFT;
+    if (va_options.huge_pages == HUGE_PAGES_NEVER)
+        return;
+    if (va_options.huge_pages == HUGE_PAGES_AUTO)
+        huge_start += VA_HUGE_AFTER_BYTES;
+    start = va_max(start, huge_start);
+    if (start < to << VA_BLOCK_SHIFT)
+        va_os_advise_huge(arena->base + start, (to << VA_BLOCK_SHIFT) - start, true);
+}
+
+/* Makes blocks below `end` accessible, and some more; at least these if more is refused. */
+static bool commit_blocks(Arena *arena, size_t end)
+{
+    const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
+    size_t heap = (arena->committed - arena->first) << VA_BLOCK_SHIFT;
+    size_t step = heap == 0 ? VA_COMMIT_FIRST_BYTES
+                            : va_max(VA_COMMIT_MIN_BYTES, va_min(heap / 8, VA_COMMIT_MAX_BYTES));
+    size_t least = va_min(va_align_up(end, huge_blocks), arena->blocks);
+    size_t wanted = va_min(va_max(least, arena->committed + (step >> VA_BLOCK_SHIFT)),
+                           arena->blocks);
+    if (end <= arena->committed)
+        return true;
+    if (!commit_tables(arena, least))
+        return false;
+    if (wanted > atomic_load_explicit(&arena->tabled, memory_order_relaxed))
+        wanted = least;
+    char *start = arena->base + (arena->committed << VA_BLOCK_SHIFT);
+    if (!va_os_commit(start, (wanted - arena->committed) << VA_BLOCK_SHIFT)) {
+        wanted = least;
+        if (!va_os_commit(start, (wanted - arena->committed) << VA_BLOCK_SHIFT))
+            return false;
+    }
+    advise_huge(arena, arena->committed, wanted);
+    arena->committed = wanted;
+    return true;
+}
+
+/* Reserves a new arena that can lend a run of this many blocks. The address space asked for is
+ * halved until the kernel agrees. Under a limit at most half of it is taken at a time: the
+ * program needs the rest for its stacks and libraries. */
+static Arena *add_arena(size_t blocks)
+{
+    unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    size_t limit = va_os_address_limit();
+    size_t bytes = va_options.reserve_bytes;
+    if (count == VA_ARENAS_MAX || blocks > bytes >> VA_BLOCK_SHIFT)
+        return NULL;
+    if (limit != SIZE_MAX)
+        bytes = va_min(bytes, va_align_down(limit / 2, VA_HUGE_BYTES));
+    char *base = NULL;
+    Tables tables;
+    size_t first = 0;
+    for (; bytes >= VA_RESERVE_MIN_BYTES; bytes = va_align_down(bytes / 2, VA_HUGE_BYTES)) {
+        tables = lay_out(bytes >> VA_BLOCK_SHIFT);
+        first = va_align_up(tables.end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
+        if (first + blocks > bytes >> VA_BLOCK_SHIFT)
+            return NULL;
+        base = va_os_reserve(bytes, VA_HUGE_BYTES);
+        if (base != NULL)
+            break;
+    }
+    if (base == NULL)
+        return NULL;
+    Arena *arena = &va_arenas[count];
+    arena->base = base;
+    arena->blocks = bytes >> VA_BLOCK_SHIFT;
+    arena->entries = (_Atomic uint32_t *)base;
+    arena->groups = (BlockGroup *)(base + tables.groups);
+    arena->summary = (uint64_t *)(base + tables.summary);
+    arena->records = (Block *)(base + tables.records);
+    arena->bitmaps = (uint64_t *)(base + tables.bitmaps);
+    arena->first = arena->top = arena->committed = first;
+    arena->free_blocks = 0;
+    arena->lowest_group = arena->purge_group = first / GROUP_BLOCKS;
+    if (!commit_tables(arena, first + blocks)) {
+        va_os_unreserve(base, bytes);
+        return NULL;
+    }
+    va_os_exclude_from_dump(base, tables.end);
+    atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
+    return arena;
+}
+
+/* ---- Purging ---- */
+
+static bool next_due(Arena *arena, size_t *first, size_t *count)
+{
+    size_t end = (arena->top + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
+    for (size_t group = arena->purge_group; group < end; group++) {
+        uint64_t due = arena->groups[group].due;
+        if (due == 0)
+            continue;
+        unsigned bit = va_lowest_bit(due);
+        uint64_t ended = ~(due >> bit);
+        arena->purge_group = group;
+        *first = group * GROUP_BLOCKS + bit;
+        *count = ended == 0 ? GROUP_BLOCKS : va_min(va_lowest_bit(ended), GROUP_BLOCKS - bit);
+        return true;
+    }
+    arena->purge_group = end;
+    return false;
+}
+
+/* Purges due runs, up to about max_bytes. Returns the bytes purged; 0 when nothing is due. */
+static size_t purge_due(size_t max_bytes)
+{
+    struct {
+        Arena *arena;
+        size_t first, count;
+        bool purged;
+    } runs[VA_PURGE_RUNS];
+    size_t number = 0;
+    size_t bytes = 0;
+    va_lock_acquire(&va_arena_lock);
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    for (unsigned i = 0; i < arenas && bytes < max_bytes; i++) {
+        size_t first;
+        size_t count;
+        while (bytes < max_bytes && next_due(&va_arenas[i], &first, &count)) {
+            bool joins = number > 0 && runs[number - 1].arena == &va_arenas[i] &&
+                         runs[number - 1].first + runs[number - 1].count == first;
+            if (!joins && number == VA_PURGE_RUNS) {
+                max_bytes = 0;
+                break;
+            }
+            take_blocks(&va_arenas[i], first, count);
+            if (joins) {
+                runs[number - 1].count += count;
+            } else {
+                runs[number].arena = &va_arenas[i];
+                runs[number].first = first;
+                runs[number++].count = count;
+            }
+            bytes += count << VA_BLOCK_SHIFT;
+        }
+    }
+    if (number == 0)
+        atomic_store_explicit(&state.purging, false, memory_order_relaxed);
+    va_lock_release(&va_arena_lock);
+    if (number == 0)
+        return 0;
+    for (size_t i = 0; i < number; i++)
+        runs[i].purged = va_os_purge(runs[i].arena->base + (runs[i].first << VA_BLOCK_SHIFT),
+                                     runs[i].count << VA_BLOCK_SHIFT);
+    va_lock_acquire(&va_arena_lock);
+    for (size_t i = 0; i < number; i++) {
+        return_blocks(runs[i].arena, runs[i].first, runs[i].count, !runs[i].purged);
+        if (runs[i].purged)
+            state.purged_bytes += runs[i].count << VA_BLOCK_SHIFT;
+    }
+    va_lock_release(&va_arena_lock);
+    return bytes;
+}
+
+/* Marks what is free and dirty as due: all of it, or what was so at the last tick already. */
+static void mark_due_locked(bool all)
+{
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    bool due = false;
+    for (unsigned i = 0; i < arenas; i++) {
+        Arena *arena = &va_arenas[i];
+        size_t end = (arena->top + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
+        for (size_t g = next_free_group(arena, arena->lowest_group); g < end;
+             g = next_free_group(arena, g + 1)) {
+            BlockGroup *group = &arena->groups[g];
+            uint64_t dirty = group->free & group->dirty;
+            group->due |= all ? dirty : dirty & group->aged;
+            group->aged = dirty;
+            if (group->due != 0)
+                due = true;
+        }
+        arena->purge_group = arena->first / GROUP_BLOCKS;
+    }
+    atomic_store_explicit(&state.purging, due, memory_order_relaxed);
+}
+
+/* Called without locks wherever blocks come and go: keeps the purge clock. */
+static void purge_some(void)
+{
+    uint64_t now = va_os_clock_ms();
+    if (va_unlikely(now >= atomic_load_explicit(&state.next_tick_ms, memory_order_relaxed))) {
+        va_lock_acquire(&va_arena_lock);
+        if (now >= atomic_load_explicit(&state.next_tick_ms, memory_order_relaxed)) {
+            uint64_t delay = va_options.purge_delay_ms;
+            atomic_store_explicit(&state.next_tick_ms, now + delay, memory_order_relaxed);
+            if (state.dirty_blocks != 0)
+                mark_due_locked(delay == 0 || now - state.last_tick_ms >= 2 * delay);
+            state.last_tick_ms = now;
+        }
+        va_lock_release(&va_arena_lock);
+    }
+    if (va_unlikely(atomic_load_explicit(&state.purging, memory_order_relaxed)))
+        purge_due(VA_PURGE_VISIT_BYTES);
+}
+
+size_t va_arena_purge_all(void)
+{
+    size_t total = 0;
+    size_t bytes;
+    va_lock_acquire(&va_arena_lock);
+    mark_due_locked(true);
+    va_lock_release(&va_arena_lock);
+    while ((bytes = purge_due(SIZE_MAX)) != 0)
+        total += bytes;
+    return total;
+}
+
+/* ---- Lending ---- */
+
+/* A place for a run in this arena: below top if there is one, else from top on. */
+static size_t find_place(Arena *arena, size_t blocks, size_t align_blocks)
+{
+    size_t padded = blocks + align_blocks - 1;
+    size_t first = SIZE_MAX;
+    if (arena->free_blocks >= padded)
+        first = padded == 1 ? find_block(arena) : find_run(arena, padded);
+    if (first == SIZE_MAX)
+        first = arena->top - (arena->free_blocks != 0 ? free_below_top(arena) : 0);
+    /* The arena starts on a huge page, not on every alignment: align the address. */
+    size_t base = (uintptr_t)arena->base >> VA_BLOCK_SHIFT;
+    return va_align_up(base + first, align_blocks) - base;
+}
+
+/* Moves top up to `end`; what lies between joins the free blocks. */
+static void raise_top(Arena *arena, size_t end)
+{
+    if (end <= arena->top)
+        return;
+    size_t first = arena->top;
+    arena->top = end;
+    return_blocks(arena, first, end - first, false);
+}
+
+static Block *lend_from(Arena *arena, size_t blocks, size_t align_blocks, bool *zero)
+{
+    size_t first = find_place(arena, blocks, align_blocks);
+    size_t end = first + blocks;
+    if (end > arena->blocks || !commit_blocks(arena, end))
+        return NULL;
+    raise_top(arena, end);
+    *zero = take_blocks(arena, first, blocks) == 0;
+    FOR_EACH_GROUP (arena, first, blocks, group, mask)
+        group->dirty |= mask;
+    Block *run = &arena->records[first];
+    run->arena = (uint8_t)(arena - va_arenas);
+    run->run_blocks = (uint32_t)blocks;
+    run->moved = false;
+    state.lent_blocks += blocks;
+    return run;
+}
+
+static void initialise_locked(void)
+{
+    state.initialised = true;
+    va_options_read();
+    state.last_tick_ms = va_os_clock_ms();
+    atomic_store_explicit(&state.next_tick_ms, state.last_tick_ms + va_options.purge_delay_ms,
+                          memory_order_relaxed);
+}
+
+Block *va_arena_lend(size_t blocks, size_t align_blocks, bool *zero)
+{
+    Block *run = NULL;
+    va_lock_acquire(&va_arena_lock);
+    if (va_unlikely(!state.initialised))
+        initialise_locked();
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    for (unsigned i = 0; i < arenas && run == NULL; i++)
+        run = lend_from(&va_arenas[i], blocks, align_blocks, zero);
+    if (va_unlikely(run == NULL)) {
+        Arena *arena = add_arena(blocks + align_blocks - 1);
+        if (arena != NULL)
+            run = lend_from(arena, blocks, align_blocks, zero);
+    }
+    va_lock_release(&va_arena_lock);
+    return run;
+}
+
+/* More dirty memory than is worth keeping, once this run joins it? */
+static bool is_excess(size_t blocks)
+{
+    size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
+                         state.lent_blocks >> VA_DIRTY_KEEP_SHIFT);
+    return blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT && state.dirty_blocks + blocks > keep;
+}
+
+/* Pages that were moved into a run brought a mapping of their own with them: puts it right.
+ * The blocks then read as zero. */
+static bool remap(const Arena *arena, size_t first, size_t blocks)
+{
+    if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
+        return false;
+    advise_huge(arena, first, first + blocks);
+    return true;
+}
+
+void va_arena_reclaim(Block *run)
+{
+    Arena *arena = &va_arenas[run->arena];
+    size_t first = va_block_number(run);
+    size_t blocks = run->run_blocks;
+    char *address = va_block_address(run);
+    bool dirty = true;
+    va_entry_store(va_block_entry(run), 0);
+    if (va_unlikely(run->moved))
+        dirty = !remap(arena, first, blocks);
+    va_lock_acquire(&va_arena_lock);
+    if (va_unlikely(dirty && is_excess(blocks))) {
+        va_lock_release(&va_arena_lock);
+        dirty = !va_os_purge(address, blocks << VA_BLOCK_SHIFT);
+        va_lock_acquire(&va_arena_lock);
+        if (!dirty)
+            state.purged_bytes += blocks << VA_BLOCK_SHIFT;
+    }
+    state.lent_blocks -= blocks;
+    return_blocks(arena, first, blocks, dirty);
+    va_lock_release(&va_arena_lock);
+    purge_some();
+}
+
+bool va_arena_resize(Block *run, size_t blocks)
+{
+    Arena *arena = &va_arenas[run->arena];
+    size_t first = va_block_number(run);
+    size_t old = run->run_blocks;
+    bool done = true;
+    bool dirty = true;
+    if (va_unlikely(blocks < old && run->moved))
+        dirty = !remap(arena, first + blocks, old - blocks);
+    va_lock_acquire(&va_arena_lock);
+    if (blocks < old) {
+        return_blocks(arena, first + blocks, old - blocks, dirty);
+        state.lent_blocks -= old - blocks;
+    } else if (blocks > old) {
+        size_t end = first + blocks;
+        done = end <= arena->blocks;
+        /* Every block between must be free; those from top on are. */
+        if (done)
+            FOR_EACH_GROUP (arena, first + old, va_min(end, va_max(arena->top, first + old)) -
+                                                    (first + old), group, mask)
+                done = done && (group->free & mask) == mask;
+        done = done && commit_blocks(arena, end);
+        if (done) {
+            raise_top(arena, end);
+            take_blocks(arena, first + old, blocks - old);
+            FOR_EACH_GROUP (arena, first + old, blocks - old, group, mask)
+                group->dirty |= mask;
+            state.lent_blocks += blocks - old;
+        }
+    }
+    if (done)
+        run->run_blocks = (uint32_t)blocks;
+    va_lock_release(&va_arena_lock);
+    return done;
+}
+
+void va_arena_stats(ArenaStats *stats)
+{
+    *stats = (ArenaStats){0};
+    va_lock_acquire(&va_arena_lock);
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    for (unsigned i = 0; i < arenas; i++) {
+        size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
+        stats->metadata += tabled * sizeof(uint32_t) + tabled / GROUP_BLOCKS * sizeof(BlockGroup) +
+                           (tabled - va_arenas[i].first) *
+                               (sizeof(Block) + VA_SLAB_WORDS * sizeof(uint64_t));
+        stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;
+        stats->committed += (va_arenas[i].committed - va_arenas[i].first) << VA_BLOCK_SHIFT;
+    }
+    stats->lent = state.lent_blocks << VA_BLOCK_SHIFT;
+    stats->dirty = state.dirty_blocks << VA_BLOCK_SHIFT;
+    stats->purged = state.purged_bytes;
+    va_lock_release(&va_arena_lock);
+}

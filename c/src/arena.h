@@ -1,0 +1,35 @@
+/* arena.h: reserves address space, commits it, lends and reclaims runs of blocks, purges.
+ *
+ * A run is a number of adjacent blocks. Each block is free, or in one lent run, or never used.
+ * The lowest address that fits is lent first: a dense heap is what huge pages and purging need.
+ * Any thread. One lock, va_arena_lock, taken inside; it is the last but one in the lock order
+ * (registry, owners, arena, metadata), and no system call but a commit is made under it. */
+#ifndef VA_ARENA_H
+#define VA_ARENA_H
+
+#include "block_table.h"
+#include "lock.h"
+
+extern Lock va_arena_lock;
+
+/* Lends a run whose first block number is a multiple of align_blocks (a power of two). *zero
+ * tells whether all its bytes read as zero. The record's run_blocks is set; the entry is left
+ * 0. NULL when there is no memory. */
+Block *va_arena_lend(size_t blocks, size_t align_blocks, bool *zero);
+
+/* Takes a run back, whole, and clears its entry. */
+void va_arena_reclaim(Block *run);
+
+/* Grows a lent run in place by taking the free blocks behind it, or shrinks it. False if they
+ * are not free: the run is as it was. */
+bool va_arena_resize(Block *run, size_t blocks);
+
+/* Purges every free block. Returns the bytes given back. */
+size_t va_arena_purge_all(void);
+
+typedef struct ArenaStats {
+    size_t reserved, committed, lent, dirty, metadata, purged; /* bytes */
+} ArenaStats;
+void va_arena_stats(ArenaStats *stats);
+
+#endif

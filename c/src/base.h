@@ -1,0 +1,70 @@
+/* base.h: the compiler and the platform, seen by every file.
+ *
+ * Owns no state. Attributes, branch hints, alignment arithmetic and bit scans; refuses what
+ * valloc was not built for, so that a port starts with a clear message instead of a crash. */
+#ifndef VA_BASE_H
+#define VA_BASE_H
+
+#include <assert.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if !defined(__linux__) || !(defined(__x86_64__) || defined(__aarch64__)) || !defined(__LP64__)
+#error "valloc supports 64-bit Linux on x86-64 and aarch64"
+#endif
+
+#define va_likely(x) __builtin_expect(!!(x), 1)
+#define va_unlikely(x) __builtin_expect(!!(x), 0)
+#define VA_COLD __attribute__((cold, noinline))
+#define VA_NOINLINE __attribute__((noinline))
+#define VA_INLINE static inline __attribute__((always_inline))
+
+/* The compiler forgets what it knows of the variable, at no cost: an address computed from it
+ * before and after is not kept in a register but folded into each access. */
+#define VA_FORGET(variable) __asm__("" : "+r"(variable))
+
+#define VA_KIB ((size_t)1 << 10)
+#define VA_MIB ((size_t)1 << 20)
+#define VA_GIB ((size_t)1 << 30)
+
+/* Alignments here are powers of two. */
+VA_INLINE size_t va_align_up(size_t value, size_t alignment)
+{
+    return (value + alignment - 1) & ~(alignment - 1);
+}
+
+VA_INLINE size_t va_align_down(size_t value, size_t alignment)
+{
+    return value & ~(alignment - 1);
+}
+
+VA_INLINE bool va_is_power_of_two(size_t value)
+{
+    return value != 0 && (value & (value - 1)) == 0;
+}
+
+VA_INLINE size_t va_min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+VA_INLINE size_t va_max(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Bit scans; the argument must not be 0. */
+VA_INLINE unsigned va_lowest_bit(uint64_t word)
+{
+    return (unsigned)__builtin_ctzll(word);
+}
+
+VA_INLINE unsigned va_highest_bit(uint64_t word)
+{
+    return 63u - (unsigned)__builtin_clzll(word);
+}
+
+#endif

@@ -1,0 +1,34 @@
+/* bitmap.h: sets of bits in arrays of 64-bit words. Pure; the caller owns the array and its lock.
+ * Bit i is bit i % 64 of word i / 64. */
+#ifndef VA_BITMAP_H
+#define VA_BITMAP_H
+
+#include "base.h"
+
+VA_INLINE bool va_bitmap_test(const uint64_t *words, size_t bit)
+{
+    return (words[bit / 64] >> (bit % 64) & 1) != 0;
+}
+
+/* The bits of word `word` that lie in [first, first + count). */
+VA_INLINE uint64_t va_bitmap_mask(size_t word, size_t first, size_t count)
+{
+    size_t low = word * 64 < first ? first - word * 64 : 0;
+    size_t end = first + count - word * 64;
+    uint64_t below_end = end >= 64 ? UINT64_MAX : ((uint64_t)1 << end) - 1;
+    return below_end & (UINT64_MAX << low);
+}
+
+/* The lowest bit at which `count` (2 to 63) ones start within the word, 64 if nowhere. */
+VA_INLINE unsigned va_word_find_ones(uint64_t word, unsigned count)
+{
+    unsigned have = 1; /* a bit of word now says: `have` ones start here */
+    while (have < count && word != 0) {
+        unsigned step = have < count - have ? have : count - have;
+        word &= word >> step;
+        have += step;
+    }
+    return word == 0 ? 64 : va_lowest_bit(word);
+}
+
+#endif

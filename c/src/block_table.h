@@ -1,0 +1,143 @@
+/* block_table.h: from an address to its block: one subtraction, one shift, one load.
+ *
+ * An arena is one contiguous range of address space, and the table of its blocks lies at its
+ * very start, so that one pointer finds both:
+ *
+ *   base                                                      base + blocks * 64 KiB
+ *   | entries | . | groups | . | summary | . | records | . | bitmaps | . | blocks ... |
+ *     4 B           32 B/64                    64 B          512 B         64 KiB        per block
+ *
+ * `.` is never accessible. Block i starts at base + i * 64 KiB; the first indices are the tables
+ * themselves and stay 0, so that a wild pointer into them is caught like any other.
+ *
+ *   entry:  | owner id, 20 bits | class offset, 12 bits |     0: free, or inside a run
+ *
+ * entry ^ (owner id << 12) < VA_CLASSES * 16 says in one compare that a block is in use, is a
+ * slab or run in a cache's classes, and belongs to that owner.
+ *
+ * Entries are relaxed atomics: whoever looks one up holds a live slot of the block, which pins
+ * it; the program's own synchronisation handed the slot over and ordered the entry's store. */
+#ifndef VA_BLOCK_TABLE_H
+#define VA_BLOCK_TABLE_H
+
+#include "config.h"
+#include "size_class.h"
+
+/* What is known of a block; for a run, of its first block. One cache line. */
+typedef struct Block {
+    struct Block *next; /* list of the owner's slabs with slots to take; owner's mutex */
+    struct Block *prev;
+    uint32_t slot_bytes; /* slab: const while it is one */
+    uint32_t reciprocal; /* slab: const while it is one, see SizeClass */
+    uint32_t run_blocks; /* blocks of the run; 1 for a slab */
+    /* Slab: used + free_count + (slots - fresh) == slots. Owner's mutex. */
+    uint16_t class;
+    uint16_t slots;
+    uint16_t fresh;      /* slots [fresh, slots) were never used */
+    uint16_t free_count; /* bits set in the slab's bitmap, all below fresh */
+    uint16_t low_word;   /* bitmap words below it are 0 */
+    bool listed;         /* on the owner's list */
+    bool zero;           /* never-used memory reads as zero */
+    bool arriving;       /* slab: taken from its old owner, not on the new one's list yet */
+    bool moved;          /* run: pages came by va_os_move, see va_arena_reclaim */
+    uint8_t arena;       /* const: index into va_arenas */
+    uint8_t unused[17];
+} Block;
+static_assert(sizeof(Block) == 64, "a block record is one cache line");
+
+/* The state of 64 blocks, one bit each. Arena lock.
+ * due and aged lie within free & dirty. */
+typedef struct BlockGroup {
+    uint64_t free;  /* not lent */
+    uint64_t dirty; /* may hold other bytes than zero, and pages */
+    uint64_t aged;  /* free and dirty since the last tick of the purge clock */
+    uint64_t due;   /* to be purged */
+} BlockGroup;
+
+typedef struct Arena {
+    char *base; /* const once published, like all pointers here */
+    size_t blocks;
+    size_t first; /* index of the first block that is not table */
+    _Atomic uint32_t *entries;
+    BlockGroup *groups;
+    uint64_t *summary; /* bit per group: has a free block */
+    Block *records;
+    uint64_t *bitmaps; /* VA_SLAB_WORDS per block: the free slots of a slab */
+    /* Arena lock. first <= top <= committed <= tabled <= blocks */
+    size_t top;                 /* blocks from here on were never lent */
+    size_t committed;           /* blocks from here on are not accessible */
+    _Atomic size_t tabled;      /* records from here on are not accessible; read without lock */
+    size_t free_blocks;         /* below top */
+    size_t lowest_group;        /* groups below it have no free block */
+    size_t purge_group;         /* groups below it have nothing due */
+} Arena;
+
+extern Arena va_arenas[VA_ARENAS_MAX];
+/* Arenas [0, count) are complete. The release store that raises it pairs with the acquire load
+ * in va_arena_of. */
+extern _Atomic unsigned va_arena_count;
+
+VA_INLINE size_t va_block_index(const Arena *arena, const void *pointer)
+{
+    return ((uintptr_t)pointer - (uintptr_t)arena->base) >> VA_BLOCK_SHIFT;
+}
+
+/* The arena whose table covers the pointer; NULL if it is foreign. Any thread. */
+Arena *va_arena_of(const void *pointer);
+
+/* The record of the block that the pointer lies in; NULL if it is foreign. */
+VA_INLINE Block *va_block_of(const void *pointer)
+{
+    Arena *arena = &va_arenas[0];
+    if (va_unlikely(va_block_index(arena, pointer) >=
+                    atomic_load_explicit(&arena->tabled, memory_order_relaxed)))
+        arena = va_arena_of(pointer);
+    return arena == NULL ? NULL : &arena->records[va_block_index(arena, pointer)];
+}
+
+VA_INLINE size_t va_block_number(const Block *block)
+{
+    return (size_t)(block - va_arenas[block->arena].records);
+}
+
+VA_INLINE char *va_block_address(const Block *block)
+{
+    return va_arenas[block->arena].base + (va_block_number(block) << VA_BLOCK_SHIFT);
+}
+
+VA_INLINE _Atomic uint32_t *va_block_entry(const Block *block)
+{
+    return va_arenas[block->arena].entries + va_block_number(block);
+}
+
+VA_INLINE uint64_t *va_block_bitmap(const Block *block)
+{
+    return va_arenas[block->arena].bitmaps + va_block_number(block) * VA_SLAB_WORDS;
+}
+
+VA_INLINE uint32_t va_entry_make(uint32_t owner, unsigned class)
+{
+    return owner << VA_OWNER_SHIFT | class << VA_CLASS_SHIFT;
+}
+
+VA_INLINE uint32_t va_entry_owner(uint32_t entry)
+{
+    return entry >> VA_OWNER_SHIFT;
+}
+
+VA_INLINE unsigned va_entry_class(uint32_t entry)
+{
+    return (entry & ((1u << VA_OWNER_SHIFT) - 1)) >> VA_CLASS_SHIFT;
+}
+
+VA_INLINE uint32_t va_entry_load(const _Atomic uint32_t *entry)
+{
+    return atomic_load_explicit(entry, memory_order_relaxed);
+}
+
+VA_INLINE void va_entry_store(_Atomic uint32_t *entry, uint32_t value)
+{
+    atomic_store_explicit(entry, value, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,98 @@
+/* config.h: every constant and threshold of valloc, with its unit and its reason.
+ *
+ * What a user may change at run time starts here as a default and is read by options.c. */
+#ifndef VA_CONFIG_H
+#define VA_CONFIG_H
+
+#include "base.h"
+
+/* A block is the unit of the block table and of a slab. 64 KiB: a multiple of every page size
+ * that Linux uses on the supported machines (4, 16, 64 KiB), 16 slots of 4 KiB, and one table
+ * load per free finds the class of any small slot. */
+#define VA_BLOCK_SHIFT 16
+#define VA_BLOCK_BYTES ((size_t)1 << VA_BLOCK_SHIFT)
+
+/* Alignment of every address returned: what malloc promises on both platforms. */
+#define VA_MIN_ALIGN ((size_t)16)
+
+/* Small classes end at half a block, so that a slab has two slots or more. Classes of whole
+ * runs go on to 1 MiB through the thread caches; above, an allocation is large. */
+#define VA_SMALL_MAX ((size_t)32 << 10)
+#define VA_RUN_MAX ((size_t)1 << 20)
+
+/* Slots of a slab at most, hence bits of its bitmap: a block of 16-byte slots. */
+#define VA_SLAB_SLOTS_MAX (VA_BLOCK_BYTES / VA_MIN_ALIGN)
+#define VA_SLAB_WORDS (VA_SLAB_SLOTS_MAX / 64)
+
+/* The address space asked for first, and the least that is still worth an arena. Halved until
+ * the kernel agrees. 1 TiB costs nothing but address space. */
+#define VA_RESERVE_BYTES ((size_t)1 << 40)
+#define VA_RESERVE_MIN_BYTES ((size_t)8 << 20)
+#define VA_ARENAS_MAX 128
+
+/* Memory is made accessible in steps, so that the arena stays one mapping and mprotect is rare:
+ * a small first step for small programs, then an eighth of what is there, between bounds. */
+#define VA_COMMIT_FIRST_BYTES ((size_t)4 << 20)
+#define VA_COMMIT_MIN_BYTES ((size_t)16 << 20)
+#define VA_COMMIT_MAX_BYTES ((size_t)256 << 20)
+/* The tables follow in steps of this many blocks (1 GiB of heap, 9.3 MiB of tables). */
+#define VA_COMMIT_TABLE_BLOCKS ((size_t)1 << 14)
+
+/* Huge pages: the kernel's size on both platforms with 4 KiB pages, and how much of the arena's
+ * start never gets them: a small heap would pay up to 2 MiB for its last page. */
+#define VA_HUGE_BYTES ((size_t)2 << 20)
+#define VA_HUGE_AFTER_BYTES VA_COMMIT_FIRST_BYTES
+static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on their boundary");
+
+/* From its third fresh block on, a class is growing: the pages of a block are then populated
+ * by one call instead of a fault each. */
+#define VA_POPULATE_AFTER_BLOCKS 2
+
+/* A free block that stays unused for one to two of these is purged. Milliseconds. */
+#define VA_PURGE_DELAY_MS 500
+/* Dirty free memory above this (or a quarter of the blocks in use, if more) is not kept for
+ * reuse: large blocks freed beyond it are purged at once. */
+#define VA_DIRTY_KEEP_BYTES ((size_t)64 << 20)
+#define VA_DIRTY_KEEP_SHIFT 2
+/* Runs purged per lock hold, and bytes per visit of a slow path: bounds what one unlucky
+ * malloc pays for everybody's purging. */
+#define VA_PURGE_RUNS 32
+#define VA_PURGE_VISIT_BYTES ((size_t)32 << 20)
+
+/* Thread cache: the bounds of a stack at rest, and those it may grow to when its class keeps
+ * alternating between refill and flush (bulk phases), as long as the extra bytes stay below a
+ * share of the slabs that the cache owns. */
+#define VA_STACK_SLOTS ((size_t)255)
+#define VA_STACK_BYTES ((size_t)64 << 10)
+#define VA_STACK_SLOTS_MAX ((size_t)1023)
+#define VA_STACK_BYTES_MAX ((size_t)1 << 20)
+#define VA_STACK_EXTRA_SHIFT 4
+/* Bytes of runs (64 KiB to 1 MiB) kept per class, two runs at least. */
+#define VA_STACK_RUN_BYTES ((size_t)256 << 10)
+
+/* A class without a slow path for this long gives half its slots back. Milliseconds. */
+#define VA_TRIM_MS 1000
+
+/* Slots freed for other owners: batches kept at a time, and the bounds of one. */
+#define VA_OUTGOING_BATCHES 8
+#define VA_OUTGOING_SLOTS 61
+#define VA_OUTGOING_BYTES ((size_t)256 << 10)
+
+/* Exited owners looked at for a partial slab before a fresh block is taken. */
+#define VA_ADOPT_LOOKS 32
+
+/* Owner ids are 20 bits of a table entry; 0 means no owner, the last one matches nothing. */
+#define VA_OWNER_SHIFT 12
+#define VA_OWNERS_MAX (((size_t)1 << (32 - VA_OWNER_SHIFT)) - 1)
+
+/* Internal memory is mapped in chunks of this size, grown with use. */
+#define VA_META_CHUNK_BYTES ((size_t)256 << 10)
+
+/* realloc moves pages instead of copying bytes from this size on: below, copying into warm
+ * pages is cheaper than the system call and its TLB flush. */
+#define VA_MOVE_PAGES_BYTES ((size_t)1 << 20)
+
+/* How often a lock is looked at again before its waiter sleeps. */
+#define VA_LOCK_SPINS 64
+
+#endif

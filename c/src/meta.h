@@ -1,0 +1,19 @@
+/* meta.h: memory for valloc's own structures: thread caches and their stacks.
+ *
+ * Mapped apart from the arenas, so that no user's block is its neighbour. Never given back:
+ * what an owner no longer needs it keeps for later. Any thread; the lock is the last in the
+ * lock order. */
+#ifndef VA_META_H
+#define VA_META_H
+
+#include "lock.h"
+
+extern Lock va_meta_lock;
+
+/* Zeroed memory, aligned to 64 bytes; NULL when there is none. */
+void *va_meta_allocate(size_t bytes);
+
+/* Bytes mapped so far. */
+size_t va_meta_bytes(void);
+
+#endif

@@ -1,0 +1,85 @@
+/* options.c: reads the environment without libc's help: getenv may be replaced by the program,
+ * and the first malloc can come before libc has set itself up. */
+#include "options.h"
+
+#include <string.h>
+
+#include "os.h"
+
+extern char **environ;
+
+Options va_options = {
+    .huge_pages = HUGE_PAGES_AUTO,
+    .purge_delay_ms = VA_PURGE_DELAY_MS,
+    .reserve_bytes = VA_RESERVE_BYTES,
+};
+
+static void reject(const char *setting)
+{
+    static const char before[] = "valloc: option ignored: ";
+    va_os_report(before, sizeof before - 1);
+    va_os_report(setting, strlen(setting));
+    va_os_report("\n", 1);
+}
+
+static bool parse_number(const char *text, uint64_t *value)
+{
+    uint64_t number = 0;
+    if (*text == '\0')
+        return false;
+    for (; *text != '\0'; text++) {
+        if (*text < '0' || *text > '9' || number > (UINT64_MAX >> 24) / 10)
+            return false;
+        number = number * 10 + (uint64_t)(*text - '0');
+    }
+    *value = number;
+    return true;
+}
+
+static bool parse_huge_pages(const char *text, HugePages *mode)
+{
+    static const char *const names[] = {"auto", "always", "never"};
+    for (unsigned i = 0; i < 3; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *mode = (HugePages)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The value if `setting` is NAME=value for this name, else NULL. */
+static const char *value_of(const char *setting, const char *name)
+{
+    size_t length = strlen(name);
+    return strncmp(setting, name, length) == 0 && setting[length] == '=' ? setting + length + 1
+                                                                         : NULL;
+}
+
+static void read_setting(const char *setting)
+{
+    const char *value;
+    uint64_t number;
+    if ((value = value_of(setting, "VALLOC_HUGE_PAGES")) != NULL) {
+        if (!parse_huge_pages(value, &va_options.huge_pages))
+            reject(setting);
+    } else if ((value = value_of(setting, "VALLOC_PURGE_DELAY_MS")) != NULL) {
+        if (!parse_number(value, &va_options.purge_delay_ms))
+            reject(setting);
+    } else if ((value = value_of(setting, "VALLOC_RESERVE_MIB")) != NULL) {
+        if (!parse_number(value, &number) || number * VA_MIB < VA_RESERVE_MIN_BYTES ||
+            number * VA_MIB > VA_RESERVE_BYTES)
+            reject(setting);
+        else
+            va_options.reserve_bytes = (size_t)number * VA_MIB;
+    }
+}
+
+void va_options_read(void)
+{
+    if (environ == NULL)
+        return;
+    for (char **setting = environ; *setting != NULL; setting++)
+        if (strncmp(*setting, "VALLOC_", 7) == 0)
+            read_setting(*setting);
+}

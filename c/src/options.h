@@ -1,0 +1,25 @@
+/* options.h: what the environment may change, read once.
+ *
+ *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: past the first MiBs)
+ *   VALLOC_PURGE_DELAY_MS=N               how long a free block stays dirty; 0 purges at once
+ *   VALLOC_RESERVE_MIB=N                  address space to ask for first
+ */
+#ifndef VA_OPTIONS_H
+#define VA_OPTIONS_H
+
+#include "config.h"
+
+typedef enum HugePages { HUGE_PAGES_AUTO, HUGE_PAGES_ALWAYS, HUGE_PAGES_NEVER } HugePages;
+
+typedef struct Options {
+    HugePages huge_pages;
+    uint64_t purge_delay_ms;
+    size_t reserve_bytes;
+} Options;
+
+/* Const after va_options_read, which the first arena calls under its lock. A value that is not
+ * understood is reported on stderr and leaves the default. */
+extern Options va_options;
+void va_options_read(void);
+
+#endif

@@ -1,0 +1,57 @@
+/* os.h: what valloc asks of the kernel, and nothing else does.
+ *
+ * Contracts only; os_linux.c fulfils them and is the one file with system calls. Addresses and
+ * sizes are multiples of the page size. Functions that return bool or a pointer report failure
+ * by false or NULL, change nothing then, and keep errno. Any thread; no locks. */
+#ifndef VA_OS_H
+#define VA_OS_H
+
+#include "base.h"
+
+/* The kernel's page size in bytes. */
+size_t va_os_page_bytes(void);
+
+/* Sets aside address space without access and without a claim on memory; NULL if refused. */
+void *va_os_reserve(size_t bytes, size_t alignment);
+void va_os_unreserve(void *address, size_t bytes);
+
+/* Makes reserved pages readable and writable; they read as zero until written. */
+bool va_os_commit(void *address, size_t bytes);
+
+/* New zeroed memory for valloc's own tables, kept out of core dumps. */
+void *va_os_map(size_t bytes);
+
+/* Keeps reserved address space out of core dumps. */
+void va_os_exclude_from_dump(void *address, size_t bytes);
+
+/* Drops the pages: the memory stays accessible and reads as zero. */
+bool va_os_purge(void *address, size_t bytes);
+
+/* Allows or forbids huge pages in the range; a hint. */
+void va_os_advise_huge(void *address, size_t bytes, bool on);
+
+/* Makes the pages resident at once; a hint. */
+void va_os_populate(void *address, size_t bytes);
+
+/* Moves the pages of [from, from + bytes) to [to, to + bytes) without copying. Both ranges are
+ * committed before and after; what was at `to` is gone, and `from` reads as zero. */
+bool va_os_move(void *from, void *to, size_t bytes);
+
+/* Replaces a range that va_os_move wrote by a plain committed one, zeroed, so that it becomes
+ * one mapping with its neighbours again. */
+bool va_os_remap(void *address, size_t bytes);
+
+/* Bytes of address space that the process may still take (RLIMIT_AS), SIZE_MAX if unlimited. */
+size_t va_os_address_limit(void);
+
+/* Milliseconds of a monotonic clock with a few milliseconds' resolution; cheap. */
+uint64_t va_os_clock_ms(void);
+
+/* Sleeps while *word == expected, until woken; may return early. */
+void va_os_wait(_Atomic uint32_t *word, uint32_t expected);
+void va_os_wake_one(_Atomic uint32_t *word);
+
+/* Writes to stderr. */
+void va_os_report(const char *text, size_t length);
+
+#endif

@@ -1,0 +1,180 @@
+/* os_linux.c: the only file that makes system calls. Fulfils os.h on Linux.
+ *
+ * Every function leaves errno as it found it: free must keep it, and malloc's own value is set
+ * by the API. Flags newer than the oldest kernels in use are spelled out here, since the libc
+ * that valloc is built against may not know them; a kernel that lacks them refuses cleanly. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "os.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "config.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef FUTEX_WAIT_PRIVATE
+#define FUTEX_WAIT_PRIVATE 128
+#define FUTEX_WAKE_PRIVATE 129
+#endif
+
+size_t va_os_page_bytes(void)
+{
+    static _Atomic size_t page_bytes; /* relaxed: every writer stores the same value */
+    size_t bytes = atomic_load_explicit(&page_bytes, memory_order_relaxed);
+    if (va_unlikely(bytes == 0)) {
+        bytes = (size_t)sysconf(_SC_PAGESIZE);
+        atomic_store_explicit(&page_bytes, bytes, memory_order_relaxed);
+    }
+    return bytes;
+}
+
+static void *map(void *address, size_t bytes, int protection, int flags)
+{
+    int saved = errno;
+    void *result = mmap(address, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    errno = saved;
+    return result == MAP_FAILED ? NULL : result;
+}
+
+static void unmap(void *address, size_t bytes)
+{
+    int saved = errno;
+    if (bytes != 0)
+        munmap(address, bytes);
+    errno = saved;
+}
+
+static bool advise(void *address, size_t bytes, int advice)
+{
+    int saved = errno;
+    bool done = madvise(address, bytes, advice) == 0;
+    errno = saved;
+    return done;
+}
+
+void *va_os_reserve(size_t bytes, size_t alignment)
+{
+    if (bytes > SIZE_MAX - alignment)
+        return NULL;
+    size_t mapped = bytes + alignment;
+    char *start = map(NULL, mapped, PROT_NONE, MAP_NORESERVE);
+    if (start == NULL)
+        return NULL;
+    size_t head = va_align_up((uintptr_t)start, alignment) - (uintptr_t)start;
+    unmap(start, head);
+    unmap(start + head + bytes, mapped - head - bytes);
+    return start + head;
+}
+
+void va_os_unreserve(void *address, size_t bytes)
+{
+    unmap(address, bytes);
+}
+
+bool va_os_commit(void *address, size_t bytes)
+{
+    int saved = errno;
+    bool done = mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0;
+    errno = saved;
+    return done;
+}
+
+void *va_os_map(size_t bytes)
+{
+    void *address = map(NULL, bytes, PROT_READ | PROT_WRITE, 0);
+    if (address != NULL)
+        va_os_exclude_from_dump(address, bytes);
+    return address;
+}
+
+void va_os_exclude_from_dump(void *address, size_t bytes)
+{
+    advise(address, bytes, MADV_DONTDUMP);
+}
+
+bool va_os_purge(void *address, size_t bytes)
+{
+    return advise(address, bytes, MADV_DONTNEED);
+}
+
+void va_os_advise_huge(void *address, size_t bytes, bool on)
+{
+    advise(address, bytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+void va_os_populate(void *address, size_t bytes)
+{
+    static atomic_bool refused; /* relaxed: a stale false costs one more refused call */
+    if (atomic_load_explicit(&refused, memory_order_relaxed))
+        return;
+    if (!advise(address, bytes, MADV_POPULATE_WRITE))
+        atomic_store_explicit(&refused, true, memory_order_relaxed);
+}
+
+bool va_os_move(void *from, void *to, size_t bytes)
+{
+    int saved = errno;
+    void *result =
+        mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    errno = saved;
+    return result != MAP_FAILED;
+}
+
+bool va_os_remap(void *address, size_t bytes)
+{
+    return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED) != NULL;
+}
+
+size_t va_os_address_limit(void)
+{
+    struct rlimit limit;
+    int saved = errno;
+    bool known = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    errno = saved;
+    return known ? (size_t)limit.rlim_cur : SIZE_MAX;
+}
+
+uint64_t va_os_clock_ms(void)
+{
+    struct timespec now;
+    int saved = errno;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    errno = saved;
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void va_os_wait(_Atomic uint32_t *word, uint32_t expected)
+{
+    int saved = errno;
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
+    errno = saved;
+}
+
+void va_os_wake_one(_Atomic uint32_t *word)
+{
+    int saved = errno;
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    errno = saved;
+}
+
+void va_os_report(const char *text, size_t length)
+{
+    while (length > 0) {
+        ssize_t written = write(STDERR_FILENO, text, length);
+        if (written <= 0)
+            return;
+        text += written;
+        length -= (size_t)written;
+    }
+}

@@ -1,0 +1,119 @@
+/* slab.c: taking and giving slots in batches; the record's fields stay in registers meanwhile. */
+#include "slab.h"
+
+#include <string.h>
+
+#include "bitmap.h"
+#include "check.h"
+
+void va_slab_start(Block *slab, unsigned class, bool zero)
+{
+    const SizeClass *size_class = &va_size_classes[class];
+    slab->next = slab->prev = NULL;
+    slab->slot_bytes = size_class->bytes;
+    slab->reciprocal = size_class->reciprocal;
+    slab->class = (uint16_t)class;
+    slab->slots = size_class->slots;
+    slab->fresh = 0;
+    slab->free_count = 0;
+    slab->low_word = 0;
+    slab->listed = false;
+    slab->zero = zero;
+    memset(va_block_bitmap(slab), 0, ((size_t)slab->slots + 63) / 64 * sizeof(uint64_t));
+}
+
+uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
+{
+    char *base = va_block_address(slab);
+    size_t slot_bytes = slab->slot_bytes;
+    uint32_t from_bitmap = count < slab->free_count ? count : slab->free_count;
+    uint32_t left = from_bitmap;
+    *zero = left == 0 && slab->zero;
+    if (left > 0) {
+        uint64_t *bitmap = va_block_bitmap(slab);
+        size_t w = slab->low_word;
+        for (;; w++) {
+            uint64_t word = bitmap[w];
+            char *word_base = base + w * 64 * slot_bytes;
+            while (word != 0 && left > 0) {
+                *last-- = word_base + va_lowest_bit(word) * slot_bytes;
+                word &= word - 1;
+                left--;
+            }
+            bitmap[w] = word;
+            if (left == 0)
+                break;
+        }
+        slab->low_word = (uint16_t)w;
+        slab->free_count = (uint16_t)(slab->free_count - from_bitmap);
+    }
+    uint32_t never_used = (uint32_t)(slab->slots - slab->fresh);
+    uint32_t from_fresh = count - from_bitmap < never_used ? count - from_bitmap : never_used;
+    char *slot = base + slab->fresh * slot_bytes;
+    for (uint32_t i = 0; i < from_fresh; i++, slot += slot_bytes)
+        *last-- = slot;
+    slab->fresh = (uint16_t)(slab->fresh + from_fresh);
+    return from_bitmap + from_fresh;
+}
+
+/* How many of the slots, up to the bounds for going up and going down, are neighbours in one
+ * direction, starting with the first. */
+static inline uint32_t neighbours(void *const *slots, ptrdiff_t slot_bytes, uint32_t most_up,
+                                  uint32_t most_down)
+{
+    ptrdiff_t step = (char *)slots[1] - (char *)slots[0];
+    uint32_t most = step == slot_bytes ? most_up : step == -slot_bytes ? most_down : 1;
+    uint32_t n = 1;
+    while (n < most && (char *)slots[n] - (char *)slots[n - 1] == step)
+        n++;
+    return n;
+}
+
+/* Sets bits [first, first + count); false if one was set before: then some may be set. */
+static bool set_free(uint64_t *bitmap, uint32_t first, uint32_t count)
+{
+    for (uint32_t w = first / 64; w * 64 < first + count; w++) {
+        uint64_t mask = va_bitmap_mask(w, first, count);
+        if (va_unlikely((bitmap[w] & mask) != 0))
+            return false;
+        bitmap[w] |= mask;
+    }
+    return true;
+}
+
+/* Inlined into the flush, whose slots are in random order as often as in sequence. */
+__attribute__((always_inline)) inline SlabError va_slab_give(Block *slab, void *const *slots,
+                                                             uint32_t count, uint32_t *given)
+{
+    uint64_t *bitmap = va_block_bitmap(slab);
+    uint32_t slot_bytes = slab->slot_bytes;
+    uint64_t offset = (uintptr_t)slots[0] - (uintptr_t)va_block_address(slab);
+    uint32_t slot = (uint32_t)(offset * slab->reciprocal >> 32);
+    uint32_t n = 1;
+    if (va_unlikely(slot * slot_bytes != offset || slot >= slab->fresh)) {
+        *given = n;
+        return SLAB_NOT_A_SLOT;
+    }
+    if (count > 1) {
+        uint32_t up = slab->fresh - slot;
+        uint32_t down = slot + 1;
+        n = neighbours(slots, (ptrdiff_t)slot_bytes, up < count ? up : count,
+                       down < count ? down : count);
+        if ((uintptr_t)slots[n - 1] < (uintptr_t)slots[0])
+            slot -= n - 1;
+    }
+    *given = n;
+    if (va_likely(n == 1)) {
+        uint64_t bit = (uint64_t)1 << (slot % 64);
+        if (va_unlikely((bitmap[slot / 64] & bit) != 0))
+            return SLAB_FREE_ALREADY;
+        bitmap[slot / 64] |= bit;
+    } else if (va_unlikely(!set_free(bitmap, slot, n))) {
+        return SLAB_FREE_ALREADY;
+    }
+    if (slot / 64 < slab->low_word)
+        slab->low_word = (uint16_t)(slot / 64);
+    slab->free_count = (uint16_t)(slab->free_count + n);
+    va_assert(slab->free_count <= slab->fresh && slab->fresh <= slab->slots);
+    return SLAB_OK;
+}

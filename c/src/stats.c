@@ -1,0 +1,19 @@
+/* stats.c: see stats.h. */
+#include "stats.h"
+
+#include "arena.h"
+#include "meta.h"
+#include "thread_cache.h"
+
+void va_stats_collect(valloc_stats *stats)
+{
+    ArenaStats arena;
+    va_arena_stats(&arena);
+    va_cache_count(&stats->caches, &stats->threads);
+    stats->reserved = arena.reserved;
+    stats->committed = arena.committed;
+    stats->lent = arena.lent;
+    stats->dirty = arena.dirty;
+    stats->purged = arena.purged;
+    stats->metadata = arena.metadata + va_meta_bytes();
+}

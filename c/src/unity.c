@@ -1,0 +1,16 @@
+/* unity.c: the core as one translation unit, in the order of the layers. Every build compiles
+ * this file: the fast paths inline across modules without link-time optimisation. */
+#include "os_linux.c"
+#include "check.c"
+#include "meta.c"
+#include "options.c"
+#include "size_class.c"
+#include "block_table.c"
+#include "arena.c"
+#include "slab.c"
+#include "large.c"
+#include "thread_cache.c"
+#include "thread.c"
+#include "alloc.c"
+#include "stats.c"
+#include "api.c"
