@@ -14,12 +14,12 @@
 /* The entry and the record of a block in use; anything else is reported. */
 static uint32_t entry_of(const void *pointer, Block **block, const char *function)
 {
-    *block = va_block_of(pointer);
-    if (va_unlikely(*block == NULL))
+    Arena *arena = va_arena_find(pointer);
+    if (va_unlikely(arena == NULL))
         va_fatal(function, "not a pointer of this allocator", pointer);
-    Arena *arena = va_arena_of(pointer);
     size_t index = va_block_index(arena, pointer);
     uint32_t entry = va_entry_load(&arena->entries[index]);
+    *block = &arena->records[index];
     if (va_unlikely(entry == 0))
         va_fatal(function, "freed already, or not the start of an allocation", pointer);
     return entry;
@@ -39,11 +39,16 @@ static void *allocate(size_t size, size_t alignment, bool *zero)
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
     unsigned class = va_class_of_aligned(size, alignment);
-    if (class == VA_CLASS_LARGE)
-        return va_large_allocate(size, alignment, zero);
     ThreadCache *cache = va_thread_acquire();
     if (va_unlikely(cache == NULL))
         return NULL;
+    if (class == VA_CLASS_LARGE) {
+        Block *run = NULL;
+        if (alignment <= VA_BLOCK_BYTES)
+            run = va_cache_take_large(cache, va_large_blocks(size));
+        va_thread_release(cache);
+        return run != NULL ? va_large_start(run) : va_large_allocate(size, alignment, zero);
+    }
     void *slot = va_slot_stack_pop(&cache->front.stacks[class]);
     if (slot == NULL)
         slot = va_cache_refill(cache, class, zero);
@@ -68,12 +73,16 @@ void *va_allocate_zeroed(size_t size, size_t alignment)
 
 static void free_entry(void *pointer, Block *block, uint32_t entry, const char *function)
 {
-    if (va_entry_class(entry) == VA_CLASS_LARGE) {
-        va_large_free(block, pointer, function);
-        return;
-    }
     ThreadCache *cache = va_thread_acquire();
-    va_cache_free(cache, pointer, block, entry, function);
+    if (va_entry_class(entry) != VA_CLASS_LARGE) {
+        va_cache_free(cache, pointer, block, entry, function);
+    } else {
+        va_large_end(block, pointer, function);
+        if (cache != NULL)
+            va_cache_put_large(cache, block);
+        else
+            va_arena_reclaim(block);
+    }
     va_thread_release(cache);
 }
 

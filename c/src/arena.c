@@ -378,37 +378,6 @@ static void mark_due_locked(bool all)
     atomic_store_explicit(&state.purging, due, memory_order_relaxed);
 }
 
-/* Called without locks wherever blocks come and go: keeps the purge clock. */
-static void purge_some(void)
-{
-    uint64_t now = va_os_clock_ms();
-    if (va_unlikely(now >= atomic_load_explicit(&state.next_tick_ms, memory_order_relaxed))) {
-        va_lock_acquire(&va_arena_lock);
-        if (now >= atomic_load_explicit(&state.next_tick_ms, memory_order_relaxed)) {
-            uint64_t delay = va_options.purge_delay_ms;
-            atomic_store_explicit(&state.next_tick_ms, now + delay, memory_order_relaxed);
-            if (state.dirty_blocks != 0)
-                mark_due_locked(delay == 0 || now - state.last_tick_ms >= 2 * delay);
-            state.last_tick_ms = now;
-        }
-        va_lock_release(&va_arena_lock);
-    }
-    if (va_unlikely(atomic_load_explicit(&state.purging, memory_order_relaxed)))
-        purge_due(VA_PURGE_VISIT_BYTES);
-}
-
-size_t va_arena_purge_all(void)
-{
-    size_t total = 0;
-    size_t bytes;
-    va_lock_acquire(&va_arena_lock);
-    mark_due_locked(true);
-    va_lock_release(&va_arena_lock);
-    while ((bytes = purge_due(SIZE_MAX)) != 0)
-        total += bytes;
-    return total;
-}
-
 /* ---- Lending ---- */
 
 /* A place for a run in this arena: below top if there is one, else from top on. */
@@ -453,6 +422,61 @@ static Block *lend_from(Arena *arena, size_t blocks, size_t align_blocks, bool *
     return run;
 }
 
+/* ---- Reclaiming ---- */
+
+/* More dirty memory than is worth keeping, once this run joins it? */
+static bool is_excess(size_t blocks)
+{
+    size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
+                         state.lent_blocks >> VA_DIRTY_KEEP_SHIFT);
+    return blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT && state.dirty_blocks + blocks > keep;
+}
+
+/* Pages that were moved into a run brought a mapping of their own with them: puts it right.
+ * The blocks then read as zero. */
+static bool remap(const Arena *arena, size_t first, size_t blocks)
+{
+    if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
+        return false;
+    advise_huge(arena, first, first + blocks);
+    return true;
+}
+
+/* ---- The purge clock ---- */
+
+/* Called without locks wherever blocks come and go: keeps the purge clock. */
+static void purge_some(void)
+{
+    uint64_t now = va_os_clock_ms();
+    if (va_unlikely(now >= atomic_load_explicit(&state.next_tick_ms, memory_order_relaxed))) {
+        va_lock_acquire(&va_arena_lock);
+        if (now >= atomic_load_explicit(&state.next_tick_ms, memory_order_relaxed)) {
+            uint64_t delay = va_options.purge_delay_ms;
+            atomic_store_explicit(&state.next_tick_ms, now + delay, memory_order_relaxed);
+            if (state.dirty_blocks != 0)
+                mark_due_locked(delay == 0 || now - state.last_tick_ms >= 2 * delay);
+            state.last_tick_ms = now;
+        }
+        va_lock_release(&va_arena_lock);
+    }
+    if (va_unlikely(atomic_load_explicit(&state.purging, memory_order_relaxed)))
+        purge_due(VA_PURGE_VISIT_BYTES);
+}
+
+size_t va_arena_purge_all(void)
+{
+    size_t total = 0;
+    size_t bytes;
+    va_lock_acquire(&va_arena_lock);
+    mark_due_locked(true);
+    va_lock_release(&va_arena_lock);
+    while ((bytes = purge_due(SIZE_MAX)) != 0)
+        total += bytes;
+    return total;
+}
+
+/* ---- The interface ---- */
+
 static void initialise_locked(void)
 {
     state.initialised = true;
@@ -478,24 +502,6 @@ Block *va_arena_lend(size_t blocks, size_t align_blocks, bool *zero)
     }
     va_lock_release(&va_arena_lock);
     return run;
-}
-
-/* More dirty memory than is worth keeping, once this run joins it? */
-static bool is_excess(size_t blocks)
-{
-    size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
-                         state.lent_blocks >> VA_DIRTY_KEEP_SHIFT);
-    return blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT && state.dirty_blocks + blocks > keep;
-}
-
-/* Pages that were moved into a run brought a mapping of their own with them: puts it right.
- * The blocks then read as zero. */
-static bool remap(const Arena *arena, size_t first, size_t blocks)
-{
-    if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
-        return false;
-    advise_huge(arena, first, first + blocks);
-    return true;
 }
 
 void va_arena_reclaim(Block *run)

@@ -85,14 +85,19 @@ VA_INLINE size_t va_block_index(const Arena *arena, const void *pointer)
 /* The arena whose table covers the pointer; NULL if it is foreign. Any thread. */
 Arena *va_arena_of(const void *pointer);
 
-/* The record of the block that the pointer lies in; NULL if it is foreign. */
-VA_INLINE Block *va_block_of(const void *pointer)
+VA_INLINE Arena *va_arena_find(const void *pointer)
 {
-    Arena *arena = &va_arenas[0];
-    if (va_unlikely(va_block_index(arena, pointer) >=
-                    atomic_load_explicit(&arena->tabled, memory_order_relaxed)))
-        arena = va_arena_of(pointer);
-    return arena == NULL ? NULL : &arena->records[va_block_index(arena, pointer)];
+    if (va_likely(va_block_index(&va_arenas[0], pointer) <
+                  atomic_load_explicit(&va_arenas[0].tabled, memory_order_relaxed)))
+        return &va_arenas[0];
+    return va_arena_of(pointer);
+}
+
+/* The record of the block that holds a slot. */
+VA_INLINE Block *va_block_of(const void *slot)
+{
+    Arena *arena = va_arena_find(slot);
+    return &arena->records[va_block_index(arena, slot)];
 }
 
 VA_INLINE size_t va_block_number(const Block *block)

@@ -59,6 +59,10 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_PURGE_RUNS 32
 #define VA_PURGE_VISIT_BYTES ((size_t)32 << 20)
 
+/* The large run that a thread freed last stays with it, for loops that allocate and free one
+ * size: in all threads together at most this many bytes. */
+#define VA_LARGE_KEEP_BYTES ((size_t)64 << 20)
+
 /* Thread cache: the bounds of a stack at rest, and those it may grow to when its class keeps
  * alternating between refill and flush (bulk phases), as long as the extra bytes stay below a
  * share of the slabs that the cache owns. */

@@ -4,23 +4,23 @@
 #include "arena.h"
 #include "check.h"
 
-void *va_large_allocate(size_t size, size_t alignment, bool *zero)
+void *va_large_start(Block *run)
 {
-    size_t align_blocks = va_max(alignment >> VA_BLOCK_SHIFT, 1);
-    Block *run = va_arena_lend(va_large_blocks(size), align_blocks, zero);
-    if (run == NULL)
-        return NULL;
     run->class = VA_CLASS_LARGE;
     va_entry_store(va_block_entry(run), va_entry_make(0, VA_CLASS_LARGE));
     return va_block_address(run);
 }
 
-void va_large_free(Block *run, void *pointer, const char *function)
+void *va_large_allocate(size_t size, size_t alignment, bool *zero)
+{
+    size_t align_blocks = va_max(alignment >> VA_BLOCK_SHIFT, 1);
+    Block *run = va_arena_lend(va_large_blocks(size), align_blocks, zero);
+    return run == NULL ? NULL : va_large_start(run);
+}
+
+void va_large_end(Block *run, void *pointer, const char *function)
 {
     if (va_unlikely(va_block_address(run) != pointer))
         va_fatal(function, "not the start of an allocation", pointer);
-    /* Of two threads that free the same run, one finds the entry gone. */
-    if (va_unlikely(atomic_exchange_explicit(va_block_entry(run), 0, memory_order_relaxed) == 0))
-        va_fatal(function, "freed already", pointer);
-    va_arena_reclaim(run);
+    va_entry_store(va_block_entry(run), 0);
 }

@@ -81,9 +81,7 @@ static bool set_free(uint64_t *bitmap, uint32_t first, uint32_t count)
     return true;
 }
 
-/* Inlined into the flush, whose slots are in random order as often as in sequence. */
-__attribute__((always_inline)) inline SlabError va_slab_give(Block *slab, void *const *slots,
-                                                             uint32_t count, uint32_t *given)
+SlabError va_slab_give(Block *slab, void *const *slots, uint32_t count, uint32_t *given)
 {
     uint64_t *bitmap = va_block_bitmap(slab);
     uint32_t slot_bytes = slab->slot_bytes;

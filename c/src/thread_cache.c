@@ -108,8 +108,8 @@ static void settle_locked(ThreadCache *cache, Block *slab, Block **unused)
 }
 
 /* Gives slots to the slabs of this cache. Slots whose slab has another owner by now move to the
- * front of the array; returns how many. */
-static uint32_t give_locked(ThreadCache *cache, void **slots, uint32_t count, Block **unused,
+ * front of the array; returns how many. Flattened: the calls would cost as much as the work. */
+__attribute__((flatten)) static uint32_t give_locked(ThreadCache *cache, void **slots, uint32_t count, Block **unused,
                             const char *function)
 {
     uint32_t strays = 0;
@@ -315,6 +315,53 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
     }
 }
 
+/* ---- The large run freed last ---- */
+
+static _Atomic size_t large_kept; /* bytes reserved by all caches; relaxed, only a bound */
+
+Block *va_cache_take_large(ThreadCache *cache, size_t blocks)
+{
+    Block *run = cache->large;
+    if (run == NULL || run->run_blocks != blocks)
+        return NULL;
+    cache->large = NULL;
+    cache->large_active = true;
+    return run;
+}
+
+/* Changes what the cache may keep. The room stays reserved while the run is in use, so that a
+ * loop over one size touches nothing shared. */
+static bool reserve_large(ThreadCache *cache, size_t bytes)
+{
+    size_t others = atomic_fetch_sub_explicit(&large_kept, cache->large_room,
+                                              memory_order_relaxed) -
+                    cache->large_room;
+    cache->large_room = 0;
+    if (bytes > VA_LARGE_KEEP_BYTES || others > VA_LARGE_KEEP_BYTES - bytes)
+        return false;
+    atomic_fetch_add_explicit(&large_kept, bytes, memory_order_relaxed);
+    cache->large_room = bytes;
+    return true;
+}
+
+static void drop_large(ThreadCache *cache)
+{
+    Block *run = cache->large;
+    cache->large = NULL;
+    if (run != NULL)
+        va_arena_reclaim(run);
+}
+
+void va_cache_put_large(ThreadCache *cache, Block *run)
+{
+    size_t bytes = (size_t)run->run_blocks << VA_BLOCK_SHIFT;
+    drop_large(cache);
+    if (!run->moved && (bytes <= cache->large_room || reserve_large(cache, bytes)))
+        cache->large = run;
+    else
+        va_arena_reclaim(run);
+}
+
 /* Classes without a slow path since the last trim hand back half of what they hold, and what
  * they had grown to. */
 static void trim(ThreadCache *cache)
@@ -335,6 +382,11 @@ static void trim(ThreadCache *cache)
         }
         state->active = false;
     }
+    if (!cache->large_active) {
+        drop_large(cache);
+        reserve_large(cache, 0);
+    }
+    cache->large_active = false;
 }
 
 static void trim_sometimes(ThreadCache *cache)
@@ -646,6 +698,8 @@ void va_cache_flush_all(ThreadCache *cache)
         if (held > 0)
             flush(cache, class, held, "flush");
     }
+    drop_large(cache);
+    reserve_large(cache, 0);
     deliver_all(cache, "flush");
     release_unused(cache);
 }

@@ -61,6 +61,9 @@ typedef struct ThreadCache {
     size_t slabs;             /* owned; mutex */
     _Atomic uint64_t open[2]; /* classes with slabs to take from; written under the mutex, read
                                  by adopters as a hint */
+    Block *large;             /* the large run freed last, or NULL; owner thread */
+    size_t large_room;        /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
+    bool large_active;        /* used since the last trim; owner thread */
     void *spare[16];          /* outgrown storages by log2 of their words; owner thread */
     ClassState classes[VA_CLASSES];
     struct ThreadCache *next_exited; /* registry lock */
@@ -87,6 +90,12 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero);
 /* Frees a slot or run whose entry was just read; cache may be NULL. */
 void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
                    const char *function);
+
+/* The large run that this thread freed last, if it has this length; else NULL. */
+Block *va_cache_take_large(ThreadCache *cache, size_t blocks);
+
+/* Takes a large run that is no allocation any more: keeps it, or gives it back to the arena. */
+void va_cache_put_large(ThreadCache *cache, Block *run);
 
 /* Lets the front see the first arena's table as it is now. Owner thread. */
 void va_cache_update_view(ThreadCache *cache);

@@ -1,0 +1,212 @@
+/* override.c: malloc and its family by their own names, for LD_PRELOAD and for linking.
+ *
+ * Where POSIX and C leave a choice, what programs written for glibc expect: realloc(p, 0) frees,
+ * memalign accepts any alignment, valloc keeps libc's promise of page alignment. malloc and free
+ * are the inline fast paths and nothing else. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api.h"
+#include "check.h"
+#include "os.h"
+
+#define VALLOC_NO_SHORT_NAMES
+#include "../include/valloc.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#if defined(__has_attribute) && __has_attribute(copy)
+#define ALIAS(name) __attribute__((visibility("default"), alias(#name), copy(name)))
+#else
+#define ALIAS(name) __attribute__((visibility("default"), alias(#name)))
+#endif
+
+EXPORT void *malloc(size_t size)
+{
+    return va_api_malloc(size);
+}
+
+EXPORT void free(void *ptr)
+{
+    va_api_free(ptr);
+}
+
+EXPORT void cfree(void *ptr)
+{
+    va_api_free(ptr);
+}
+
+EXPORT void free_sized(void *ptr, size_t size)
+{
+    valloc_free_sized(ptr, size);
+}
+
+EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size)
+{
+    valloc_free_aligned_sized(ptr, alignment, size);
+}
+
+EXPORT void *calloc(size_t count, size_t size)
+{
+    return valloc_calloc(count, size);
+}
+
+EXPORT void *realloc(void *ptr, size_t size)
+{
+    if (va_unlikely(size == 0 && ptr != NULL)) {
+        va_api_free(ptr);
+        return NULL;
+    }
+    return valloc_realloc(ptr, size);
+}
+
+EXPORT void *reallocarray(void *ptr, size_t count, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return realloc(ptr, bytes);
+}
+
+/* The next power of two, as glibc's memalign takes any alignment; 0 if there is none. */
+static size_t round_alignment(size_t alignment)
+{
+    size_t rounded = VA_MIN_ALIGN;
+    while (rounded != 0 && rounded < alignment)
+        rounded <<= 1;
+    return rounded;
+}
+
+EXPORT void *memalign(size_t alignment, size_t size)
+{
+    return valloc_aligned_alloc(round_alignment(alignment), size);
+}
+
+EXPORT void *aligned_alloc(size_t alignment, size_t size)
+{
+    return valloc_aligned_alloc(alignment, size);
+}
+
+EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
+{
+    return valloc_posix_memalign(out, alignment, size);
+}
+
+EXPORT void *valloc(size_t size)
+{
+    return valloc_aligned_alloc(va_os_page_bytes(), size);
+}
+
+EXPORT void *pvalloc(size_t size)
+{
+    size_t page = va_os_page_bytes();
+    if (size > PTRDIFF_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return valloc_aligned_alloc(page, va_align_up(va_max(size, 1), page));
+}
+
+EXPORT size_t malloc_usable_size(void *ptr)
+{
+    return valloc_usable_size(ptr);
+}
+
+/* ---- Control and statistics ---- */
+
+EXPORT int malloc_trim(size_t pad)
+{
+    (void)pad;
+    return valloc_purge() != 0;
+}
+
+/* glibc's parameters mean nothing here. 1 is success: programs that tune glibc go on. */
+EXPORT int mallopt(int parameter, int value)
+{
+    (void)parameter;
+    (void)value;
+    return 1;
+}
+
+#if defined(__GLIBC__)
+EXPORT struct mallinfo2 mallinfo2(void)
+{
+    valloc_stats stats;
+    struct mallinfo2 info = {0};
+    valloc_get_stats(&stats);
+    info.arena = stats.committed;
+    info.uordblks = stats.lent;
+    info.fordblks = stats.committed - stats.lent;
+    info.keepcost = stats.dirty;
+    return info;
+}
+
+static int clamp_to_int(size_t value)
+{
+    return value > INT_MAX ? INT_MAX : (int)value;
+}
+
+EXPORT struct mallinfo mallinfo(void)
+{
+    struct mallinfo2 wide = mallinfo2();
+    struct mallinfo info = {0};
+    info.arena = clamp_to_int(wide.arena);
+    info.uordblks = clamp_to_int(wide.uordblks);
+    info.fordblks = clamp_to_int(wide.fordblks);
+    info.keepcost = clamp_to_int(wide.keepcost);
+    return info;
+}
+
+#endif
+
+EXPORT int malloc_info(int options, FILE *stream)
+{
+    valloc_stats stats;
+    if (options != 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    valloc_get_stats(&stats);
+    int written = fprintf(stream,
+                          "<malloc version=\"valloc-%d.%d.%d\">\n"
+                          "<system type=\"reserved\" size=\"%zu\"/>\n"
+                          "<system type=\"current\" size=\"%zu\"/>\n"
+                          "<total type=\"lent\" size=\"%zu\"/>\n"
+                          "<total type=\"dirty\" size=\"%zu\"/>\n"
+                          "<total type=\"metadata\" size=\"%zu\"/>\n"
+                          "<total type=\"threads\" count=\"%zu\"/>\n"
+                          "</malloc>\n",
+                          VALLOC_VERSION_MAJOR, VALLOC_VERSION_MINOR, VALLOC_VERSION_PATCH,
+                          stats.reserved, stats.committed, stats.lent, stats.dirty, stats.metadata,
+                          stats.threads);
+    return written < 0 ? -1 : 0;
+}
+
+EXPORT void malloc_stats(void)
+{
+    valloc_stats stats;
+    valloc_get_stats(&stats);
+    fprintf(stderr,
+            "valloc: committed %zu bytes, lent %zu, dirty %zu, metadata %zu, purged %zu in total; "
+            "%zu threads\n",
+            stats.committed, stats.lent, stats.dirty, stats.metadata, stats.purged, stats.threads);
+}
+
+/* ---- glibc's inner names, which some programs call ---- */
+
+ALIAS(malloc) void *__libc_malloc(size_t size);
+ALIAS(calloc) void *__libc_calloc(size_t count, size_t size);
+ALIAS(realloc) void *__libc_realloc(void *ptr, size_t size);
+ALIAS(free) void __libc_free(void *ptr);
+ALIAS(cfree) void __libc_cfree(void *ptr);
+ALIAS(memalign) void *__libc_memalign(size_t alignment, size_t size);
+ALIAS(valloc) void *__libc_valloc(size_t size);
+ALIAS(pvalloc) void *__libc_pvalloc(size_t size);
+ALIAS(reallocarray) void *__libc_reallocarray(void *ptr, size_t count, size_t size);
+ALIAS(posix_memalign) int __posix_memalign(void **out, size_t alignment, size_t size);
