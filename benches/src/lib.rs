@@ -1,0 +1,1 @@
+//! Benchmarks of valloc against other allocators.

@@ -1,0 +1,71 @@
+//! The global allocator: translates layouts, and has no policy of its own.
+
+use core::alloc::{GlobalAlloc, Layout};
+
+use valloc_sys as sys;
+
+/// What `valloc_malloc` aligns to; above it the aligned functions are needed.
+const MALLOC_ALIGN: usize = 16;
+
+/// The process-wide allocator.
+///
+/// ```
+/// #[global_allocator]
+/// static GLOBAL: valloc::Valloc = valloc::Valloc;
+/// # let v = vec![1, 2, 3];
+/// # assert_eq!(v.len(), 3);
+/// ```
+///
+/// Deallocation passes the size on, which is faster and is checked: a layout that contradicts
+/// the block stops the process with a message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Valloc;
+
+// SAFETY: the C functions return NULL or a block of at least the size and alignment asked for
+// that overlaps no other; a block keeps its contents until it is freed; they never unwind, and
+// may be called from any thread. Size 0, which GlobalAlloc's callers never pass, is harmless.
+unsafe impl GlobalAlloc for Valloc {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() <= MALLOC_ALIGN {
+            // SAFETY: any size is allowed.
+            unsafe { sys::valloc_malloc(layout.size()).cast() }
+        } else {
+            // SAFETY: a layout's alignment is a power of two.
+            unsafe { sys::valloc_aligned_alloc(layout.align(), layout.size()).cast() }
+        }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        if layout.align() <= MALLOC_ALIGN {
+            // SAFETY: the caller's block came from here with this layout.
+            unsafe { sys::valloc_free_sized(ptr.cast(), layout.size()) }
+        } else {
+            // SAFETY: as above.
+            unsafe { sys::valloc_free_aligned_sized(ptr.cast(), layout.align(), layout.size()) }
+        }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.align() <= MALLOC_ALIGN {
+            // SAFETY: any size is allowed.
+            unsafe { sys::valloc_calloc(1, layout.size()).cast() }
+        } else {
+            // SAFETY: a layout's alignment is a power of two.
+            unsafe { sys::valloc_aligned_calloc(layout.align(), layout.size()).cast() }
+        }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if layout.align() <= MALLOC_ALIGN {
+            // SAFETY: the caller's block came from here with this layout.
+            unsafe { sys::valloc_realloc(ptr.cast(), new_size).cast() }
+        } else {
+            // SAFETY: as above; the alignment is a power of two.
+            unsafe { sys::valloc_aligned_realloc(ptr.cast(), layout.align(), new_size).cast() }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the allocator tells about itself, and purging.
+
+use valloc_sys as sys;
+
+/// How many bytes of the block at `ptr` may be used: at least what was asked for.
+///
+/// # Safety
+///
+/// `ptr` is a block of this allocator that has not been freed.
+///
+/// ```
+/// use std::alloc::{GlobalAlloc, Layout};
+/// let layout = Layout::new::<[u8; 100]>();
+/// // SAFETY: the size is not 0; the block is freed with its layout.
+/// unsafe {
+///     let block = valloc::Valloc.alloc(layout);
+///     assert!(valloc::usable_size(block) >= 100);
+///     valloc::Valloc.dealloc(block, layout);
+/// }
+/// ```
+#[inline]
+pub unsafe fn usable_size(ptr: *const u8) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { sys::valloc_usable_size(ptr.cast()) }
+}
+
+/// The usable size that a request of `size` bytes gets: a buffer grown to it wastes nothing.
+///
+/// ```
+/// assert!(valloc::good_size(1000) >= 1000);
+/// assert_eq!(valloc::good_size(valloc::good_size(1000)), valloc::good_size(1000));
+/// ```
+#[inline]
+pub fn good_size(size: usize) -> usize {
+    // SAFETY: any size is allowed.
+    unsafe { sys::valloc_good_size(size) }
+}
+
+/// Gives every free page back to the system, from any thread. Returns the bytes given back.
+///
+/// ```
+/// drop(vec![1u8; 10_000_000]);
+/// valloc::purge();
+/// ```
+pub fn purge() -> usize {
+    // SAFETY: may be called at any time.
+    unsafe { sys::valloc_purge() }
+}
+
+/// The version of the library in use: major * 10000 + minor * 100 + patch.
+///
+/// ```
+/// assert!(valloc::version() >= 100);
+/// ```
+pub fn version() -> i32 {
+    // SAFETY: may be called at any time.
+    unsafe { sys::valloc_version() }
+}
+
+/// Where the process's memory stands. Sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Address space set aside.
+    pub reserved: usize,
+    /// Of it, accessible: the upper bound of what can be resident.
+    pub committed: usize,
+    /// In blocks cut into slots, or lent whole: live or in thread caches.
+    pub lent: usize,
+    /// In free blocks not given back to the system yet.
+    pub dirty: usize,
+    /// Accessible for the allocator's own tables.
+    pub metadata: usize,
+    /// Given back to the system since the start.
+    pub purged: usize,
+    /// Thread caches in use.
+    pub threads: usize,
+    /// Thread caches ever made.
+    pub caches: usize,
+}
+
+/// The statistics as of now.
+///
+/// ```
+/// let stats = valloc::stats();
+/// assert!(stats.committed <= stats.reserved);
+/// ```
+pub fn stats() -> Stats {
+    let mut raw = sys::valloc_stats::default();
+    // SAFETY: the pointer is valid for a write of the whole structure.
+    unsafe { sys::valloc_get_stats(&mut raw) };
+    Stats {
+        reserved: raw.reserved,
+        committed: raw.committed,
+        lent: raw.lent,
+        dirty: raw.dirty,
+        metadata: raw.metadata,
+        purged: raw.purged,
+        threads: raw.threads,
+        caches: raw.caches,
+    }
+}

@@ -1,0 +1,28 @@
+//! valloc: a high-performance memory allocator.
+//!
+//! ```
+//! #[global_allocator]
+//! static GLOBAL: valloc::Valloc = valloc::Valloc;
+//!
+//! let words: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+//! assert_eq!(words.len(), 1000);
+//! ```
+//!
+//! [`Valloc`] is the allocator; the functions tell about it and steer it:
+//!
+//! * [`usable_size`], [`good_size`]: what a request really gets;
+//! * [`purge`]: gives free memory back to the system;
+//! * [`stats`], [`version`].
+//!
+//! The feature `override` also serves `malloc` and `free` of the C libraries in the process.
+#![no_std]
+
+mod global;
+mod info;
+
+pub use global::Valloc;
+pub use info::{good_size, purge, stats, usable_size, version, Stats};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

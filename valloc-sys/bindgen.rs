@@ -1,0 +1,23 @@
+// How the bindings are generated: shared by the build script and the test that compares the
+// committed ones with what the header says now.
+
+/// The bindings for `header`, as Rust source.
+fn generate(header: &str) -> Result<String, Box<dyn std::error::Error>> {
+    let bindings = bindgen::Builder::default()
+        .header(header)
+        .clang_arg("-DVALLOC_NO_SHORT_NAMES")
+        .clang_arg("-fparse-all-comments")
+        .rust_target(bindgen::RustTarget::stable(77, 0).expect("the workspace's rust-version"))
+        .allowlist_function("valloc_.*")
+        .allowlist_type("valloc_.*")
+        .allowlist_var("VALLOC_VERSION.*")
+        .use_core()
+        .layout_tests(false)
+        .derive_default(true)
+        .derive_eq(true)
+        .generate_comments(true)
+        .size_t_is_usize(true)
+        .formatter(bindgen::Formatter::Prettyplease)
+        .generate()?;
+    Ok(bindings.to_string())
+}

@@ -1,0 +1,65 @@
+//! Builds the C core as one unit, or links the system's library when asked to.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+#[cfg(feature = "bindgen")]
+include!("bindgen.rs");
+
+fn main() {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let c = root.join("c");
+    let include = c.join("include");
+
+    println!("cargo:rerun-if-changed=c");
+    println!("cargo:rerun-if-env-changed=VALLOC_SYS_USE_SYSTEM");
+    println!("cargo:include={}", include.display());
+
+    refuse_other_platforms();
+    #[cfg(feature = "bindgen")]
+    write_bindings(&include);
+
+    if env::var("VALLOC_SYS_USE_SYSTEM").is_ok_and(|value| value != "0") {
+        println!("cargo:rustc-link-lib=valloc");
+    } else {
+        build(&c);
+    }
+}
+
+/// What decides is the platform built for, not the one that builds.
+fn refuse_other_platforms() {
+    let os = env::var("CARGO_CFG_TARGET_OS").expect("set by cargo");
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("set by cargo");
+    if os != "linux" || !(arch == "x86_64" || arch == "aarch64") {
+        panic!("valloc supports Linux on x86-64 and aarch64, not {os} on {arch}");
+    }
+}
+
+fn build(c: &Path) {
+    let mut build = cc::Build::new();
+    build
+        .file(c.join("src/unity.c"))
+        .std("gnu11")
+        .flag("-fvisibility=hidden")
+        .flag_if_supported("-ftls-model=initial-exec")
+        .warnings(true)
+        .extra_warnings(true);
+    if env::var_os("CARGO_FEATURE_OVERRIDE").is_some() {
+        build.file(c.join("src/override.c")).flag("-fno-builtin");
+    }
+    // An allocator without optimisation makes debug builds of everything else unusable.
+    if env::var("OPT_LEVEL").is_ok_and(|level| level == "0") {
+        build.opt_level(2);
+    } else {
+        build.opt_level(3);
+    }
+    build.compile("valloc");
+}
+
+#[cfg(feature = "bindgen")]
+fn write_bindings(include: &Path) {
+    let header = include.join("valloc.h");
+    let bindings = generate(header.to_str().expect("a path in UTF-8")).expect("bindgen");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    std::fs::write(out.join("bindings.rs"), bindings).expect("OUT_DIR is writable");
+}
