@@ -49,8 +49,8 @@ VALLOC_API VALLOC_MALLOC_LIKE VALLOC_SIZED2(1, 2) void *valloc_calloc(size_t cou
  * are kept. NULL as ptr allocates. A size of 0 shrinks the block to the smallest one: it does
  * not free. On failure the old block is untouched. The alignment kept is 16 bytes, whatever the
  * block was allocated with. */
-VALLOC_API __attribute__((warn_unused_result)) VALLOC_SIZED(2) void *valloc_realloc(void *ptr,
-                                                                                  size_t size);
+VALLOC_API __attribute__((warn_unused_result))
+VALLOC_SIZED(2) void *valloc_realloc(void *ptr, size_t size);
 
 /* valloc_realloc to count * size bytes; ENOMEM also when the product overflows. */
 VALLOC_API __attribute__((warn_unused_result))

@@ -130,14 +130,13 @@ static bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size, s
         return false;
     if (!va_arena_resize(run, blocks))
         return false;
-    run->class = (uint16_t)class;
+    run->class = (uint16_t) class;
     va_entry_store(va_block_entry(run), va_entry_make(owner, class));
     return true;
 }
 
 /* Moves a run's pages to a new run. NULL if that is impossible or not worth it. */
-static void *move_pages(void *pointer, Block *run, size_t old_bytes, size_t size,
-                        size_t alignment)
+static void *move_pages(void *pointer, Block *run, size_t old_bytes, size_t size, size_t alignment)
 {
     bool zero;
     if (old_bytes < VA_MOVE_PAGES_BYTES || size < VA_MOVE_PAGES_BYTES)

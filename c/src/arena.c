@@ -49,7 +49,7 @@ static void summarise(Arena *arena, size_t first, size_t count)
 static size_t take_blocks(Arena *arena, size_t first, size_t count)
 {
     size_t dirty = 0;
-    FOR_EACH_GROUP (arena, first, count, group, mask) {
+    FOR_EACH_GROUP(arena, first, count, group, mask) {
         va_assert((group->free & mask) == mask);
         dirty += (size_t)__builtin_popcountll(group->dirty & mask);
         group->free &= ~mask;
@@ -64,7 +64,7 @@ static size_t take_blocks(Arena *arena, size_t first, size_t count)
 
 static void return_blocks(Arena *arena, size_t first, size_t count, bool dirty)
 {
-    FOR_EACH_GROUP (arena, first, count, group, mask) {
+    FOR_EACH_GROUP(arena, first, count, group, mask) {
         va_assert((group->free & mask) == 0);
         group->free |= mask;
         if (dirty)
@@ -148,6 +148,7 @@ static size_t free_below_top(const Arena *arena)
 
 typedef struct Tables {
     size_t groups, summary, records, bitmaps, end; /* offsets in bytes; entries at 0 */
+    size_t first;                                  /* block behind them */
 } Tables;
 
 /* Where the tables of an arena of so many blocks lie: each starts on a block of its own, behind
@@ -162,6 +163,7 @@ static Tables lay_out(size_t blocks)
     t.records = AFTER(t.summary + (groups + 63) / 64 * sizeof(uint64_t));
     t.bitmaps = AFTER(t.records + blocks * sizeof(Block));
     t.end = AFTER(t.bitmaps + blocks * VA_SLAB_WORDS * sizeof(uint64_t));
+    t.first = va_align_up(t.end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
 #undef AFTER
     return t;
 }
@@ -187,8 +189,7 @@ static bool commit_tables(Arena *arena, size_t end)
     if (!commit_table((char *)arena->entries, from * sizeof(uint32_t), to * sizeof(uint32_t)) ||
         !commit_table((char *)arena->groups, from_groups * sizeof(BlockGroup),
                       to_groups * sizeof(BlockGroup)) ||
-        !commit_table((char *)arena->summary, from_groups / 8,
-                      va_align_up(to_groups, 64) / 8) ||
+        !commit_table((char *)arena->summary, from_groups / 8, va_align_up(to_groups, 64) / 8) ||
         !commit_table((char *)arena->records, va_max(from, arena->first) * sizeof(Block),
                       to * sizeof(Block)) ||
         !commit_table((char *)arena->bitmaps,
@@ -220,8 +221,8 @@ static bool commit_blocks(Arena *arena, size_t end)
     size_t step = heap == 0 ? VA_COMMIT_FIRST_BYTES
                             : va_max(VA_COMMIT_MIN_BYTES, va_min(heap / 8, VA_COMMIT_MAX_BYTES));
     size_t least = va_min(va_align_up(end, huge_blocks), arena->blocks);
-    size_t wanted = va_min(va_max(least, arena->committed + (step >> VA_BLOCK_SHIFT)),
-                           arena->blocks);
+    size_t wanted =
+        va_min(va_max(least, arena->committed + (step >> VA_BLOCK_SHIFT)), arena->blocks);
     if (end <= arena->committed)
         return true;
     if (!commit_tables(arena, least))
@@ -239,9 +240,36 @@ static bool commit_blocks(Arena *arena, size_t end)
     return true;
 }
 
-/* Reserves a new arena that can lend a run of this many blocks. The address space asked for is
- * halved until the kernel agrees. Under a limit at most half of it is taken at a time: the
- * program needs the rest for its stacks and libraries. */
+/* Reserves address space for an arena of *bytes, halved until the kernel agrees and `blocks`
+ * still fit; NULL if they do not. *bytes and *tables tell what it came to. */
+static char *reserve(size_t *bytes, size_t blocks, Tables *tables)
+{
+    for (; *bytes >= VA_RESERVE_MIN_BYTES; *bytes = va_align_down(*bytes / 2, VA_HUGE_BYTES)) {
+        *tables = lay_out(*bytes >> VA_BLOCK_SHIFT);
+        if (tables->first + blocks > *bytes >> VA_BLOCK_SHIFT)
+            return NULL;
+        char *base = va_os_reserve(*bytes, VA_HUGE_BYTES);
+        if (base != NULL)
+            return base;
+    }
+    return NULL;
+}
+
+/* The same under a limit: at most half of it at a time, and never its last bytes, which the
+ * program needs for stacks and libraries. */
+static char *reserve_limited(size_t *bytes, size_t blocks, Tables *tables, size_t limit)
+{
+    size_t rest_bytes = va_align_up(va_min(VA_RESERVE_LEAVE_BYTES, limit / 4), VA_BLOCK_BYTES);
+    char *rest = va_os_reserve(rest_bytes, VA_BLOCK_BYTES);
+    if (rest == NULL)
+        return NULL;
+    *bytes = va_min(*bytes, va_align_down(limit / 2, VA_HUGE_BYTES));
+    char *base = reserve(bytes, blocks, tables);
+    va_os_unreserve(rest, rest_bytes);
+    return base;
+}
+
+/* Reserves a new arena that can lend a run of this many blocks. */
 static Arena *add_arena(size_t blocks)
 {
     unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
@@ -249,20 +277,9 @@ static Arena *add_arena(size_t blocks)
     size_t bytes = va_options.reserve_bytes;
     if (count == VA_ARENAS_MAX || blocks > bytes >> VA_BLOCK_SHIFT)
         return NULL;
-    if (limit != SIZE_MAX)
-        bytes = va_min(bytes, va_align_down(limit / 2, VA_HUGE_BYTES));
-    char *base = NULL;
     Tables tables;
-    size_t first = 0;
-    for (; bytes >= VA_RESERVE_MIN_BYTES; bytes = va_align_down(bytes / 2, VA_HUGE_BYTES)) {
-        tables = lay_out(bytes >> VA_BLOCK_SHIFT);
-        first = va_align_up(tables.end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
-        if (first + blocks > bytes >> VA_BLOCK_SHIFT)
-            return NULL;
-        base = va_os_reserve(bytes, VA_HUGE_BYTES);
-        if (base != NULL)
-            break;
-    }
+    char *base = limit == SIZE_MAX ? reserve(&bytes, blocks, &tables)
+                                   : reserve_limited(&bytes, blocks, &tables, limit);
     if (base == NULL)
         return NULL;
     Arena *arena = &va_arenas[count];
@@ -273,10 +290,10 @@ static Arena *add_arena(size_t blocks)
     arena->summary = (uint64_t *)(base + tables.summary);
     arena->records = (Block *)(base + tables.records);
     arena->bitmaps = (uint64_t *)(base + tables.bitmaps);
-    arena->first = arena->top = arena->committed = first;
+    arena->first = arena->top = arena->committed = tables.first;
     arena->free_blocks = 0;
-    arena->lowest_group = arena->purge_group = first / GROUP_BLOCKS;
-    if (!commit_tables(arena, first + blocks)) {
+    arena->lowest_group = arena->purge_group = tables.first / GROUP_BLOCKS;
+    if (!commit_tables(arena, tables.first + blocks)) {
         va_os_unreserve(base, bytes);
         return NULL;
     }
@@ -412,7 +429,7 @@ static Block *lend_from(Arena *arena, size_t blocks, size_t align_blocks, bool *
         return NULL;
     raise_top(arena, end);
     *zero = take_blocks(arena, first, blocks) == 0;
-    FOR_EACH_GROUP (arena, first, blocks, group, mask)
+    FOR_EACH_GROUP(arena, first, blocks, group, mask)
         group->dirty |= mask;
     Block *run = &arena->records[first];
     run->arena = (uint8_t)(arena - va_arenas);
@@ -427,8 +444,8 @@ static Block *lend_from(Arena *arena, size_t blocks, size_t align_blocks, bool *
 /* More dirty memory than is worth keeping, once this run joins it? */
 static bool is_excess(size_t blocks)
 {
-    size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
-                         state.lent_blocks >> VA_DIRTY_KEEP_SHIFT);
+    size_t keep =
+        va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT, state.lent_blocks >> VA_DIRTY_KEEP_SHIFT);
     return blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT && state.dirty_blocks + blocks > keep;
 }
 
@@ -546,14 +563,15 @@ bool va_arena_resize(Block *run, size_t blocks)
         done = end <= arena->blocks;
         /* Every block between must be free; those from top on are. */
         if (done)
-            FOR_EACH_GROUP (arena, first + old, va_min(end, va_max(arena->top, first + old)) -
-                                                    (first + old), group, mask)
+            FOR_EACH_GROUP(arena, first + old,
+                           va_min(end, va_max(arena->top, first + old)) - (first + old), group,
+                           mask)
                 done = done && (group->free & mask) == mask;
         done = done && commit_blocks(arena, end);
         if (done) {
             raise_top(arena, end);
             take_blocks(arena, first + old, blocks - old);
-            FOR_EACH_GROUP (arena, first + old, blocks - old, group, mask)
+            FOR_EACH_GROUP(arena, first + old, blocks - old, group, mask)
                 group->dirty |= mask;
             state.lent_blocks += blocks - old;
         }
@@ -571,9 +589,9 @@ void va_arena_stats(ArenaStats *stats)
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     for (unsigned i = 0; i < arenas; i++) {
         size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
-        stats->metadata += tabled * sizeof(uint32_t) + tabled / GROUP_BLOCKS * sizeof(BlockGroup) +
-                           (tabled - va_arenas[i].first) *
-                               (sizeof(Block) + VA_SLAB_WORDS * sizeof(uint64_t));
+        stats->metadata +=
+            tabled * sizeof(uint32_t) + tabled / GROUP_BLOCKS * sizeof(BlockGroup) +
+            (tabled - va_arenas[i].first) * (sizeof(Block) + VA_SLAB_WORDS * sizeof(uint64_t));
         stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;
         stats->committed += (va_arenas[i].committed - va_arenas[i].first) << VA_BLOCK_SHIFT;
     }

@@ -64,12 +64,12 @@ typedef struct Arena {
     Block *records;
     uint64_t *bitmaps; /* VA_SLAB_WORDS per block: the free slots of a slab */
     /* Arena lock. first <= top <= committed <= tabled <= blocks */
-    size_t top;                 /* blocks from here on were never lent */
-    size_t committed;           /* blocks from here on are not accessible */
-    _Atomic size_t tabled;      /* records from here on are not accessible; read without lock */
-    size_t free_blocks;         /* below top */
-    size_t lowest_group;        /* groups below it have no free block */
-    size_t purge_group;         /* groups below it have nothing due */
+    size_t top;            /* blocks from here on were never lent */
+    size_t committed;      /* blocks from here on are not accessible */
+    _Atomic size_t tabled; /* records from here on are not accessible; read without lock */
+    size_t free_blocks;    /* below top */
+    size_t lowest_group;   /* groups below it have no free block */
+    size_t purge_group;    /* groups below it have nothing due */
 } Arena;
 
 extern Arena va_arenas[VA_ARENAS_MAX];

@@ -29,6 +29,8 @@
 #define VA_RESERVE_BYTES ((size_t)1 << 40)
 #define VA_RESERVE_MIN_BYTES ((size_t)8 << 20)
 #define VA_ARENAS_MAX 128
+/* Under a limit of the address space this much is never reserved: two stacks of 8 MiB. */
+#define VA_RESERVE_LEAVE_BYTES ((size_t)16 << 20)
 
 /* Memory is made accessible in steps, so that the arena stays one mapping and mprotect is rare:
  * a small first step for small programs, then an eighth of what is there, between bounds. */

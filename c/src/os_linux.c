@@ -125,8 +125,7 @@ void va_os_populate(void *address, size_t bytes)
 bool va_os_move(void *from, void *to, size_t bytes)
 {
     int saved = errno;
-    void *result =
-        mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    void *result = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
     errno = saved;
     return result != MAP_FAILED;
 }

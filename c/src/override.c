@@ -173,18 +173,18 @@ EXPORT int malloc_info(int options, FILE *stream)
         return -1;
     }
     valloc_get_stats(&stats);
-    int written = fprintf(stream,
-                          "<malloc version=\"valloc-%d.%d.%d\">\n"
-                          "<system type=\"reserved\" size=\"%zu\"/>\n"
-                          "<system type=\"current\" size=\"%zu\"/>\n"
-                          "<total type=\"lent\" size=\"%zu\"/>\n"
-                          "<total type=\"dirty\" size=\"%zu\"/>\n"
-                          "<total type=\"metadata\" size=\"%zu\"/>\n"
-                          "<total type=\"threads\" count=\"%zu\"/>\n"
-                          "</malloc>\n",
-                          VALLOC_VERSION_MAJOR, VALLOC_VERSION_MINOR, VALLOC_VERSION_PATCH,
-                          stats.reserved, stats.committed, stats.lent, stats.dirty, stats.metadata,
-                          stats.threads);
+    int written =
+        fprintf(stream,
+                "<malloc version=\"valloc-%d.%d.%d\">\n"
+                "<system type=\"reserved\" size=\"%zu\"/>\n"
+                "<system type=\"current\" size=\"%zu\"/>\n"
+                "<total type=\"lent\" size=\"%zu\"/>\n"
+                "<total type=\"dirty\" size=\"%zu\"/>\n"
+                "<total type=\"metadata\" size=\"%zu\"/>\n"
+                "<total type=\"threads\" count=\"%zu\"/>\n"
+                "</malloc>\n",
+                VALLOC_VERSION_MAJOR, VALLOC_VERSION_MINOR, VALLOC_VERSION_PATCH, stats.reserved,
+                stats.committed, stats.lent, stats.dirty, stats.metadata, stats.threads);
     return written < 0 ? -1 : 0;
 }
 

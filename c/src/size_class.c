@@ -17,10 +17,9 @@
         SMALL((c) + 6), SMALL((c) + 7)
 
 const SizeClass va_size_classes[VA_CLASSES] = {
-    SMALL8(0u),  SMALL8(8u),  SMALL8(16u), SMALL8(24u), SMALL8(32u), SMALL8(40u),
-    SMALL8(48u), SMALL8(56u), SMALL8(64u), RUN(1),      RUN(2),      RUN(3),
-    RUN(4),      RUN(5),      RUN(6),      RUN(7),      RUN(8),      RUN(10),
-    RUN(12),     RUN(14),     RUN(16),
+    SMALL8(0u),  SMALL8(8u),  SMALL8(16u), SMALL8(24u), SMALL8(32u), SMALL8(40u), SMALL8(48u),
+    SMALL8(56u), SMALL8(64u), RUN(1),      RUN(2),      RUN(3),      RUN(4),      RUN(5),
+    RUN(6),      RUN(7),      RUN(8),      RUN(10),     RUN(12),     RUN(14),     RUN(16),
 };
 
 /* Class of 16 * i bytes. Above 128 bytes, with b the highest bit of size - 1, the three bits
@@ -37,14 +36,15 @@ const SizeClass va_size_classes[VA_CLASSES] = {
 #define OFFSET256(i) OFFSET64((i)), OFFSET64((i) + 64), OFFSET64((i) + 128), OFFSET64((i) + 192)
 
 const uint16_t va_class_offsets[VA_SMALL_MAX / 16 + 1] = {
-    OFFSET256(0u),    OFFSET256(256u),  OFFSET256(512u),  OFFSET256(768u),  OFFSET256(1024u),
+    OFFSET256(0u),    OFFSET256(256u),  OFFSET256(512u),  OFFSET256(768u), OFFSET256(1024u),
     OFFSET256(1280u), OFFSET256(1536u), OFFSET256(1792u), OFFSET(2048u),
 };
 
 #define FIRST VA_CLASSES_SMALL
 const uint8_t va_run_classes[VA_RUN_MAX / VA_BLOCK_BYTES + 1] = {
-    FIRST,     FIRST,     FIRST + 1, FIRST + 2, FIRST + 3,  FIRST + 4,  FIRST + 5,  FIRST + 6, FIRST + 7,
-    FIRST + 8, FIRST + 8, FIRST + 9, FIRST + 9, FIRST + 10, FIRST + 10, FIRST + 11, FIRST + 11,
+    FIRST,     FIRST,      FIRST + 1,  FIRST + 2,  FIRST + 3,  FIRST + 4,
+    FIRST + 5, FIRST + 6,  FIRST + 7,  FIRST + 8,  FIRST + 8,  FIRST + 9,
+    FIRST + 9, FIRST + 10, FIRST + 10, FIRST + 11, FIRST + 11,
 };
 
 static_assert(VA_CLASSES << VA_CLASS_SHIFT < 1 << VA_OWNER_SHIFT, "a class fits into an entry");
@@ -57,6 +57,6 @@ unsigned va_class_of_aligned(size_t size, size_t alignment)
         return VA_CLASS_LARGE;
     unsigned class = va_class_of(va_align_up(va_max(size, 1), alignment));
     while (class < VA_CLASSES_SMALL && va_size_classes[class].bytes % alignment != 0)
-        class++;
+        class ++;
     return class;
 }

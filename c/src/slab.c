@@ -12,7 +12,7 @@ void va_slab_start(Block *slab, unsigned class, bool zero)
     slab->next = slab->prev = NULL;
     slab->slot_bytes = size_class->bytes;
     slab->reciprocal = size_class->reciprocal;
-    slab->class = (uint16_t)class;
+    slab->class = (uint16_t) class;
     slab->slots = size_class->slots;
     slab->fresh = 0;
     slab->free_count = 0;
@@ -88,7 +88,7 @@ SlabError va_slab_give(Block *slab, void *const *slots, uint32_t count, uint32_t
     uint64_t offset = (uintptr_t)slots[0] - (uintptr_t)va_block_address(slab);
     uint32_t slot = (uint32_t)(offset * slab->reciprocal >> 32);
     uint32_t n = 1;
-    if (va_unlikely(slot * slot_bytes != offset || slot >= slab->fresh)) {
+    if (va_unlikely((uint64_t)slot * slot_bytes != offset || slot >= slab->fresh)) {
         *given = n;
         return SLAB_NOT_A_SLOT;
     }

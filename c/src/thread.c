@@ -27,7 +27,7 @@ static const CacheFront front_after = {.stacks = {EMPTY84}, .tag = VA_TAG_NONE};
 
 /* The fast paths store into a front only what they popped from it or after its tag matched:
  * never into these two. */
-#define AS_FRONT(front) ((CacheFront *)(uintptr_t)&(front))
+#define AS_FRONT(front) ((CacheFront *)(uintptr_t) & (front))
 
 _Thread_local CacheFront *va_thread_front = AS_FRONT(front_before);
 

@@ -109,8 +109,8 @@ static void settle_locked(ThreadCache *cache, Block *slab, Block **unused)
 
 /* Gives slots to the slabs of this cache. Slots whose slab has another owner by now move to the
  * front of the array; returns how many. Flattened: the calls would cost as much as the work. */
-__attribute__((flatten)) static uint32_t give_locked(ThreadCache *cache, void **slots, uint32_t count, Block **unused,
-                            const char *function)
+__attribute__((flatten)) static uint32_t
+give_locked(ThreadCache *cache, void **slots, uint32_t count, Block **unused, const char *function)
 {
     uint32_t strays = 0;
     uint32_t i = 0;
@@ -262,8 +262,7 @@ static bool set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity)
 static size_t stack_count(ThreadCache *cache, unsigned class)
 {
     ClassState *state = &cache->classes[class];
-    return state->storage == NULL ? 0
-                                  : (size_t)(cache->front.stacks[class].top - state->storage);
+    return state->storage == NULL ? 0 : (size_t)(cache->front.stacks[class].top - state->storage);
 }
 
 /* ---- Flush ---- */
@@ -333,9 +332,9 @@ Block *va_cache_take_large(ThreadCache *cache, size_t blocks)
  * loop over one size touches nothing shared. */
 static bool reserve_large(ThreadCache *cache, size_t bytes)
 {
-    size_t others = atomic_fetch_sub_explicit(&large_kept, cache->large_room,
-                                              memory_order_relaxed) -
-                    cache->large_room;
+    size_t others =
+        atomic_fetch_sub_explicit(&large_kept, cache->large_room, memory_order_relaxed) -
+        cache->large_room;
     cache->large_room = 0;
     if (bytes > VA_LARGE_KEEP_BYTES || others > VA_LARGE_KEEP_BYTES - bytes)
         return false;
@@ -366,7 +365,7 @@ void va_cache_put_large(ThreadCache *cache, Block *run)
  * they had grown to. */
 static void trim(ThreadCache *cache)
 {
-    for (unsigned class = 0; class < VA_CLASSES; class++) {
+    for (unsigned class = 0; class < VA_CLASSES; class ++) {
         ClassState *state = &cache->classes[class];
         size_t held = stack_count(cache, class);
         if (!state->active && held > 0)
@@ -518,7 +517,7 @@ static void *refill_run(ThreadCache *cache, unsigned class, bool *zero)
     Block *run = va_arena_lend(va_size_classes[class].run_blocks, 1, zero);
     if (run == NULL)
         return NULL;
-    run->class = (uint16_t)class;
+    run->class = (uint16_t) class;
     va_cache_update_view(cache);
     va_entry_store(va_block_entry(run), va_entry_make(cache->id, class));
     cache->classes[class].refilled = cache->classes[class].active = true;
@@ -635,7 +634,7 @@ static ThreadCache *make_cache_locked(void)
     cache->id = (uint32_t)registry.made + 1;
     cache->front.tag = va_entry_make(cache->id, 0);
     /* Never written: a stack at the floor is full, too. */
-    for (unsigned class = 0; class < VA_CLASSES; class++)
+    for (unsigned class = 0; class < VA_CLASSES; class ++)
         cache->front.stacks[class].top = cache->front.stacks[class].limit =
             (void **)(uintptr_t)va_stack_floor;
     /* Published to other threads by the first table entry that names this id, whose readers got
@@ -675,7 +674,7 @@ static void release_unused(ThreadCache *cache)
 {
     Block *unused = NULL;
     va_lock_acquire(&cache->mutex);
-    for (unsigned class = 0; class < VA_CLASSES_SMALL; class++) {
+    for (unsigned class = 0; class < VA_CLASSES_SMALL; class ++) {
         Block *next;
         for (Block *slab = cache->classes[class].first; slab != NULL; slab = next) {
             next = slab->next;
@@ -693,7 +692,7 @@ static void release_unused(ThreadCache *cache)
 
 void va_cache_flush_all(ThreadCache *cache)
 {
-    for (unsigned class = 0; class < VA_CLASSES; class++) {
+    for (unsigned class = 0; class < VA_CLASSES; class ++) {
         size_t held = stack_count(cache, class);
         if (held > 0)
             flush(cache, class, held, "flush");
@@ -707,7 +706,7 @@ void va_cache_flush_all(ThreadCache *cache)
 void va_cache_retire(ThreadCache *cache)
 {
     va_cache_flush_all(cache);
-    for (unsigned class = 0; class < VA_CLASSES; class++)
+    for (unsigned class = 0; class < VA_CLASSES; class ++)
         cache->classes[class].batch = 1;
     va_lock_acquire(&va_registry_lock);
     mark_exited_locked(cache);

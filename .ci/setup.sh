@@ -1,0 +1,44 @@
+#!/bin/sh
+# setup.sh GROUP...: installs what the groups (build, test, lint, bench, programs) need and the
+# machine lacks: as root by apt-get, else it says the command. Rust has to be there already.
+set -eu
+
+packages() {
+    case $1 in
+    build) echo g++ make cmake ninja-build pkg-config ;;
+    test)
+        echo libcmocka-dev python3 valgrind clang libclang-rt-dev libclang-dev
+        echo perl git sqlite3 bash gawk stress-ng libpython3-testsuite
+        ;;
+    lint) echo clang clang-format clang-tidy python3 ;;
+    bench) echo python3 libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 ;;
+    programs) echo python3 clang perl sqlite3 redis-server redis-tools ghostscript z3 gawk git ;;
+    *)
+        echo "setup.sh: no group named $1" >&2
+        exit 2
+        ;;
+    esac
+}
+
+if ! command -v cargo >/dev/null; then
+    echo "Rust is missing: install it from https://rustup.rs or by 'apt-get install cargo rustc'" >&2
+    exit 1
+fi
+missing=
+for group in "$@"; do
+    for package in $(packages "$group"); do
+        status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        [ "$status" = installed ] || missing="$missing $package"
+    done
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" -ne 0 ]; then
+    echo "Packages are missing. As root:" >&2
+    echo "    apt-get install --no-install-recommends$missing" >&2
+    exit 1
+fi
+echo "Installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+apt-get install -y -qq --no-install-recommends $missing >/dev/null

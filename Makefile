@@ -1,0 +1,97 @@
+# valloc: `make bench` measures, `make test` proves; `make help` lists the rest.
+
+BUILD := build
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+SANITIZERS := asan ubsan tsan
+C_FILES := $(wildcard c/src/*.[ch] c/include/*.h tests/*/*.[ch] benches/c/*.[ch])
+# Cargo's and the override library's builds get separate folders: they never wait for each other.
+QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
+
+.PHONY: all help test test-c test-sanitizers test-rust bench bench-quick bench-c bench-programs \
+        lint format install clean
+
+all: $(BUILD)/release/build.ninja
+	cmake --build --preset release
+
+help:
+	@echo 'make              the C libraries, in build/release'
+	@echo 'make test         every test, C and Rust, sanitizers included'
+	@echo 'make test-c       the C tests on the release and debug builds'
+	@echo 'make test-rust    the Rust tests'
+	@echo 'make bench        the founding benchmark: a table, a CSV, plots in build/bench'
+	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
+	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
+	@echo 'make bench-programs  whole programs by LD_PRELOAD against the peers'
+	@echo 'make lint         formatting, static analysis, layers'
+	@echo 'make format       formats C and Rust in place'
+	@echo 'make install      to PREFIX ($(PREFIX))'
+
+$(BUILD)/%/build.ninja: CMakeLists.txt CMakePresets.json tests/CMakeLists.txt
+	@.ci/setup.sh build test
+	@mkdir -p $(BUILD)
+	@cmake --preset $* $(QUIET)
+
+# ---- Tests ----
+
+test: test-c test-sanitizers test-rust
+	@echo 'All tests passed.'
+
+test-c: $(BUILD)/release/build.ninja $(BUILD)/debug/build.ninja
+	cmake --build --preset release
+	ctest --preset release --parallel $(JOBS)
+	cmake --build --preset debug
+	ctest --preset debug --parallel $(JOBS)
+
+test-sanitizers: $(SANITIZERS:%=$(BUILD)/%/build.ninja)
+	for preset in $(SANITIZERS); do \
+	    cmake --build --preset $$preset && ctest --preset $$preset --parallel $(JOBS) || exit 1; \
+	done
+
+test-rust:
+	@.ci/setup.sh build test
+	cargo test --workspace --all-targets
+	cargo test --workspace --doc
+	cargo test --package valloc --features override
+	cargo run --quiet --release --package valloc --example json
+	cargo publish --workspace --dry-run --allow-dirty
+
+# ---- Benchmarks ----
+
+bench:
+	@.ci/setup.sh build bench
+	cargo run --quiet --release --package valloc-benches --bin founding -- --out $(BUILD)/bench
+
+bench-quick:
+	@.ci/setup.sh build bench
+	cargo run --quiet --release --package valloc-benches --bin founding -- --quick --out $(BUILD)/bench
+
+bench-c: all
+	@.ci/setup.sh bench
+	python3 benches/c/compare.py $(BUILD)/release
+
+bench-programs: all
+	@.ci/setup.sh bench programs
+	python3 benches/programs/run.py $(BUILD)/release
+
+# ---- Style ----
+
+lint: $(BUILD)/release/build.ninja
+	@.ci/setup.sh lint
+	python3 .ci/layers.py
+	clang-format --dry-run --Werror $(C_FILES)
+	clang-tidy --quiet c/src/unity.c c/src/override.c -- -std=gnu11 -Ic/include
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+format:
+	@.ci/setup.sh lint
+	clang-format -i $(C_FILES)
+	cargo fmt --all
+
+install: all
+	cmake --install $(BUILD)/release --prefix $(PREFIX)
+
+clean:
+	rm -rf $(BUILD)
+	cargo clean

@@ -1,0 +1,16 @@
+// The header from C++, after the standard library's own headers and without the short names.
+#define VALLOC_NO_SHORT_NAMES
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <valloc.h>
+
+int main()
+{
+    void *block = valloc_aligned_alloc(256, 1000);
+    if (block == nullptr || reinterpret_cast<std::uintptr_t>(block) % 256 != 0)
+        return 1;
+    valloc_free_aligned_sized(block, 256, 1000);
+    std::cout << std::string("valloc in C++") << std::endl;
+    return 0;
+}

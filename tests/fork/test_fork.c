@@ -1,0 +1,177 @@
+/* test_fork.c: forks while other threads allocate, from one and from several threads at once;
+ * children allocate, free the parent's blocks, start threads, fork again. A deadlock ends by the
+ * watchdog of the child that hangs. */
+#include "support.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "subject.h"
+
+#define BLOCKS 500
+#define REPEATS 40
+#define CHILD_SECONDS 60
+
+static _Atomic bool stop;
+static _Atomic int failures;
+
+static void *allocate_on(void *number)
+{
+    uint64_t seed = (uintptr_t)number + 1;
+    static _Thread_local void *live[BLOCKS];
+    while (!stop) {
+        void **place = &live[random_next(&seed) % BLOCKS];
+        subject_free(*place);
+        *place = subject_malloc(random_next(&seed) % 5000 +
+                                (random_next(&seed) % 500 == 0 ? 300000 : 0));
+    }
+    for (int i = 0; i < BLOCKS; i++)
+        subject_free(live[i]);
+    return NULL;
+}
+
+static bool work(size_t turns)
+{
+    void *blocks[BLOCKS] = {NULL};
+    bool good = true;
+    uint64_t seed = 99;
+    for (size_t i = 0; i < turns; i++) {
+        size_t size = 1 + random_next(&seed) % 4000;
+        unsigned char **place = (unsigned char **)&blocks[i % BLOCKS];
+        if (*place != NULL && **place != (unsigned char)(i - BLOCKS))
+            good = false;
+        subject_free(*place);
+        *place = subject_malloc(size);
+        if (*place == NULL)
+            return false;
+        fill_bytes(*place, size, (unsigned char)i);
+    }
+    for (size_t i = 0; i < BLOCKS; i++)
+        subject_free(blocks[i]);
+    return good;
+}
+
+static void *work_in_thread(void *good)
+{
+    *(bool *)good = work(2000);
+    return NULL;
+}
+
+enum { CHILD_ALLOCATES, CHILD_FREES, CHILD_STARTS_THREADS, CHILD_FORKS, CHILD_KINDS };
+
+static bool wait_for(pid_t pid)
+{
+    int status;
+    return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+           WEXITSTATUS(status) == 0;
+}
+
+static bool be_child(int kind, void **parents)
+{
+    bool good = true;
+    alarm(CHILD_SECONDS);
+    switch (kind) {
+    case CHILD_FREES:
+        for (int i = 0; i < BLOCKS; i++)
+            subject_free(parents[i]);
+        break;
+    case CHILD_STARTS_THREADS: {
+        pthread_t threads[3];
+        bool goods[3] = {false, false, false};
+        for (int i = 0; i < 3; i++)
+            good = good && pthread_create(&threads[i], NULL, work_in_thread, &goods[i]) == 0;
+        for (int i = 0; good && i < 3; i++)
+            pthread_join(threads[i], NULL);
+        good = good && goods[0] && goods[1] && goods[2];
+        break;
+    }
+    case CHILD_FORKS: {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(work(500) ? 0 : 1);
+        good = wait_for(pid);
+        break;
+    }
+    default:
+        break;
+    }
+    return work(3000) && good;
+}
+
+static void *fork_repeatedly(void *number)
+{
+    for (int i = 0; i < REPEATS; i++) {
+        void *parents[BLOCKS];
+        for (size_t k = 0; k < BLOCKS; k++)
+            parents[k] = subject_malloc(k * 7);
+        pid_t pid = fork();
+        if (pid == 0) {
+            int code = be_child((i + (int)(uintptr_t)number) % CHILD_KINDS, parents) ? 0 : 1;
+            if (i % 2 == 0)
+                _exit(code);
+            /* exit() in a child of a test program would print cmocka's buffers: none are left. */
+            exit(code);
+        }
+        if (!wait_for(pid))
+            failures++;
+        for (size_t k = 0; k < BLOCKS; k++)
+            subject_free(parents[k]);
+    }
+    return NULL;
+}
+
+static void matrix(size_t allocating, size_t forking)
+{
+    pthread_t threads[16];
+    stop = false;
+    failures = 0;
+    fflush(NULL);
+    for (size_t i = 0; i < allocating; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, allocate_on, (void *)i), 0);
+    for (size_t i = 0; i < forking; i++)
+        assert_int_equal(pthread_create(&threads[allocating + i], NULL, fork_repeatedly, (void *)i),
+                         0);
+    for (size_t i = 0; i < forking; i++)
+        pthread_join(threads[allocating + i], NULL);
+    stop = true;
+    for (size_t i = 0; i < allocating; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(failures, 0);
+}
+
+static void one_forks_while_one_allocates(void **state)
+{
+    (void)state;
+    matrix(1, 1);
+}
+
+static void one_forks_while_eight_allocate(void **state)
+{
+    (void)state;
+    matrix(8, 1);
+}
+
+static void four_fork_while_one_allocates(void **state)
+{
+    (void)state;
+    matrix(1, 4);
+}
+
+static void four_fork_while_eight_allocate(void **state)
+{
+    (void)state;
+    matrix(8, 4);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_forks_while_one_allocates),
+        cmocka_unit_test(one_forks_while_eight_allocate),
+        cmocka_unit_test(four_fork_while_one_allocates),
+        cmocka_unit_test(four_fork_while_eight_allocate),
+    };
+    return cmocka_run_group_tests_name("fork", tests, NULL, NULL);
+}

@@ -1,0 +1,16 @@
+"""limits.py EXHAUST: small address spaces, by limit and by option; exhaustion is survived."""
+
+import sys
+
+from support import run
+
+# The limit in MiB, and what a program must get of it at least.
+for limit, least in (64, 16), (256, 120), (1024, 600):
+    print(f"{limit} MiB of address space:", run([sys.argv[1], str(least)], limit_kib=limit << 10), end="")
+
+# 39 bits of address space: 512 GiB for everything.
+run(["python3", "-c", "print(len([str(i) for i in range(100000)]))"], limit_kib=512 << 20)
+for mib in "16", "256", "131072":
+    run(["python3", "-c", "x = ['a' * i for i in range(5000)]; print(len(x))"],
+        more={"VALLOC_RESERVE_MIB": mib, "PYTHONMALLOC": "malloc"})
+    print(f"a reserve of {mib} MiB at a time: works")

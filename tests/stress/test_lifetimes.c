@@ -1,0 +1,220 @@
+/* test_lifetimes.c: memory after threads are gone, memory that crosses threads, a thread that
+ * blocks: resident memory stays flat. Each test prints its series in KiB. */
+#include "support.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "subject.h"
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifdef SANITIZED
+#define SHORT_THREADS 4000 /* sanitizers make threads dear, and keep memory of their own */
+#define SLACK_KIB (64 << 10)
+#else
+#define SHORT_THREADS 100000
+#define SLACK_KIB (2 << 10)
+#endif
+
+static void must_be_flat(const char *what, const long *series, size_t count)
+{
+    printf("%s, KiB:", what);
+    for (size_t i = 0; i < count; i++)
+        printf(" %ld", series[i]);
+    printf("\n");
+    for (size_t i = 1; i < count; i++)
+        if (series[i] > series[0] + SLACK_KIB)
+            fail_msg("%s: from %ld to %ld KiB", what, series[0], series[i]);
+}
+
+static void *short_life(void *left)
+{
+    void *blocks[20];
+    for (size_t i = 0; i < 20; i++) {
+        blocks[i] = subject_malloc(10 + i * i * 20);
+        if (blocks[i] != NULL)
+            memset(blocks[i], 1, 10);
+    }
+    for (size_t i = 0; i < 20; i++)
+        subject_free(blocks[i]);
+    *(void **)left = subject_malloc(100); /* freed by the starter, after this thread's end */
+    return NULL;
+}
+
+static void many_short_threads(void **state)
+{
+    (void)state;
+    long series[10];
+    int done = 0;
+    for (int point = 0; point < 10; point++) {
+        for (; done < SHORT_THREADS / 10 * (point + 1); done++) {
+            pthread_t thread;
+            void *left = NULL;
+            assert_int_equal(pthread_create(&thread, NULL, short_life, &left), 0);
+            pthread_join(thread, NULL);
+            assert_non_null(left);
+            subject_free(left);
+        }
+        series[point] = status_kib("VmRSS:");
+    }
+    must_be_flat("short threads, one after another", series, 10);
+}
+
+static sem_t arrived;
+static sem_t leave;
+
+static void *guest(void *unused)
+{
+    (void)unused;
+    void *block = subject_malloc(1000);
+    sem_post(&arrived);
+    sem_wait(&leave);
+    subject_free(block);
+    return NULL;
+}
+
+static void many_threads_at_once(void **state)
+{
+    (void)state;
+    enum { GUESTS = 1000 };
+    static pthread_t threads[GUESTS];
+    long series[4];
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 64 << 10);
+    sem_init(&arrived, 0, 0);
+    sem_init(&leave, 0, 0);
+    for (int turn = 0; turn < 4; turn++) {
+        for (int i = 0; i < GUESTS; i++)
+            assert_int_equal(pthread_create(&threads[i], &attributes, guest, NULL), 0);
+        for (int i = 0; i < GUESTS; i++)
+            sem_wait(&arrived);
+        for (int i = 0; i < GUESTS; i++)
+            sem_post(&leave);
+        for (int i = 0; i < GUESTS; i++)
+            pthread_join(threads[i], NULL);
+        series[turn] = status_kib("VmRSS:");
+    }
+    must_be_flat("1000 threads at once, again and again", series, 4);
+}
+
+/* Memory freed into owners that have exited serves whoever allocates next. */
+#define LEFT_BLOCKS 20000
+static void *left_blocks[LEFT_BLOCKS];
+
+static void *leaver(void *unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < LEFT_BLOCKS; i++) {
+        left_blocks[i] = subject_malloc(500);
+        if (left_blocks[i] != NULL)
+            memset(left_blocks[i], 1, 500);
+    }
+    return NULL;
+}
+
+static void memory_of_exited_owners_is_used(void **state)
+{
+    (void)state;
+    long series[10];
+    for (int turn = 0; turn < 10; turn++) {
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, leaver, NULL), 0);
+        pthread_join(thread, NULL);
+        for (size_t i = 0; i < LEFT_BLOCKS; i++)
+            subject_free(left_blocks[i]);
+        series[turn] = status_kib("VmRSS:");
+    }
+    must_be_flat("freed into exited owners", series, 10);
+}
+
+/* A one-way stream of blocks through a thread that only frees. */
+#define RING 4096
+static _Atomic(void *) ring[RING];
+static _Atomic long ring_bad;
+
+static void *drain(void *rounds)
+{
+    for (size_t i = 0; i < (uintptr_t)rounds; i++) {
+        void *block;
+        while ((block = atomic_exchange(&ring[i % RING], NULL)) == NULL)
+            sched_yield();
+        if (*(size_t *)block != i)
+            ring_bad++;
+        subject_free(block);
+    }
+    return NULL;
+}
+
+static void a_stream_through_a_freeing_thread(void **state)
+{
+    (void)state;
+    const size_t rounds = 400000;
+    long series[8];
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, drain, (void *)rounds), 0);
+    for (size_t i = 0; i < rounds; i++) {
+        size_t *block = subject_malloc(16 + i % 500);
+        void *expected = NULL;
+        *block = i;
+        while (!atomic_compare_exchange_weak(&ring[i % RING], &expected, (void *)block)) {
+            expected = NULL;
+            sched_yield();
+        }
+        if ((i + 1) % (rounds / 8) == 0)
+            series[(i + 1) / (rounds / 8) - 1] = status_kib("VmRSS:");
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(ring_bad, 0);
+    must_be_flat("a stream through a thread that only frees", series, 8);
+}
+
+/* A thread that sleeps for ever on its cache: what others free of its blocks is used again. */
+static void *sleeper(void *unused)
+{
+    leaver(unused);
+    sem_post(&arrived);
+    sem_wait(&leave);
+    leaver(unused); /* fits into what was freed meanwhile */
+    sem_post(&arrived);
+    sem_wait(&leave);
+    return NULL;
+}
+
+static void a_sleeping_owner_gets_its_slots_back(void **state)
+{
+    (void)state;
+    long series[2];
+    pthread_t thread;
+    sem_init(&arrived, 0, 0);
+    sem_init(&leave, 0, 0);
+    assert_int_equal(pthread_create(&thread, NULL, sleeper, NULL), 0);
+    for (int turn = 0; turn < 2; turn++) {
+        sem_wait(&arrived);
+        series[turn] = status_kib("VmRSS:");
+        for (size_t i = 0; i < LEFT_BLOCKS; i++)
+            subject_free(left_blocks[i]);
+        sem_post(&leave);
+    }
+    pthread_join(thread, NULL);
+    must_be_flat("freed while the owner slept", series, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many_short_threads),
+        cmocka_unit_test(many_threads_at_once),
+        cmocka_unit_test(memory_of_exited_owners_is_used),
+        cmocka_unit_test(a_stream_through_a_freeing_thread),
+        cmocka_unit_test(a_sleeping_owner_gets_its_slots_back),
+    };
+    return cmocka_run_group_tests_name("lifetimes", tests, NULL, NULL);
+}

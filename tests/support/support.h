@@ -1,0 +1,64 @@
+/* support.h: what the C tests share: cmocka with its headers, a random number generator, blocks
+ * that know what they are filled with, readings of the process's own memory. */
+#ifndef SUPPORT_H
+#define SUPPORT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* xorshift64: repeatable for a seed other than 0. */
+static inline uint64_t random_next(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+/* Bytes [0, n) of a block hold a value; of large blocks only both ends are looked at. */
+#define FILL_EDGE 2048
+
+static inline void fill_bytes(void *block, size_t size, unsigned char value)
+{
+    unsigned char *bytes = block;
+    if (size <= 2 * FILL_EDGE) {
+        memset(bytes, value, size);
+    } else {
+        memset(bytes, value, FILL_EDGE);
+        memset(bytes + size - FILL_EDGE, value, FILL_EDGE);
+    }
+}
+
+static inline int bytes_hold(const void *block, size_t size, unsigned char value)
+{
+    const unsigned char *bytes = block;
+    size_t edge = size <= 2 * FILL_EDGE ? size : FILL_EDGE;
+    for (size_t i = 0; i < edge; i++)
+        if (bytes[i] != value || bytes[size - 1 - i] != value)
+            return 0;
+    return 1;
+}
+
+/* A line of /proc/self/status in KiB, such as "VmRSS:"; -1 if it is not there. */
+static inline long status_kib(const char *name)
+{
+    char line[256];
+    long kib = -1;
+    FILE *file = fopen("/proc/self/status", "r");
+    if (file == NULL)
+        return -1;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, name, strlen(name)) == 0)
+            kib = strtol(line + strlen(name), NULL, 10);
+    fclose(file);
+    return kib;
+}
+
+#endif

@@ -1,0 +1,132 @@
+/* test_arena.c: runs lent, resized and reclaimed at random against a map of who holds what. */
+#include "support.h"
+
+#include "arena.h"
+
+#define MODEL_BLOCKS 65536
+#define LIVE_MAX 400
+
+static unsigned char held[MODEL_BLOCKS]; /* by block number, from the first one lent on */
+static size_t origin;
+
+static void mark(const Block *run, size_t from, size_t to, unsigned char value)
+{
+    size_t first = va_block_number(run) - origin;
+    for (size_t i = from; i < to; i++) {
+        assert_true(first + i < MODEL_BLOCKS);
+        assert_int_equal(held[first + i], !value);
+        held[first + i] = value;
+    }
+}
+
+static int is_zero(const unsigned char *bytes, size_t size)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+static void runs_never_overlap(void **state)
+{
+    (void)state;
+    Block *live[LIVE_MAX] = {NULL};
+    uint64_t seed = 7;
+    bool zero;
+    Block *first = va_arena_lend(1, 1, &zero);
+    origin = va_block_number(first);
+    mark(first, 0, 1, 1);
+    for (int i = 0; i < 200000; i++) {
+        uint64_t r = random_next(&seed);
+        Block **place = &live[r % LIVE_MAX];
+        size_t blocks = r >> 20 & 1 ? 1 + (r >> 24) % 4 : 1 + (r >> 24) % 150;
+        if (*place == NULL) {
+            size_t align = (r >> 40) % 16 == 0 ? (size_t)1 << (r >> 44) % 7 : 1;
+            Block *run = va_arena_lend(blocks, align, &zero);
+            assert_non_null(run);
+            assert_int_equal(run->run_blocks, blocks);
+            assert_int_equal((uintptr_t)va_block_address(run) % (align << VA_BLOCK_SHIFT), 0);
+            mark(run, 0, blocks, 1);
+            if (zero && i % 64 == 0)
+                assert_true(
+                    is_zero((unsigned char *)va_block_address(run), blocks << VA_BLOCK_SHIFT));
+            memset(va_block_address(run), 0xaa, 64);
+            *place = run;
+        } else if ((r >> 50) % 3 == 0) {
+            size_t old = (*place)->run_blocks;
+            if (va_arena_resize(*place, blocks)) {
+                assert_int_equal((*place)->run_blocks, blocks);
+                if (blocks > old)
+                    mark(*place, old, blocks, 1);
+                else
+                    mark(*place, blocks, old, 0);
+            } else {
+                assert_int_equal((*place)->run_blocks, old);
+                assert_true(blocks > old);
+            }
+        } else {
+            mark(*place, 0, (*place)->run_blocks, 0);
+            va_arena_reclaim(*place);
+            *place = NULL;
+        }
+        if (i % 20000 == 0)
+            va_arena_purge_all();
+    }
+    ArenaStats stats;
+    size_t blocks = 1;
+    for (int i = 0; i < LIVE_MAX; i++)
+        blocks += live[i] == NULL ? 0 : live[i]->run_blocks;
+    va_arena_stats(&stats);
+    assert_int_equal(stats.lent, blocks << VA_BLOCK_SHIFT);
+    for (int i = 0; i < LIVE_MAX; i++)
+        if (live[i] != NULL)
+            va_arena_reclaim(live[i]);
+    va_arena_reclaim(first);
+}
+
+static void purged_blocks_read_as_zero(void **state)
+{
+    (void)state;
+    bool zero;
+    Block *run = va_arena_lend(100, 1, &zero);
+    memset(va_block_address(run), 1, (size_t)100 << VA_BLOCK_SHIFT);
+    va_arena_reclaim(run);
+    assert_true(va_arena_purge_all() >= (size_t)100 << VA_BLOCK_SHIFT);
+    assert_int_equal(va_arena_purge_all(), 0);
+    run = va_arena_lend(100, 1, &zero);
+    assert_true(zero);
+    assert_true(is_zero((unsigned char *)va_block_address(run), (size_t)100 << VA_BLOCK_SHIFT));
+    va_arena_reclaim(run);
+}
+
+static void the_lowest_run_that_fits_is_lent(void **state)
+{
+    (void)state;
+    bool zero;
+    Block *a = va_arena_lend(8, 1, &zero);
+    Block *b = va_arena_lend(8, 1, &zero);
+    Block *c = va_arena_lend(8, 1, &zero);
+    assert_true(a < b && b < c);
+    va_arena_reclaim(a);
+    va_arena_reclaim(b);
+    Block *d = va_arena_lend(16, 1, &zero);
+    assert_ptr_equal(d, a);
+    va_arena_reclaim(d);
+    va_arena_reclaim(c);
+}
+
+static void impossible_runs_are_refused(void **state)
+{
+    (void)state;
+    bool zero;
+    assert_null(va_arena_lend((size_t)1 << 40, 1, &zero));
+    assert_null(va_arena_lend(1, (size_t)1 << 40, &zero));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(runs_never_overlap),
+        cmocka_unit_test(purged_blocks_read_as_zero),
+        cmocka_unit_test(the_lowest_run_that_fits_is_lent),
+        cmocka_unit_test(impossible_runs_are_refused),
+    };
+    return cmocka_run_group_tests_name("arena", tests, NULL, NULL);
+}

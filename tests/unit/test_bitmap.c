@@ -1,0 +1,66 @@
+/* test_bitmap.c: masks and searches against loops over single bits. */
+#include "support.h"
+
+#include "bitmap.h"
+
+static void mask_is_the_intersection(void **state)
+{
+    (void)state;
+    for (size_t first = 0; first < 200; first++) {
+        for (size_t count = 0; count < 200; count++) {
+            for (size_t word = first / 64; word * 64 < first + count; word++) {
+                uint64_t expected = 0;
+                for (size_t bit = 0; bit < 64; bit++)
+                    if (word * 64 + bit >= first && word * 64 + bit < first + count)
+                        expected |= (uint64_t)1 << bit;
+                assert_true(va_bitmap_mask(word, first, count) == expected);
+            }
+        }
+    }
+}
+
+static unsigned naive_find(uint64_t word, unsigned count)
+{
+    for (unsigned start = 0; start + count <= 64; start++) {
+        unsigned n = 0;
+        while (n < count && (word >> (start + n) & 1) != 0)
+            n++;
+        if (n == count)
+            return start;
+    }
+    return 64;
+}
+
+static void find_ones_is_the_lowest_run(void **state)
+{
+    (void)state;
+    uint64_t seed = 42;
+    for (int i = 0; i < 20000; i++) {
+        uint64_t word = random_next(&seed);
+        if (i % 2 == 0)
+            word |= random_next(&seed) | random_next(&seed);
+        for (unsigned count = 2; count <= 63; count += (unsigned)i % 5 + 1)
+            assert_int_equal(va_word_find_ones(word, count), naive_find(word, count));
+    }
+    assert_int_equal(va_word_find_ones(UINT64_MAX, 63), 0);
+    assert_int_equal(va_word_find_ones(UINT64_MAX << 1, 63), 1);
+    assert_int_equal(va_word_find_ones(0, 2), 64);
+}
+
+static void test_reads_single_bits(void **state)
+{
+    (void)state;
+    uint64_t words[3] = {1, (uint64_t)1 << 63, 0};
+    for (size_t bit = 0; bit < 192; bit++)
+        assert_int_equal(va_bitmap_test(words, bit), bit == 0 || bit == 127);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mask_is_the_intersection),
+        cmocka_unit_test(find_ones_is_the_lowest_run),
+        cmocka_unit_test(test_reads_single_bits),
+    };
+    return cmocka_run_group_tests_name("bitmap", tests, NULL, NULL);
+}

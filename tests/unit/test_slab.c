@@ -1,0 +1,94 @@
+/* test_slab.c: slots taken and given back at random, for every class, against a set of bytes. */
+#include "support.h"
+
+#include "arena.h"
+#include "slab.h"
+
+static unsigned char used[VA_SLAB_SLOTS_MAX];
+
+static size_t slot_number(const Block *slab, const void *slot)
+{
+    size_t offset = (size_t)((const char *)slot - va_block_address(slab));
+    assert_int_equal(offset % slab->slot_bytes, 0);
+    assert_true(offset / slab->slot_bytes < slab->slots);
+    return offset / slab->slot_bytes;
+}
+
+static void every_slot_is_lent_once(void **state)
+{
+    (void)state;
+    static void *live[VA_SLAB_SLOTS_MAX];
+    static void *batch[VA_SLAB_SLOTS_MAX];
+    uint64_t seed = 3;
+    for (unsigned class = 0; class < VA_CLASSES_SMALL; class ++) {
+        bool zero;
+        uint32_t count = 0;
+        Block *slab = va_arena_lend(1, 1, &zero);
+        va_slab_start(slab, class, zero);
+        memset(used, 0, sizeof used);
+        for (int i = 0; i < 2000; i++) {
+            uint64_t r = random_next(&seed);
+            if ((r >> 60) % 2 == 0) {
+                uint32_t want = 1 + (uint32_t)(r % 200);
+                uint32_t available = va_slab_available(slab);
+                uint32_t n = va_slab_take(slab, batch + want - 1, want, &zero);
+                assert_int_equal(n, want < available ? want : available);
+                for (uint32_t k = want - n; k < want; k++) {
+                    size_t slot = slot_number(slab, batch[k]);
+                    assert_int_equal(used[slot], 0);
+                    used[slot] = 1;
+                    live[count++] = batch[k];
+                }
+            } else if (count > 0) {
+                uint32_t n = 1 + (uint32_t)(r % count);
+                if (r >> 61 & 1) /* in random order, else in the order they came */
+                    for (uint32_t k = 0; k < n; k++) {
+                        uint32_t other = (uint32_t)(random_next(&seed) % count);
+                        void *swap = live[count - 1 - k];
+                        live[count - 1 - k] = live[other];
+                        live[other] = swap;
+                    }
+                for (uint32_t k = count - n; k < count;) {
+                    uint32_t given;
+                    assert_int_equal(va_slab_give(slab, live + k, count - k, &given), SLAB_OK);
+                    assert_true(given >= 1 && given <= count - k);
+                    for (uint32_t g = 0; g < given; g++)
+                        used[slot_number(slab, live[k + g])] = 0;
+                    k += given;
+                }
+                count -= n;
+            }
+            assert_int_equal(va_slab_available(slab), slab->slots - count);
+            assert_int_equal(va_slab_is_unused(slab), count == 0);
+        }
+        va_arena_reclaim(slab);
+    }
+}
+
+static void wrong_slots_are_named(void **state)
+{
+    (void)state;
+    bool zero;
+    uint32_t given;
+    void *slots[4];
+    Block *slab = va_arena_lend(1, 1, &zero);
+    va_slab_start(slab, va_class_of(100), zero);
+    assert_int_equal(va_slab_take(slab, slots + 3, 4, &zero), 4);
+    void *inside = (char *)slots[0] + 8;
+    void *never_used = (char *)slots[0] + 2 * slab->slot_bytes;
+    assert_int_equal(va_slab_give(slab, &inside, 1, &given), SLAB_NOT_A_SLOT);
+    assert_int_equal(va_slab_give(slab, &never_used, 1, &given), SLAB_NOT_A_SLOT);
+    assert_int_equal(va_slab_give(slab, slots, 1, &given), SLAB_OK);
+    assert_int_equal(va_slab_give(slab, slots, 1, &given), SLAB_FREE_ALREADY);
+    assert_int_equal(va_slab_give(slab, slots, 4, &given), SLAB_FREE_ALREADY);
+    va_arena_reclaim(slab);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_slot_is_lent_once),
+        cmocka_unit_test(wrong_slots_are_named),
+    };
+    return cmocka_run_group_tests_name("slab", tests, NULL, NULL);
+}
