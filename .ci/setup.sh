@@ -8,7 +8,10 @@ packages() {
     build) echo g++ make cmake ninja-build pkg-config ;;
     test)
         echo libcmocka-dev python3 valgrind clang libclang-rt-dev libclang-dev
-        echo perl git sqlite3 bash gawk stress-ng libpython3-testsuite
+        echo perl git sqlite3 bash gawk stress-ng
+        # The suite of the distribution's own python3, by its version.
+        apt-cache depends python3 2>/dev/null |
+            sed -n 's/^ *Depends: \(python3\.[0-9]*\)$/lib\1-testsuite/p'
         ;;
     lint) echo clang clang-format clang-tidy python3 ;;
     bench) echo python3 libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 ;;

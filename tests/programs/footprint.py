@@ -9,7 +9,7 @@ LIMIT_KIB = 200
 
 
 def resident(valloc):
-    return statistics.median(int(run([sys.argv[1]], valloc).split()[0]) for _ in range(11))
+    return statistics.median(int(run([sys.argv[1]], valloc).split()[0]) for _ in range(41))
 
 
 glibc, valloc = resident(False), resident(True)

@@ -13,6 +13,14 @@
 
 #include <cmocka.h>
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
 /* xorshift64: repeatable for a seed other than 0. */
 static inline uint64_t random_next(uint64_t *state)
 {

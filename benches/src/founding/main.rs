@@ -1,0 +1,123 @@
+//! The founding benchmark: valloc against malloc, calloc and the peers, by size and by threads.
+//!
+//! Every thread makes its allocations, fills them by memset or leaves them untouched, and frees
+//! them in the order they came; the phases are timed apart. Each allocator runs in a process of
+//! its own, so that resident memory is its own, and the processes take turns, so that a disturbed
+//! moment of the machine disturbs everybody. docs/benchmarks.md describes the method.
+
+mod child;
+mod plot;
+mod report;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use valloc_benches::NAMES;
+
+/// Compares allocators by size and by threads.
+#[derive(Parser)]
+struct Options {
+    /// Folder for samples.csv, summary.csv and the plots
+    #[arg(long, default_value = "build/bench")]
+    out: PathBuf,
+    /// Fewer sizes and rounds
+    #[arg(long)]
+    quick: bool,
+    /// Allocators to compare
+    #[arg(long, value_delimiter = ',', default_values_t = NAMES.iter().map(|n| n.to_string()))]
+    allocators: Vec<String>,
+    /// Numbers of threads
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
+    threads: Vec<usize>,
+    /// Processes per allocator and number of threads
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Allocations per thread and iteration (fewer of sizes that would fill more than 256 MiB)
+    #[arg(long, default_value_t = 1000)]
+    allocations: usize,
+    /// Iterations per process
+    #[arg(long, default_value_t = 5)]
+    iterations: u32,
+    /// Sizes in bytes instead of the powers of two from 8 B to 32 MiB
+    #[arg(long, value_delimiter = ',')]
+    sizes: Vec<usize>,
+    /// Internal: run one allocator in this process and write samples to stdout
+    #[arg(long, hide = true)]
+    child: Option<String>,
+}
+
+impl Options {
+    fn sizes(&self) -> Vec<usize> {
+        if !self.sizes.is_empty() {
+            return self.sizes.clone();
+        }
+        let steps = if self.quick { 2 } else { 1 };
+        (3..=25).step_by(steps).map(|log| 1 << log).collect()
+    }
+}
+
+/// One iteration of one size: nanoseconds per operation, over all threads.
+#[derive(serde::Serialize, serde::Deserialize, Clone)]
+pub struct Sample {
+    pub allocator: String,
+    pub size: usize,
+    pub threads: usize,
+    pub filled: bool,
+    pub round: u32,
+    pub iteration: u32,
+    pub allocations: usize,
+    pub alloc_ns: f64,
+    pub fill_ns: f64,
+    pub free_ns: f64,
+    pub resident_kib: u64,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(name) = &options.child {
+        return child::run(name, &options);
+    }
+    std::fs::create_dir_all(&options.out)
+        .with_context(|| format!("cannot make the folder {}", options.out.display()))?;
+    let samples = measure(&options)?;
+    let summary = report::summarise(&samples);
+    report::write_csv(&options.out.join("samples.csv"), &samples)?;
+    report::write_csv(&options.out.join("summary.csv"), &summary)?;
+    report::print(&summary, &options.allocators);
+    let plots = plot::draw(&options.out, &summary, &options.allocators)?;
+    println!("\nSamples, summary and {plots} plots are in {}", options.out.display());
+    Ok(())
+}
+
+/// Runs the children in turns and collects what they print.
+fn measure(options: &Options) -> Result<Vec<Sample>> {
+    let program = std::env::current_exe()?;
+    let rounds = if options.quick { 1 } else { options.rounds };
+    let total = rounds as usize * options.threads.len() * options.allocators.len();
+    let mut samples = Vec::new();
+    let mut done = 0;
+    for round in 0..rounds {
+        for threads in &options.threads {
+            for allocator in &options.allocators {
+                done += 1;
+                eprintln!(
+                    "[{done:2}/{total}] {allocator}, {threads} thread(s), round {}",
+                    round + 1
+                );
+                let mut command = Command::new(&program);
+                command.args(["--child", allocator, "--threads", &threads.to_string()]);
+                command.args(["--allocations", &options.allocations.to_string()]);
+                command.args(["--iterations", &options.iterations.to_string()]);
+                let sizes: Vec<_> = options.sizes().iter().map(ToString::to_string).collect();
+                command.args(["--sizes", &sizes.join(",")]);
+                let output = command.stderr(Stdio::inherit()).output()?;
+                anyhow::ensure!(output.status.success(), "{allocator} failed: {}", output.status);
+                for sample in csv::Reader::from_reader(&output.stdout[..]).deserialize() {
+                    samples.push(Sample { round, ..sample? });
+                }
+            }
+        }
+    }
+    Ok(samples)
+}

@@ -1,0 +1,153 @@
+//! Medians of the samples, as CSV and as tables.
+
+use crate::Sample;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use valloc_benches::{geometric_mean, human_size, median};
+
+/// The median of one allocator's samples of one size.
+#[derive(Serialize, Clone)]
+pub struct Row {
+    pub allocator: String,
+    pub size: usize,
+    pub threads: usize,
+    pub filled: bool,
+    pub samples: usize,
+    pub alloc_ns: f64,
+    pub fill_ns: f64,
+    pub free_ns: f64,
+    /// (allocation + free) / 2, as the founding document has it
+    pub mean_ns: f64,
+    /// allocation / free
+    pub ratio: f64,
+    pub resident_kib: u64,
+}
+
+pub fn write_csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
+    let mut csv =
+        csv::Writer::from_path(path).with_context(|| format!("cannot write {}", path.display()))?;
+    rows.iter().try_for_each(|row| csv.serialize(row))?;
+    Ok(csv.flush()?)
+}
+
+pub fn summarise(samples: &[Sample]) -> Vec<Row> {
+    let mut groups: BTreeMap<_, Vec<&Sample>> = BTreeMap::new();
+    for sample in samples {
+        let key = (sample.threads, !sample.filled, sample.size, &sample.allocator);
+        groups.entry(key).or_default().push(sample);
+    }
+    let row = |group: Vec<&Sample>| {
+        let over = |of: fn(&Sample) -> f64| {
+            median(&mut group.iter().map(|sample| of(sample)).collect::<Vec<_>>())
+        };
+        let (alloc_ns, free_ns) = (over(|s| s.alloc_ns), over(|s| s.free_ns));
+        Row {
+            allocator: group[0].allocator.clone(),
+            size: group[0].size,
+            threads: group[0].threads,
+            filled: group[0].filled,
+            samples: group.len(),
+            alloc_ns,
+            fill_ns: over(|s| s.fill_ns),
+            free_ns,
+            mean_ns: over(|s| (s.alloc_ns + s.free_ns) / 2.0),
+            ratio: alloc_ns / free_ns,
+            resident_kib: over(|s| s.resident_kib as f64) as u64,
+        }
+    };
+    groups.into_values().map(row).collect()
+}
+
+/// One setting's rows: by size, then in the order of the allocators.
+fn by_size(rows: &[Row], threads: usize, filled: bool) -> BTreeMap<usize, Vec<&Row>> {
+    let mut sizes: BTreeMap<usize, Vec<&Row>> = BTreeMap::new();
+    for row in rows.iter().filter(|r| r.threads == threads && r.filled == filled) {
+        sizes.entry(row.size).or_default().push(row);
+    }
+    sizes
+}
+
+pub fn settings(rows: &[Row]) -> Vec<(usize, bool)> {
+    let mut all: Vec<_> = rows.iter().map(|row| (row.threads, row.filled)).collect();
+    all.sort_by_key(|&(threads, filled)| (threads, !filled));
+    all.dedup();
+    all
+}
+
+fn describe(threads: usize, filled: bool) -> String {
+    let filled = if filled { "filled by memset" } else { "untouched" };
+    format!("{threads} thread(s), {filled}")
+}
+
+pub fn print(rows: &[Row], allocators: &[String]) {
+    for (threads, filled) in settings(rows) {
+        println!("\n{}: mean of allocation and free, ns (* fastest)", describe(threads, filled));
+        print!("{:>8}", "size");
+        allocators.iter().for_each(|name| print!(" {name:>11}"));
+        println!(" {:>13} {:>9}", "alloc + free", "ratio");
+        for (size, rows) in by_size(rows, threads, filled) {
+            print!("{:>8}", human_size(size));
+            let fastest = rows.iter().map(|row| row.mean_ns).fold(f64::INFINITY, f64::min);
+            for name in allocators {
+                match rows.iter().find(|row| row.allocator == *name) {
+                    Some(row) => {
+                        let mark = if row.mean_ns == fastest { "*" } else { "" };
+                        print!(" {:>11}", format!("{mark}{:.1}", row.mean_ns));
+                    }
+                    None => print!(" {:>11}", "-"),
+                }
+            }
+            if let Some(row) = rows.iter().find(|row| row.allocator == "valloc") {
+                print!(
+                    " {:>13} {:>9.2}",
+                    format!("{:.1} + {:.1}", row.alloc_ns, row.free_ns),
+                    row.ratio
+                );
+            }
+            println!();
+        }
+    }
+    print_ratios(rows, allocators);
+}
+
+/// valloc against each of the others: time, time with the filling, resident memory.
+fn print_ratios(rows: &[Row], allocators: &[String]) {
+    println!("\nvalloc's share of the others' (geometric mean over the sizes; below 1 is better)");
+    println!(
+        "{:>34} {:>10} {:>10} {:>16} {:>10}  valloc is slower at",
+        "", "against", "mean time", "with the filling", "resident"
+    );
+    for (threads, filled) in settings(rows) {
+        let sizes = by_size(rows, threads, filled);
+        for name in allocators.iter().filter(|name| *name != "valloc") {
+            let pairs: Vec<_> = sizes
+                .values()
+                .filter_map(|rows| {
+                    let of = |name: &str| rows.iter().find(|row| row.allocator == name).copied();
+                    Some((of("valloc")?, of(name)?))
+                })
+                .collect();
+            if pairs.is_empty() {
+                continue;
+            }
+            let whole = |row: &Row| row.alloc_ns + row.fill_ns + row.free_ns;
+            let slower: Vec<_> = pairs
+                .iter()
+                .filter(|(ours, theirs)| ours.mean_ns > theirs.mean_ns)
+                .map(|(ours, _)| human_size(ours.size))
+                .collect();
+            println!(
+                "{:>34} {name:>10} {:>10.2} {:>16.2} {:>10.2}  {}",
+                describe(threads, filled),
+                geometric_mean(pairs.iter().map(|(a, b)| a.mean_ns / b.mean_ns)),
+                geometric_mean(pairs.iter().map(|(a, b)| whole(a) / whole(b))),
+                geometric_mean(
+                    pairs.iter().map(|(a, b)| a.resident_kib as f64 / b.resident_kib as f64)
+                ),
+                if slower.is_empty() { "no size".to_owned() } else { slower.join(", ") },
+            );
+        }
+    }
+}
