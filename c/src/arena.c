@@ -13,16 +13,23 @@
 
 Lock va_arena_lock;
 
-/* All under va_arena_lock, but for the two that are atomic: read without it as a hint. */
+/* Under va_arena_lock. */
 static struct {
     bool initialised;
-    uint64_t last_tick_ms;
-    _Atomic uint64_t next_tick_ms;
-    _Atomic bool purging; /* something is due */
     size_t lent_blocks;
-    size_t dirty_blocks; /* free and dirty */
-    size_t purged_bytes; /* ever */
+    size_t dirty_blocks;     /* free and dirty */
+    size_t peak_blocks;      /* lent at most since the last tick of the purge clock */
+    size_t last_peak_blocks; /* the same for the tick before */
+    size_t purged_bytes;     /* ever */
 } state;
+
+/* The purge clock: written under va_arena_lock, read without it as a hint, hence on a cache line
+ * that stays shared. */
+static struct {
+    _Alignas(64) _Atomic uint64_t next_tick_ms;
+    _Atomic bool purging; /* something is due */
+    uint64_t last_tick_ms;
+} clock_state;
 
 #define GROUP_BLOCKS 64
 
@@ -38,10 +45,9 @@ static void summarise(Arena *arena, size_t first, size_t count)
 {
     for (size_t w = first / GROUP_BLOCKS; w * GROUP_BLOCKS < first + count; w++) {
         uint64_t bit = (uint64_t)1 << (w % 64);
-        if (arena->groups[w].free != 0)
-            arena->summary[w / 64] |= bit;
-        else
-            arena->summary[w / 64] &= ~bit;
+        bool any = arena->groups[w].free != 0;
+        if (any != ((arena->summary[w / 64] & bit) != 0)) /* a store would move its cache line */
+            arena->summary[w / 64] ^= bit;
     }
 }
 
@@ -128,6 +134,21 @@ static size_t find_run(const Arena *arena, size_t count)
         tail = 63 - va_highest_bit(~free);
     }
     return SIZE_MAX;
+}
+
+/* How many free blocks, up to `most`, follow from `first` on. All from top on are free. */
+static size_t free_from(const Arena *arena, size_t first, size_t most)
+{
+    size_t count = 0;
+    while (count < most && first + count < arena->top) {
+        size_t next = first + count;
+        size_t bit = next % GROUP_BLOCKS;
+        uint64_t busy = ~arena->groups[next / GROUP_BLOCKS].free >> bit;
+        count += busy == 0 ? GROUP_BLOCKS - bit : va_lowest_bit(busy);
+        if (busy != 0 && first + count < arena->top)
+            return va_min(count, most);
+    }
+    return most;
 }
 
 /* How many free blocks lie directly below top. */
@@ -356,7 +377,7 @@ static size_t purge_due(size_t max_bytes)
         }
     }
     if (number == 0)
-        atomic_store_explicit(&state.purging, false, memory_order_relaxed);
+        atomic_store_explicit(&clock_state.purging, false, memory_order_relaxed);
     va_lock_release(&va_arena_lock);
     if (number == 0)
         return 0;
@@ -392,7 +413,7 @@ static void mark_due_locked(bool all)
         }
         arena->purge_group = arena->first / GROUP_BLOCKS;
     }
-    atomic_store_explicit(&state.purging, due, memory_order_relaxed);
+    atomic_store_explicit(&clock_state.purging, due, memory_order_relaxed);
 }
 
 /* ---- Lending ---- */
@@ -421,31 +442,40 @@ static void raise_top(Arena *arena, size_t end)
     return_blocks(arena, first, end - first, false);
 }
 
-static Block *lend_from(Arena *arena, size_t blocks, size_t align_blocks, bool *zero)
+/* Lends up to `count` runs that lie side by side; returns how many. *first is the first one's
+ * block number; *zero tells whether all of them read as zero. */
+static size_t lend_from(Arena *arena, size_t blocks, size_t align_blocks, size_t count,
+                        size_t *first, bool *zero)
 {
-    size_t first = find_place(arena, blocks, align_blocks);
-    size_t end = first + blocks;
-    if (end > arena->blocks || !commit_blocks(arena, end))
-        return NULL;
-    raise_top(arena, end);
-    *zero = take_blocks(arena, first, blocks) == 0;
-    FOR_EACH_GROUP(arena, first, blocks, group, mask)
+    *first = find_place(arena, blocks, align_blocks);
+    if (*first + blocks > arena->blocks)
+        return 0;
+    if (count > 1) {
+        size_t most = va_max(arena->committed, *first + blocks) - *first;
+        count = free_from(arena, *first, va_min(count * blocks, most)) / blocks;
+    }
+    size_t all = count * blocks;
+    if (!commit_blocks(arena, *first + all))
+        return 0;
+    raise_top(arena, *first + all);
+    *zero = take_blocks(arena, *first, all) == 0;
+    FOR_EACH_GROUP(arena, *first, all, group, mask)
         group->dirty |= mask;
-    Block *run = &arena->records[first];
-    run->arena = (uint8_t)(arena - va_arenas);
-    run->run_blocks = (uint32_t)blocks;
-    run->moved = false;
-    state.lent_blocks += blocks;
-    return run;
+    state.lent_blocks += all;
+    state.peak_blocks = va_max(state.peak_blocks, state.lent_blocks);
+    return count;
 }
 
 /* ---- Reclaiming ---- */
 
-/* More dirty memory than is worth keeping, once this run joins it? */
+/* More dirty memory than is worth keeping, once this run joins it? What was in use within the
+ * last delay may be so again: up to that peak nothing is gained at once by purging. */
 static bool is_excess(size_t blocks)
 {
-    size_t keep =
-        va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT, state.lent_blocks >> VA_DIRTY_KEEP_SHIFT);
+    size_t peak = va_max(state.peak_blocks, state.last_peak_blocks);
+    size_t idle = peak - va_min(peak, state.lent_blocks - blocks);
+    size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
+                         va_min(idle, VA_DIRTY_KEEP_MAX_BYTES >> VA_BLOCK_SHIFT));
     return blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT && state.dirty_blocks + blocks > keep;
 }
 
@@ -465,18 +495,20 @@ static bool remap(const Arena *arena, size_t first, size_t blocks)
 static void purge_some(void)
 {
     uint64_t now = va_os_clock_ms();
-    if (va_unlikely(now >= atomic_load_explicit(&state.next_tick_ms, memory_order_relaxed))) {
+    if (va_unlikely(now >= atomic_load_explicit(&clock_state.next_tick_ms, memory_order_relaxed))) {
         va_lock_acquire(&va_arena_lock);
-        if (now >= atomic_load_explicit(&state.next_tick_ms, memory_order_relaxed)) {
+        if (now >= atomic_load_explicit(&clock_state.next_tick_ms, memory_order_relaxed)) {
             uint64_t delay = va_options.purge_delay_ms;
-            atomic_store_explicit(&state.next_tick_ms, now + delay, memory_order_relaxed);
+            atomic_store_explicit(&clock_state.next_tick_ms, now + delay, memory_order_relaxed);
             if (state.dirty_blocks != 0)
-                mark_due_locked(delay == 0 || now - state.last_tick_ms >= 2 * delay);
-            state.last_tick_ms = now;
+                mark_due_locked(delay == 0 || now - clock_state.last_tick_ms >= 2 * delay);
+            clock_state.last_tick_ms = now;
+            state.last_peak_blocks = state.peak_blocks;
+            state.peak_blocks = state.lent_blocks;
         }
         va_lock_release(&va_arena_lock);
     }
-    if (va_unlikely(atomic_load_explicit(&state.purging, memory_order_relaxed)))
+    if (va_unlikely(atomic_load_explicit(&clock_state.purging, memory_order_relaxed)))
         purge_due(VA_PURGE_VISIT_BYTES);
 }
 
@@ -498,49 +530,100 @@ static void initialise_locked(void)
 {
     state.initialised = true;
     va_options_read();
-    state.last_tick_ms = va_os_clock_ms();
-    atomic_store_explicit(&state.next_tick_ms, state.last_tick_ms + va_options.purge_delay_ms,
+    clock_state.last_tick_ms = va_os_clock_ms();
+    atomic_store_explicit(&clock_state.next_tick_ms,
+                          clock_state.last_tick_ms + va_options.purge_delay_ms,
                           memory_order_relaxed);
 }
 
-Block *va_arena_lend(size_t blocks, size_t align_blocks, bool *zero)
+/* Lends up to `count` runs that lie side by side in one arena; returns how many. */
+static size_t lend_some(size_t blocks, size_t align_blocks, Block **runs, size_t count)
 {
-    Block *run = NULL;
+    Arena *arena = va_arenas;
+    size_t lent = 0;
+    size_t first = 0;
+    bool zero = false;
     va_lock_acquire(&va_arena_lock);
     if (va_unlikely(!state.initialised))
         initialise_locked();
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    for (unsigned i = 0; i < arenas && run == NULL; i++)
-        run = lend_from(&va_arenas[i], blocks, align_blocks, zero);
-    if (va_unlikely(run == NULL)) {
-        Arena *arena = add_arena(blocks + align_blocks - 1);
+    for (unsigned i = 0; i < arenas && lent == 0; i++) {
+        arena = &va_arenas[i];
+        lent = lend_from(arena, blocks, align_blocks, count, &first, &zero);
+    }
+    if (va_unlikely(lent == 0)) {
+        arena = add_arena(blocks + align_blocks - 1);
         if (arena != NULL)
-            run = lend_from(arena, blocks, align_blocks, zero);
+            lent = lend_from(arena, blocks, align_blocks, count, &first, &zero);
     }
     va_lock_release(&va_arena_lock);
-    return run;
+    for (size_t i = 0; i < lent; i++) { /* the records are the borrower's already */
+        Block *run = &arena->records[first + i * blocks];
+        run->arena = (uint8_t)(arena - va_arenas);
+        run->run_blocks = (uint32_t)blocks;
+        run->next = NULL;
+        run->zero = zero;
+        run->moved = false;
+        runs[i] = run;
+    }
+    return lent;
 }
 
-void va_arena_reclaim(Block *run)
+Block *va_arena_lend(size_t blocks, size_t align_blocks)
 {
-    Arena *arena = &va_arenas[run->arena];
-    size_t first = va_block_number(run);
-    size_t blocks = run->run_blocks;
-    char *address = va_block_address(run);
-    bool dirty = true;
-    va_entry_store(va_block_entry(run), 0);
-    if (va_unlikely(run->moved))
-        dirty = !remap(arena, first, blocks);
-    va_lock_acquire(&va_arena_lock);
+    Block *run;
+    return lend_some(blocks, align_blocks, &run, 1) == 0 ? NULL : run;
+}
+
+size_t va_arena_lend_many(size_t blocks, Block **runs, size_t count)
+{
+    size_t lent = 0;
+    size_t some = 1;
+    for (; lent < count && some != 0; lent += some)
+        some = lend_some(blocks, 1, runs + lent, count - lent);
+    return lent;
+}
+
+/* Lock held; not while pages are purged. */
+static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty)
+{
     if (va_unlikely(dirty && is_excess(blocks))) {
         va_lock_release(&va_arena_lock);
-        dirty = !va_os_purge(address, blocks << VA_BLOCK_SHIFT);
+        dirty = !va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
         va_lock_acquire(&va_arena_lock);
         if (!dirty)
             state.purged_bytes += blocks << VA_BLOCK_SHIFT;
     }
     state.lent_blocks -= blocks;
     return_blocks(arena, first, blocks, dirty);
+}
+
+void va_arena_reclaim(Block *runs)
+{
+    for (Block *run = runs; run != NULL; run = run->next) {
+        Arena *arena = &va_arenas[run->arena];
+        va_entry_store(va_block_entry(run), 0);
+        run->zero = va_unlikely(run->moved) && remap(arena, va_block_number(run), run->run_blocks);
+    }
+    va_lock_acquire(&va_arena_lock);
+    while (runs != NULL) {
+        Arena *arena = &va_arenas[runs->arena];
+        size_t first = va_block_number(runs);
+        size_t blocks = runs->run_blocks;
+        bool dirty = !runs->zero;
+        /* Neighbours in the chain go back as one. The records are ours until then. */
+        for (runs = runs->next;
+             runs != NULL && &va_arenas[runs->arena] == arena && dirty == !runs->zero;
+             runs = runs->next) {
+            size_t next = va_block_number(runs);
+            if (next + runs->run_blocks == first)
+                first = next;
+            else if (next != first + blocks)
+                break;
+            blocks += runs->run_blocks;
+        }
+        reclaim_locked(arena, first, blocks, dirty);
+    }
     va_lock_release(&va_arena_lock);
     purge_some();
 }

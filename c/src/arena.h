@@ -12,13 +12,16 @@
 
 extern Lock va_arena_lock;
 
-/* Lends a run whose first block number is a multiple of align_blocks (a power of two). *zero
- * tells whether all its bytes read as zero. The record's run_blocks is set; the entry is left
+/* Lends a run whose first block's address is a multiple of align_blocks blocks (a power of two).
+ * The record's run_blocks is set, and zero if all its bytes read as zero; next is NULL, the entry
  * 0. NULL when there is no memory. */
-Block *va_arena_lend(size_t blocks, size_t align_blocks, bool *zero);
+Block *va_arena_lend(size_t blocks, size_t align_blocks);
 
-/* Takes a run back, whole, and clears its entry. */
-void va_arena_reclaim(Block *run);
+/* Lends up to `count` runs at once. Returns how many. */
+size_t va_arena_lend_many(size_t blocks, Block **runs, size_t count);
+
+/* Takes runs back, chained by next, whole, and clears their entries. */
+void va_arena_reclaim(Block *runs);
 
 /* Grows a lent run in place by taking the free blocks behind it, or shrinks it. False if they
  * are not free: the run is as it was. */

@@ -35,13 +35,12 @@ typedef struct Block {
     uint16_t slots;
     uint16_t fresh;      /* slots [fresh, slots) were never used */
     uint16_t free_count; /* bits set in the slab's bitmap, all below fresh */
-    uint16_t low_word;   /* bitmap words below it are 0 */
     bool listed;         /* on the owner's list */
     bool zero;           /* never-used memory reads as zero */
     bool arriving;       /* slab: taken from its old owner, not on the new one's list yet */
     bool moved;          /* run: pages came by va_os_move, see va_arena_reclaim */
     uint8_t arena;       /* const: index into va_arenas */
-    uint8_t unused[17];
+    uint8_t unused[19];
 } Block;
 static_assert(sizeof(Block) == 64, "a block record is one cache line");
 
@@ -91,6 +90,12 @@ VA_INLINE Arena *va_arena_find(const void *pointer)
                   atomic_load_explicit(&va_arenas[0].tabled, memory_order_relaxed)))
         return &va_arenas[0];
     return va_arena_of(pointer);
+}
+
+/* A pointer's distance from its block's start: arenas start on the boundary of a block. */
+VA_INLINE uint32_t va_block_offset(const void *pointer)
+{
+    return (uint32_t)((uintptr_t)pointer & (VA_BLOCK_BYTES - 1));
 }
 
 /* The record of the block that holds a slot. */

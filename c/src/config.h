@@ -52,10 +52,11 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* A free block that stays unused for one to two of these is purged. Milliseconds. */
 #define VA_PURGE_DELAY_MS 500
-/* Dirty free memory above this (or a quarter of the blocks in use, if more) is not kept for
- * reuse: large blocks freed beyond it are purged at once. */
+/* Dirty free memory above this, or above what makes up the recent peak of memory in use (but
+ * never more than the second bound), is not kept for reuse: large blocks freed beyond it are
+ * purged at once. */
 #define VA_DIRTY_KEEP_BYTES ((size_t)64 << 20)
-#define VA_DIRTY_KEEP_SHIFT 2
+#define VA_DIRTY_KEEP_MAX_BYTES ((size_t)1 << 30)
 /* Runs purged per lock hold, and bytes per visit of a slow path: bounds what one unlucky
  * malloc pays for everybody's purging. */
 #define VA_PURGE_RUNS 32
@@ -67,14 +68,18 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* Thread cache: the bounds of a stack at rest, and those it may grow to when its class keeps
  * alternating between refill and flush (bulk phases), as long as the extra bytes stay below a
- * share of the slabs that the cache owns. */
+ * share of what the cache has in use. */
 #define VA_STACK_SLOTS ((size_t)255)
 #define VA_STACK_BYTES ((size_t)64 << 10)
 #define VA_STACK_SLOTS_MAX ((size_t)1023)
 #define VA_STACK_BYTES_MAX ((size_t)1 << 20)
 #define VA_STACK_EXTRA_SHIFT 4
-/* Bytes of runs (64 KiB to 1 MiB) kept per class, two runs at least. */
-#define VA_STACK_RUN_BYTES ((size_t)256 << 10)
+/* Bytes of runs (64 KiB to 1 MiB) kept per class, two runs at least. Half of them come or go at
+ * a time: the arena's lock and tables are shared by all threads. */
+#define VA_STACK_RUN_BYTES ((size_t)1 << 20)
+#define VA_STACK_RUN_BYTES_MAX ((size_t)4 << 20)
+/* Free blocks that a thread keeps for its next slabs: half of them come or go at a time. */
+#define VA_SPARE_BLOCKS 16
 
 /* A class without a slow path for this long gives half its slots back. Milliseconds. */
 #define VA_TRIM_MS 1000

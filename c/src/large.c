@@ -14,8 +14,11 @@ void *va_large_start(Block *run)
 void *va_large_allocate(size_t size, size_t alignment, bool *zero)
 {
     size_t align_blocks = va_max(alignment >> VA_BLOCK_SHIFT, 1);
-    Block *run = va_arena_lend(va_large_blocks(size), align_blocks, zero);
-    return run == NULL ? NULL : va_large_start(run);
+    Block *run = va_arena_lend(va_large_blocks(size), align_blocks);
+    if (run == NULL)
+        return NULL;
+    *zero = run->zero;
+    return va_large_start(run);
 }
 
 void va_large_end(Block *run, void *pointer, const char *function)

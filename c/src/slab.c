@@ -6,7 +6,7 @@
 #include "bitmap.h"
 #include "check.h"
 
-void va_slab_start(Block *slab, unsigned class, bool zero)
+void va_slab_start(Block *slab, unsigned class)
 {
     const SizeClass *size_class = &va_size_classes[class];
     slab->next = slab->prev = NULL;
@@ -16,9 +16,7 @@ void va_slab_start(Block *slab, unsigned class, bool zero)
     slab->slots = size_class->slots;
     slab->fresh = 0;
     slab->free_count = 0;
-    slab->low_word = 0;
     slab->listed = false;
-    slab->zero = zero;
     memset(va_block_bitmap(slab), 0, ((size_t)slab->slots + 63) / 64 * sizeof(uint64_t));
 }
 
@@ -31,8 +29,7 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
     *zero = left == 0 && slab->zero;
     if (left > 0) {
         uint64_t *bitmap = va_block_bitmap(slab);
-        size_t w = slab->low_word;
-        for (;; w++) {
+        for (size_t w = 0;; w++) {
             uint64_t word = bitmap[w];
             char *word_base = base + w * 64 * slot_bytes;
             while (word != 0 && left > 0) {
@@ -44,7 +41,6 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
             if (left == 0)
                 break;
         }
-        slab->low_word = (uint16_t)w;
         slab->free_count = (uint16_t)(slab->free_count - from_bitmap);
     }
     uint32_t never_used = (uint32_t)(slab->slots - slab->fresh);
@@ -81,11 +77,11 @@ static bool set_free(uint64_t *bitmap, uint32_t first, uint32_t count)
     return true;
 }
 
-SlabError va_slab_give(Block *slab, void *const *slots, uint32_t count, uint32_t *given)
+SlabError va_slab_give(Block *slab, uint64_t *bitmap, void *const *slots, uint32_t count,
+                       uint32_t *given)
 {
-    uint64_t *bitmap = va_block_bitmap(slab);
     uint32_t slot_bytes = slab->slot_bytes;
-    uint64_t offset = (uintptr_t)slots[0] - (uintptr_t)va_block_address(slab);
+    uint64_t offset = va_block_offset(slots[0]);
     uint32_t slot = (uint32_t)(offset * slab->reciprocal >> 32);
     uint32_t n = 1;
     if (va_unlikely((uint64_t)slot * slot_bytes != offset || slot >= slab->fresh)) {
@@ -109,8 +105,6 @@ SlabError va_slab_give(Block *slab, void *const *slots, uint32_t count, uint32_t
     } else if (va_unlikely(!set_free(bitmap, slot, n))) {
         return SLAB_FREE_ALREADY;
     }
-    if (slot / 64 < slab->low_word)
-        slab->low_word = (uint16_t)(slot / 64);
     slab->free_count = (uint16_t)(slab->free_count + n);
     va_assert(slab->free_count <= slab->fresh && slab->fresh <= slab->slots);
     return SLAB_OK;

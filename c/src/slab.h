@@ -16,7 +16,7 @@
 typedef enum SlabError { SLAB_OK, SLAB_NOT_A_SLOT, SLAB_FREE_ALREADY } SlabError;
 
 /* Makes a lent block of run length 1 a slab. The entry is not set. */
-void va_slab_start(Block *slab, unsigned class, bool zero);
+void va_slab_start(Block *slab, unsigned class);
 
 /* Slots that can be taken. */
 VA_INLINE uint32_t va_slab_available(const Block *slab)
@@ -26,7 +26,7 @@ VA_INLINE uint32_t va_slab_available(const Block *slab)
 
 VA_INLINE bool va_slab_is_unused(const Block *slab)
 {
-    return va_slab_available(slab) == slab->slots;
+    return slab->free_count == slab->fresh;
 }
 
 /* Takes min(count, available) slots, lowest addresses first, and stores them downwards from
@@ -36,7 +36,9 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero);
 
 /* Gives back slots[0], which lies in this slab, and the slots that follow it in the array as long
  * as each is the neighbour of the one before, all up or all down. *given tells how many. On an
- * error one of these is wrong; the process is about to be stopped. */
-SlabError va_slab_give(Block *slab, void *const *slots, uint32_t count, uint32_t *given);
+ * error one of these is wrong; the process is about to be stopped. The bitmap is the slab's: a
+ * caller that gives many slots back knows where it is. */
+SlabError va_slab_give(Block *slab, uint64_t *bitmap, void *const *slots, uint32_t count,
+                       uint32_t *given);
 
 #endif

@@ -23,7 +23,10 @@ static struct { /* va_registry_lock */
     ThreadCache *exited; /* the most recent first */
     size_t exited_count;
 } registry;
-static _Atomic bool exited_exist; /* hint: registry.exited is not NULL */
+/* Bit per class: an exited owner may have a slab with slots to take. Raised after the owner's own
+ * bit; an adopter lowers it before it looks, and raises it again unless it looked at all in vain:
+ * so no slab is overlooked for good. */
+static _Atomic uint64_t exited_open[2];
 
 static void send(void *slot, const char *function);
 
@@ -44,6 +47,8 @@ static void set_open(ThreadCache *cache, unsigned class, bool open)
     uint64_t bit = (uint64_t)1 << (class % 64);
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
     atomic_store_explicit(word, open ? old | bit : old & ~bit, memory_order_relaxed);
+    if (open && !atomic_load_explicit(&cache->attached, memory_order_relaxed))
+        atomic_fetch_or_explicit(&exited_open[class / 64], bit, memory_order_release);
 }
 
 static void list_locked(ThreadCache *cache, Block *slab)
@@ -77,13 +82,49 @@ static void unlist_locked(ThreadCache *cache, Block *slab)
     slab->listed = false;
 }
 
-/* Slabs that left their owner for good, chained by next. */
-static void reclaim_chain(Block *slab)
+/* ---- Spare blocks, so that slabs come and go without the arena's lock ---- */
+
+/* A block for a slab; NULL when there is no memory. */
+static Block *take_block(ThreadCache *cache)
 {
-    while (slab != NULL) {
-        Block *next = slab->next;
-        va_arena_reclaim(slab);
-        slab = next;
+    if (cache->block_count == 0) {
+        Block *lent[VA_SPARE_BLOCKS / 2];
+        size_t count = va_arena_lend_many(1, lent, va_max(cache->block_batch, 1));
+        cache->blocks_active = true;
+        cache->block_batch = (uint32_t)va_min(cache->block_batch * 2 + 1, VA_SPARE_BLOCKS / 2);
+        for (size_t i = count; i > 0; i--) /* the lowest address leaves first */
+            cache->blocks[cache->block_count++] = lent[i - 1];
+        if (count == 0)
+            return NULL;
+    }
+    return cache->blocks[--cache->block_count];
+}
+
+/* Gives `count` spare blocks back to the arena, those kept longest first. */
+static void drop_blocks(ThreadCache *cache, uint32_t count)
+{
+    Block *chain = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        cache->blocks[i]->next = chain;
+        chain = cache->blocks[i];
+    }
+    cache->block_count -= count;
+    memmove(cache->blocks, cache->blocks + count, cache->block_count * sizeof *cache->blocks);
+    if (chain != NULL)
+        va_arena_reclaim(chain);
+}
+
+/* Keeps slabs that this owner no longer uses, chained by next, as spare blocks. */
+static void put_blocks(ThreadCache *cache, Block *chain)
+{
+    while (chain != NULL) {
+        Block *next = chain->next;
+        if (cache->block_count == VA_SPARE_BLOCKS)
+            drop_blocks(cache, VA_SPARE_BLOCKS / 2);
+        va_entry_store(va_block_entry(chain), 0);
+        chain->zero = false;
+        cache->blocks[cache->block_count++] = chain;
+        chain = next;
     }
 }
 
@@ -112,25 +153,34 @@ static void settle_locked(ThreadCache *cache, Block *slab, Block **unused)
 __attribute__((flatten)) static uint32_t
 give_locked(ThreadCache *cache, void **slots, uint32_t count, Block **unused, const char *function)
 {
+    Arena *arena = &va_arenas[0];
+    uint32_t id = cache->id;
     uint32_t strays = 0;
     uint32_t i = 0;
     while (i < count) {
-        Block *slab = va_block_of(slots[i]);
-        uint32_t entry = va_entry_load(va_block_entry(slab));
-        uint32_t n;
-        if (va_unlikely(va_entry_owner(entry) != cache->id)) {
-            if (va_entry_owner(entry) == 0)
+        size_t index = va_block_index(arena, slots[i]);
+        if (va_unlikely(index >= atomic_load_explicit(&arena->tabled, memory_order_relaxed))) {
+            arena = va_arena_find(slots[i]); /* it has one: its entry led here */
+            continue;
+        }
+        uint32_t owner = va_entry_owner(va_entry_load(&arena->entries[index]));
+        if (va_unlikely(owner != id)) {
+            if (owner == 0)
                 va_fatal(function, "freed already", slots[i]);
             slots[strays++] = slots[i++];
             continue;
         }
-        SlabError error = va_slab_give(slab, slots + i, count - i, &n);
+        Block *slab = &arena->records[index];
+        uint32_t n;
+        SlabError error =
+            va_slab_give(slab, arena->bitmaps + index * VA_SLAB_WORDS, slots + i, count - i, &n);
         if (va_unlikely(error != SLAB_OK))
             va_fatal(function,
                      error == SLAB_FREE_ALREADY ? "freed already"
                                                 : "not the start of an allocation",
                      slots[i]);
-        settle_locked(cache, slab, unused);
+        if (va_unlikely(!slab->listed || va_slab_is_unused(slab)))
+            settle_locked(cache, slab, unused);
         i += n;
     }
     return strays;
@@ -143,7 +193,8 @@ static void give(ThreadCache *cache, void **slots, uint32_t count, const char *f
     va_lock_acquire(&cache->mutex);
     uint32_t strays = give_locked(cache, slots, count, &unused, function);
     va_lock_release(&cache->mutex);
-    reclaim_chain(unused);
+    if (unused != NULL)
+        va_arena_reclaim(unused);
     for (uint32_t i = 0; i < strays; i++)
         send(slots[i], function);
 }
@@ -170,8 +221,11 @@ static void deliver(Outgoing *outgoing, const char *function)
 
 static void deliver_all(ThreadCache *cache, const char *function)
 {
+    if (!cache->sending) /* a thread that never sent anything has no pages for it */
+        return;
     for (unsigned i = 0; i < VA_OUTGOING_BATCHES; i++)
         deliver(&cache->outgoing[i], function);
+    cache->sending = false;
 }
 
 static void collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes,
@@ -182,6 +236,7 @@ static void collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes
         deliver(outgoing, function);
         outgoing->owner = owner;
     }
+    cache->sending = true;
     outgoing->slots[outgoing->count] = slot;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slot first */
     outgoing->count++;
@@ -205,7 +260,7 @@ static uint32_t capacity_at_most(unsigned class)
 {
     size_t bytes = va_size_classes[class].bytes;
     if (class >= VA_CLASSES_SMALL)
-        return capacity_at_rest(class);
+        return (uint32_t)(VA_STACK_RUN_BYTES_MAX / bytes);
     return (uint32_t)va_max(2, va_min(VA_STACK_SLOTS_MAX, VA_STACK_BYTES_MAX / bytes));
 }
 
@@ -267,14 +322,22 @@ static size_t stack_count(ThreadCache *cache, unsigned class)
 
 /* ---- Flush ---- */
 
-static void give_back_run(void *address, const char *function)
+/* Runs freed, at the end of their way through the cache: gives them back to the arena. */
+static void give_back_runs(void *const *addresses, size_t count, const char *function)
 {
-    Block *run = va_block_of(address);
-    if (va_unlikely(((uintptr_t)address & (VA_BLOCK_BYTES - 1)) != 0))
-        va_fatal(function, "not the start of an allocation", address);
-    if (va_unlikely(atomic_exchange_explicit(va_block_entry(run), 0, memory_order_relaxed) == 0))
-        va_fatal(function, "freed already", address);
-    va_arena_reclaim(run);
+    Block *chain = NULL;
+    for (size_t i = 0; i < count; i++) {
+        Block *run = va_block_of(addresses[i]);
+        if (va_unlikely(((uintptr_t)addresses[i] & (VA_BLOCK_BYTES - 1)) != 0))
+            va_fatal(function, "not the start of an allocation", addresses[i]);
+        if (va_unlikely(atomic_exchange_explicit(va_block_entry(run), 0, memory_order_relaxed) ==
+                        0))
+            va_fatal(function, "freed already", addresses[i]);
+        run->next = chain;
+        chain = run;
+    }
+    if (chain != NULL)
+        va_arena_reclaim(chain);
 }
 
 /* Drops the oldest `count` slots from a stack. */
@@ -293,11 +356,12 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
 {
     void **oldest = cache->classes[class].storage + 1;
     if (class >= VA_CLASSES_SMALL) {
-        for (; count > 0; count--) {
-            void *run = oldest[0];
-            drop_oldest(cache, class, 1);
-            give_back_run(run, function);
-        }
+        void *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
+        va_assert(count <= sizeof runs / sizeof *runs);
+        cache->run_blocks -= va_min(cache->run_blocks, count * va_size_classes[class].run_blocks);
+        memcpy(runs, oldest, count * sizeof *runs);
+        drop_oldest(cache, class, count);
+        give_back_runs(runs, count, function);
         return;
     }
     Block *unused = NULL;
@@ -306,7 +370,7 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
     memmove(oldest + count - strays, oldest, strays * sizeof *oldest);
     drop_oldest(cache, class, count - strays);
     va_lock_release(&cache->mutex);
-    reclaim_chain(unused);
+    put_blocks(cache, unused);
     for (; strays > 0; strays--) {
         void *stray = oldest[0];
         drop_oldest(cache, class, 1);
@@ -381,6 +445,11 @@ static void trim(ThreadCache *cache)
         }
         state->active = false;
     }
+    if (!cache->blocks_active) {
+        drop_blocks(cache, cache->block_count);
+        cache->block_batch = 0;
+    }
+    cache->blocks_active = false;
     if (!cache->large_active) {
         drop_large(cache);
         reserve_large(cache, 0);
@@ -398,15 +467,15 @@ static void trim_sometimes(ThreadCache *cache)
 }
 
 /* May this stack grow beyond its bounds at rest? Only while the memory that could idle in such
- * stacks stays small beside the slabs that the cache owns. */
+ * stacks stays small beside what the cache has in use. */
 static bool may_extend(ThreadCache *cache, unsigned class, uint32_t capacity)
 {
     ClassState *state = &cache->classes[class];
     size_t extra = (size_t)(capacity - state->capacity) * va_size_classes[class].bytes;
     va_lock_acquire(&cache->mutex);
-    size_t slabs = cache->slabs;
+    size_t blocks = cache->slabs + cache->run_blocks;
     va_lock_release(&cache->mutex);
-    if (cache->extra_bytes + extra > (slabs << VA_BLOCK_SHIFT) >> VA_STACK_EXTRA_SHIFT)
+    if (cache->extra_bytes + extra > (blocks << VA_BLOCK_SHIFT) >> VA_STACK_EXTRA_SHIFT)
         return false;
     cache->extra_bytes += extra;
     return true;
@@ -445,14 +514,17 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
 static Block *adopt(ThreadCache *cache, unsigned class)
 {
     Block *slab = NULL;
-    if (!atomic_load_explicit(&exited_exist, memory_order_relaxed))
+    _Atomic uint64_t *hint = &exited_open[class / 64];
+    uint64_t bit = (uint64_t)1 << (class % 64);
+    if ((atomic_load_explicit(hint, memory_order_relaxed) & bit) == 0)
         return NULL;
     va_lock_acquire(&va_registry_lock);
+    /* The acquire pairs with the releases that raise it. */
+    atomic_fetch_and_explicit(hint, ~bit, memory_order_acquire);
     ThreadCache *exited = registry.exited;
     for (unsigned i = 0; i < VA_ADOPT_LOOKS && exited != NULL && slab == NULL;
          i++, exited = exited->next_exited) {
-        uint64_t open = atomic_load_explicit(&exited->open[class / 64], memory_order_relaxed);
-        if ((open >> (class % 64) & 1) == 0)
+        if ((atomic_load_explicit(&exited->open[class / 64], memory_order_relaxed) & bit) == 0)
             continue;
         va_lock_acquire(&exited->mutex);
         slab = exited->classes[class].first;
@@ -464,6 +536,8 @@ static Block *adopt(ThreadCache *cache, unsigned class)
         }
         va_lock_release(&exited->mutex);
     }
+    if (slab != NULL || exited != NULL)
+        atomic_fetch_or_explicit(hint, bit, memory_order_relaxed);
     va_lock_release(&va_registry_lock);
     return slab;
 }
@@ -471,15 +545,14 @@ static Block *adopt(ThreadCache *cache, unsigned class)
 static Block *fresh_slab(ThreadCache *cache, unsigned class)
 {
     ClassState *state = &cache->classes[class];
-    bool zero;
-    Block *slab = va_arena_lend(1, 1, &zero);
+    Block *slab = take_block(cache);
     if (slab == NULL)
         return NULL;
-    va_slab_start(slab, class, zero);
+    va_slab_start(slab, class);
     slab->arriving = true;
     if (state->new_blocks < VA_POPULATE_AFTER_BLOCKS)
         state->new_blocks++;
-    else if (zero)
+    else if (slab->zero)
         va_os_populate(va_block_address(slab), VA_BLOCK_BYTES);
     va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
     return slab;
@@ -493,35 +566,17 @@ void va_cache_update_view(ThreadCache *cache)
     cache->front.blocks = atomic_load_explicit(&va_arenas[0].tabled, memory_order_relaxed);
 }
 
-/* A slab with slots to take joins the cache: from an exited owner, else a fresh one. Before
- * memory is asked for, slots of other owners go home. */
-static bool obtain_slab(ThreadCache *cache, unsigned class)
+/* A slab with slots to take: from an exited owner, else a fresh one. Before memory is asked for,
+ * slots of other owners go home. */
+static Block *obtain_slab(ThreadCache *cache, unsigned class)
 {
     deliver_all(cache, "malloc");
     Block *slab = adopt(cache, class);
     if (slab == NULL)
         slab = fresh_slab(cache, class);
-    if (slab == NULL)
-        return false;
-    va_cache_update_view(cache);
-    va_lock_acquire(&cache->mutex);
-    slab->arriving = false;
-    cache->slabs++;
-    list_locked(cache, slab);
-    va_lock_release(&cache->mutex);
-    return true;
-}
-
-static void *refill_run(ThreadCache *cache, unsigned class, bool *zero)
-{
-    Block *run = va_arena_lend(va_size_classes[class].run_blocks, 1, zero);
-    if (run == NULL)
-        return NULL;
-    run->class = (uint16_t) class;
-    va_cache_update_view(cache);
-    va_entry_store(va_block_entry(run), va_entry_make(cache->id, class));
-    cache->classes[class].refilled = cache->classes[class].active = true;
-    return va_block_address(run);
+    if (slab != NULL)
+        va_cache_update_view(cache);
+    return slab;
 }
 
 /* Takes up to `count` slots from the listed slabs to storage[1 ..], so that they pop in the
@@ -546,12 +601,50 @@ static uint32_t take_locked(ThreadCache *cache, unsigned class, void **storage, 
     return taken;
 }
 
+/* The same for a class of runs, from the arena. */
+static uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage, uint32_t count,
+                          bool *zero)
+{
+    Block *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
+    va_assert(count <= sizeof runs / sizeof *runs);
+    size_t taken = va_arena_lend_many(va_size_classes[class].run_blocks, runs, count);
+    va_cache_update_view(cache);
+    for (size_t i = 0; i < taken; i++) {
+        runs[i]->class = (uint16_t) class;
+        va_entry_store(va_block_entry(runs[i]), va_entry_make(cache->id, class));
+        storage[taken - i] = va_block_address(runs[i]);
+    }
+    cache->run_blocks += taken * va_size_classes[class].run_blocks;
+    if (taken != 0)
+        *zero = runs[0]->zero;
+    return (uint32_t)taken;
+}
+
+/* Slots of slabs, which are looked for when none has any. */
+static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, uint32_t count,
+                           bool *zero)
+{
+    va_lock_acquire(&cache->mutex);
+    uint32_t taken = take_locked(cache, class, storage, count, zero);
+    va_lock_release(&cache->mutex);
+    if (taken != 0)
+        return taken;
+    Block *slab = obtain_slab(cache, class);
+    if (slab == NULL)
+        return 0;
+    va_lock_acquire(&cache->mutex);
+    slab->arriving = false;
+    cache->slabs++;
+    list_locked(cache, slab);
+    taken = take_locked(cache, class, storage, count, zero);
+    va_lock_release(&cache->mutex);
+    return taken;
+}
+
 void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
 {
     ClassState *state = &cache->classes[class];
     SlotStack *stack = &cache->front.stacks[class];
-    if (class >= VA_CLASSES_SMALL)
-        return refill_run(cache, class, zero);
     trim_sometimes(cache);
     state->active = state->refilled = true;
     if (state->batch == 0)
@@ -559,16 +652,11 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     if (state->capacity < state->batch &&
         !set_capacity(cache, class, grown(state->batch / 2, capacity_at_most(class))))
         return NULL;
-    uint32_t taken;
-    for (;;) {
-        va_lock_acquire(&cache->mutex);
-        taken = take_locked(cache, class, state->storage, state->batch, zero);
-        va_lock_release(&cache->mutex);
-        if (taken != 0)
-            break;
-        if (!obtain_slab(cache, class))
-            return NULL;
-    }
+    uint32_t taken = class < VA_CLASSES_SMALL
+                         ? take_slots(cache, class, state->storage, state->batch, zero)
+                         : take_runs(cache, class, state->storage, state->batch, zero);
+    if (taken == 0)
+        return NULL;
     stack->top = state->storage + taken;
     uint32_t most = (uint32_t)va_max(state->capacity, capacity_at_rest(class)) / 2;
     state->batch = (uint32_t)va_min((size_t)state->batch * 2, va_max(most, 1));
@@ -589,7 +677,7 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
         va_fatal(function, "not the start of an allocation", slot);
     if (va_unlikely(cache == NULL)) {
         if (is_run)
-            give_back_run(slot, function);
+            give_back_runs(&slot, 1, function);
         else
             send(slot, function);
         return;
@@ -603,7 +691,7 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
         va_fatal(function, "freed already", slot);
     if (va_slot_stack_is_full(stack) && va_unlikely(!make_room(cache, class, function))) {
         if (is_run)
-            give_back_run(slot, function);
+            give_back_runs(&slot, 1, function);
         else
             send(slot, function);
         return;
@@ -631,6 +719,7 @@ static ThreadCache *make_cache_locked(void)
     ThreadCache *cache = va_meta_allocate(sizeof *cache);
     if (cache == NULL)
         return NULL;
+    cache->trim_ms = va_os_clock_ms() + VA_TRIM_MS;
     cache->id = (uint32_t)registry.made + 1;
     cache->front.tag = va_entry_make(cache->id, 0);
     /* Never written: a stack at the floor is full, too. */
@@ -651,7 +740,6 @@ ThreadCache *va_cache_attach(void)
     if (cache != NULL) {
         registry.exited = cache->next_exited;
         registry.exited_count--;
-        atomic_store_explicit(&exited_exist, registry.exited != NULL, memory_order_relaxed);
     } else {
         cache = make_cache_locked();
     }
@@ -663,11 +751,16 @@ ThreadCache *va_cache_attach(void)
 
 static void mark_exited_locked(ThreadCache *cache)
 {
+    va_lock_acquire(&cache->mutex); /* set_open finds it exited, or what it did is seen here */
     atomic_store_explicit(&cache->attached, false, memory_order_relaxed);
+    for (unsigned i = 0; i < 2; i++)
+        atomic_fetch_or_explicit(&exited_open[i],
+                                 atomic_load_explicit(&cache->open[i], memory_order_relaxed),
+                                 memory_order_release);
+    va_lock_release(&cache->mutex);
     cache->next_exited = registry.exited;
     registry.exited = cache;
     registry.exited_count++;
-    atomic_store_explicit(&exited_exist, true, memory_order_relaxed);
 }
 
 static void release_unused(ThreadCache *cache)
@@ -687,7 +780,8 @@ static void release_unused(ThreadCache *cache)
         }
     }
     va_lock_release(&cache->mutex);
-    reclaim_chain(unused);
+    if (unused != NULL)
+        va_arena_reclaim(unused);
 }
 
 void va_cache_flush_all(ThreadCache *cache)
@@ -701,13 +795,15 @@ void va_cache_flush_all(ThreadCache *cache)
     reserve_large(cache, 0);
     deliver_all(cache, "flush");
     release_unused(cache);
+    drop_blocks(cache, cache->block_count);
 }
 
 void va_cache_retire(ThreadCache *cache)
 {
     va_cache_flush_all(cache);
     for (unsigned class = 0; class < VA_CLASSES; class ++)
-        cache->classes[class].batch = 1;
+        cache->classes[class].batch = cache->classes[class].new_blocks = 0;
+    cache->block_batch = 0;
     va_lock_acquire(&va_registry_lock);
     mark_exited_locked(cache);
     va_lock_release(&va_registry_lock);

@@ -59,14 +59,21 @@ typedef struct ThreadCache {
     uint64_t trim_ms;         /* when idle classes are looked for next; owner thread */
     size_t extra_bytes;       /* of stacks grown beyond their bounds at rest; owner thread */
     size_t slabs;             /* owned; mutex */
+    size_t run_blocks;        /* in runs that were lent through here, about: a run may come home
+                                 elsewhere; owner thread */
     _Atomic uint64_t open[2]; /* classes with slabs to take from; written under the mutex, read
                                  by adopters as a hint */
     Block *large;             /* the large run freed last, or NULL; owner thread */
     size_t large_room;        /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
     bool large_active;        /* used since the last trim; owner thread */
-    void *spare[16];          /* outgrown storages by log2 of their words; owner thread */
+    Block *blocks[VA_SPARE_BLOCKS]; /* lent, for the next slabs; owner thread, as the next two */
+    uint32_t block_count;
+    uint32_t block_batch; /* blocks that the next refill takes */
+    bool blocks_active;   /* refilled since the last trim */
+    void *spare[16];      /* outgrown storages by log2 of their words; owner thread */
     ClassState classes[VA_CLASSES];
     struct ThreadCache *next_exited; /* registry lock */
+    bool sending;                    /* a batch below may hold slots; owner thread */
     Outgoing outgoing[VA_OUTGOING_BATCHES];
 } ThreadCache;
 

@@ -1,5 +1,5 @@
-/* empty.c: a program that does nothing but print its resident memory in KiB (smaps, which is exact); the smallest one
- * that any allocator can be charged for. */
+/* empty.c: a program that does nothing but print its resident memory in KiB (smaps, which is
+ * exact); the smallest one that any allocator can be charged for. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>

@@ -29,8 +29,7 @@ static void runs_never_overlap(void **state)
     (void)state;
     Block *live[LIVE_MAX] = {NULL};
     uint64_t seed = 7;
-    bool zero;
-    Block *first = va_arena_lend(1, 1, &zero);
+    Block *first = va_arena_lend(1, 1);
     origin = va_block_number(first);
     mark(first, 0, 1, 1);
     for (int i = 0; i < 200000; i++) {
@@ -39,12 +38,12 @@ static void runs_never_overlap(void **state)
         size_t blocks = r >> 20 & 1 ? 1 + (r >> 24) % 4 : 1 + (r >> 24) % 150;
         if (*place == NULL) {
             size_t align = (r >> 40) % 16 == 0 ? (size_t)1 << (r >> 44) % 7 : 1;
-            Block *run = va_arena_lend(blocks, align, &zero);
+            Block *run = va_arena_lend(blocks, align);
             assert_non_null(run);
             assert_int_equal(run->run_blocks, blocks);
             assert_int_equal((uintptr_t)va_block_address(run) % (align << VA_BLOCK_SHIFT), 0);
             mark(run, 0, blocks, 1);
-            if (zero && i % 64 == 0)
+            if (run->zero && i % 64 == 0)
                 assert_true(
                     is_zero((unsigned char *)va_block_address(run), blocks << VA_BLOCK_SHIFT));
             memset(va_block_address(run), 0xaa, 64);
@@ -84,29 +83,61 @@ static void runs_never_overlap(void **state)
 static void purged_blocks_read_as_zero(void **state)
 {
     (void)state;
-    bool zero;
-    Block *run = va_arena_lend(100, 1, &zero);
+    Block *run = va_arena_lend(100, 1);
     memset(va_block_address(run), 1, (size_t)100 << VA_BLOCK_SHIFT);
     va_arena_reclaim(run);
     assert_true(va_arena_purge_all() >= (size_t)100 << VA_BLOCK_SHIFT);
     assert_int_equal(va_arena_purge_all(), 0);
-    run = va_arena_lend(100, 1, &zero);
-    assert_true(zero);
+    run = va_arena_lend(100, 1);
+    assert_true(run->zero);
     assert_true(is_zero((unsigned char *)va_block_address(run), (size_t)100 << VA_BLOCK_SHIFT));
     va_arena_reclaim(run);
+}
+
+static void many_runs_come_and_go_at_once(void **state)
+{
+    (void)state;
+    Block *runs[20];
+    for (int turn = 0; turn < 3; turn++) {
+        assert_int_equal(va_arena_lend_many(3, runs, 20), 20);
+        for (int i = 0; i < 20; i++) {
+            assert_int_equal(runs[i]->run_blocks, 3);
+            assert_true(i == 0 || runs[i] >= runs[i - 1] + 3);
+            if (runs[i]->zero)
+                assert_true(is_zero((unsigned char *)va_block_address(runs[i]), VA_BLOCK_BYTES));
+            assert_true(turn == 0 || !runs[i]->zero);
+            memset(va_block_address(runs[i]), 1, 1);
+            runs[i]->next = i == 0 ? NULL : runs[i - 1];
+        }
+        va_arena_reclaim(runs[19]);
+    }
+    va_arena_purge_all();
+    /* Runs that begin in free blocks at the end of what was lent, and go on beyond. */
+    ArenaStats before;
+    ArenaStats after;
+    va_arena_stats(&before);
+    Block *last = va_arena_lend(3000, 1);
+    Block *behind = va_arena_lend(1, 1);
+    va_arena_reclaim(behind);
+    assert_int_equal(va_arena_lend_many(3, runs, 20), 20);
+    assert_ptr_equal(runs[0], behind);
+    va_arena_stats(&after);
+    assert_int_equal(after.reserved, before.reserved);
+    for (int i = 0; i < 20; i++)
+        va_arena_reclaim(runs[i]);
+    va_arena_reclaim(last);
 }
 
 static void the_lowest_run_that_fits_is_lent(void **state)
 {
     (void)state;
-    bool zero;
-    Block *a = va_arena_lend(8, 1, &zero);
-    Block *b = va_arena_lend(8, 1, &zero);
-    Block *c = va_arena_lend(8, 1, &zero);
+    Block *a = va_arena_lend(8, 1);
+    Block *b = va_arena_lend(8, 1);
+    Block *c = va_arena_lend(8, 1);
     assert_true(a < b && b < c);
     va_arena_reclaim(a);
     va_arena_reclaim(b);
-    Block *d = va_arena_lend(16, 1, &zero);
+    Block *d = va_arena_lend(16, 1);
     assert_ptr_equal(d, a);
     va_arena_reclaim(d);
     va_arena_reclaim(c);
@@ -115,9 +146,8 @@ static void the_lowest_run_that_fits_is_lent(void **state)
 static void impossible_runs_are_refused(void **state)
 {
     (void)state;
-    bool zero;
-    assert_null(va_arena_lend((size_t)1 << 40, 1, &zero));
-    assert_null(va_arena_lend(1, (size_t)1 << 40, &zero));
+    assert_null(va_arena_lend((size_t)1 << 40, 1));
+    assert_null(va_arena_lend(1, (size_t)1 << 40));
 }
 
 int main(void)
@@ -125,6 +155,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_never_overlap),
         cmocka_unit_test(purged_blocks_read_as_zero),
+        cmocka_unit_test(many_runs_come_and_go_at_once),
         cmocka_unit_test(the_lowest_run_that_fits_is_lent),
         cmocka_unit_test(impossible_runs_are_refused),
     };

@@ -23,8 +23,8 @@ static void every_slot_is_lent_once(void **state)
     for (unsigned class = 0; class < VA_CLASSES_SMALL; class ++) {
         bool zero;
         uint32_t count = 0;
-        Block *slab = va_arena_lend(1, 1, &zero);
-        va_slab_start(slab, class, zero);
+        Block *slab = va_arena_lend(1, 1);
+        va_slab_start(slab, class);
         memset(used, 0, sizeof used);
         for (int i = 0; i < 2000; i++) {
             uint64_t r = random_next(&seed);
@@ -50,7 +50,9 @@ static void every_slot_is_lent_once(void **state)
                     }
                 for (uint32_t k = count - n; k < count;) {
                     uint32_t given;
-                    assert_int_equal(va_slab_give(slab, live + k, count - k, &given), SLAB_OK);
+                    assert_int_equal(
+                        va_slab_give(slab, va_block_bitmap(slab), live + k, count - k, &given),
+                        SLAB_OK);
                     assert_true(given >= 1 && given <= count - k);
                     for (uint32_t g = 0; g < given; g++)
                         used[slot_number(slab, live[k + g])] = 0;
@@ -71,16 +73,20 @@ static void wrong_slots_are_named(void **state)
     bool zero;
     uint32_t given;
     void *slots[4];
-    Block *slab = va_arena_lend(1, 1, &zero);
-    va_slab_start(slab, va_class_of(100), zero);
+    Block *slab = va_arena_lend(1, 1);
+    va_slab_start(slab, va_class_of(100));
     assert_int_equal(va_slab_take(slab, slots + 3, 4, &zero), 4);
     void *inside = (char *)slots[0] + 8;
     void *never_used = (char *)slots[0] + 2 * slab->slot_bytes;
-    assert_int_equal(va_slab_give(slab, &inside, 1, &given), SLAB_NOT_A_SLOT);
-    assert_int_equal(va_slab_give(slab, &never_used, 1, &given), SLAB_NOT_A_SLOT);
-    assert_int_equal(va_slab_give(slab, slots, 1, &given), SLAB_OK);
-    assert_int_equal(va_slab_give(slab, slots, 1, &given), SLAB_FREE_ALREADY);
-    assert_int_equal(va_slab_give(slab, slots, 4, &given), SLAB_FREE_ALREADY);
+    assert_int_equal(va_slab_give(slab, va_block_bitmap(slab), &inside, 1, &given),
+                     SLAB_NOT_A_SLOT);
+    assert_int_equal(va_slab_give(slab, va_block_bitmap(slab), &never_used, 1, &given),
+                     SLAB_NOT_A_SLOT);
+    assert_int_equal(va_slab_give(slab, va_block_bitmap(slab), slots, 1, &given), SLAB_OK);
+    assert_int_equal(va_slab_give(slab, va_block_bitmap(slab), slots, 1, &given),
+                     SLAB_FREE_ALREADY);
+    assert_int_equal(va_slab_give(slab, va_block_bitmap(slab), slots, 4, &given),
+                     SLAB_FREE_ALREADY);
     va_arena_reclaim(slab);
 }
 

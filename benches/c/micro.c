@@ -1,0 +1,186 @@
+/* micro.c PATTERN ...: one pattern of malloc and free by one thread, for any allocator that is
+ * preloaded or linked. Prints nanoseconds per operation and peak resident memory.
+ *
+ *   pair SIZE            malloc, one byte written, free, again and again
+ *   bulk SIZE ORDER      many blocks allocated, a byte of each written, then freed in ORDER:
+ *                        same, reverse, random
+ *   replace LIVE         random ones of LIVE blocks of 16 B to 1 KiB freed and allocated anew
+ *   growth SIZE          a buffer that grows by realloc from 64 B to SIZE, in steps of a half
+ *
+ * The time of touching memory for the first time is the machine's more than the allocator's: a
+ * first round warms up, the median of the others counts. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define ROUNDS 7
+
+static double now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static uint64_t state = 88172645463325252u;
+
+static uint64_t random_next(void)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *values)
+{
+    qsort(values, ROUNDS, sizeof *values, by_value);
+    return values[ROUNDS / 2];
+}
+
+/* The process's own peak: getrusage's includes that of whoever started it. */
+static long peak_kib(void)
+{
+    char line[256];
+    long kib = -1;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "VmHWM: %ld", &kib) == 1)
+            break;
+    return kib;
+}
+
+static void report(double *allocation, double *freeing)
+{
+    printf("%.3f %.3f %ld\n", median(allocation), freeing == NULL ? 0 : median(freeing),
+           peak_kib());
+}
+
+static void *volatile sink;
+
+static void pair(size_t size)
+{
+    double total[ROUNDS];
+    long count = size >= ((size_t)1 << 20) ? 200000 : 3000000;
+    for (int round = -1; round < ROUNDS; round++) {
+        double start = now_ns();
+        for (long i = 0; i < count; i++) {
+            char *block = malloc(size);
+            sink = block;
+            *block = 1;
+            free(block);
+        }
+        if (round >= 0)
+            total[round] = (now_ns() - start) / (double)count;
+    }
+    report(total, NULL);
+}
+
+static void bulk(size_t size, const char *order)
+{
+    size_t count = size > 1024 ? 100000 : 1000000;
+    double allocation[ROUNDS];
+    double freeing[ROUNDS];
+    char **blocks = malloc(count * sizeof *blocks);
+    uint32_t *turns = malloc(count * sizeof *turns);
+    for (size_t i = 0; i < count; i++)
+        turns[i] = (uint32_t)(strcmp(order, "reverse") == 0 ? count - 1 - i : i);
+    if (strcmp(order, "random") == 0)
+        for (size_t i = count - 1; i > 0; i--) {
+            size_t other = random_next() % (i + 1);
+            uint32_t swap = turns[i];
+            turns[i] = turns[other];
+            turns[other] = swap;
+        }
+    for (int round = -1; round < ROUNDS; round++) {
+        double start = now_ns();
+        for (size_t i = 0; i < count; i++) {
+            blocks[i] = malloc(size);
+            *blocks[i] = 1;
+        }
+        double middle = now_ns();
+        for (size_t i = 0; i < count; i++)
+            free(blocks[turns[i]]);
+        if (round >= 0) {
+            allocation[round] = (middle - start) / (double)count;
+            freeing[round] = (now_ns() - middle) / (double)count;
+        }
+    }
+    report(allocation, freeing);
+}
+
+static void replace(size_t live)
+{
+    double total[ROUNDS];
+    const long count = 2000000;
+    char **blocks = calloc(live, sizeof *blocks);
+    for (size_t i = 0; i < live; i++) {
+        blocks[i] = malloc(16 + random_next() % 1009);
+        *blocks[i] = 1;
+    }
+    for (int round = -1; round < ROUNDS; round++) {
+        double start = now_ns();
+        for (long i = 0; i < count; i++) {
+            uint64_t r = random_next();
+            char **place = &blocks[r % live];
+            free(*place);
+            *place = malloc(16 + (r >> 40) % 1009);
+            **place = 1;
+        }
+        if (round >= 0)
+            total[round] = (now_ns() - start) / (double)count;
+    }
+    report(total, NULL);
+}
+
+static void growth(size_t most)
+{
+    double total[ROUNDS];
+    for (int round = -1; round < ROUNDS; round++) {
+        const int times = most > ((size_t)1 << 20) ? 20 : 2000;
+        double start = now_ns();
+        for (int i = 0; i < times; i++) {
+            size_t size = 64;
+            char *buffer = malloc(size);
+            memset(buffer, 1, size);
+            while (size < most) {
+                size_t next = size + size / 2;
+                buffer = realloc(buffer, next);
+                memset(buffer + size, 1, next - size);
+                size = next;
+            }
+            sink = buffer;
+            free(buffer);
+        }
+        if (round >= 0)
+            total[round] = (now_ns() - start) / times;
+    }
+    report(total, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    size_t number = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
+    if (argc == 3 && number != 0 && strcmp(argv[1], "pair") == 0)
+        pair(number);
+    else if (argc == 4 && number != 0 && strcmp(argv[1], "bulk") == 0)
+        bulk(number, argv[3]);
+    else if (argc == 3 && number != 0 && strcmp(argv[1], "replace") == 0)
+        replace(number);
+    else if (argc == 3 && number != 0 && strcmp(argv[1], "growth") == 0)
+        growth(number);
+    else
+        return fputs("usage: micro pair SIZE | bulk SIZE ORDER | replace LIVE | growth SIZE\n",
+                     stderr),
+               2;
+    return 0;
+}
