@@ -28,7 +28,7 @@
  * the kernel agrees. 1 TiB costs nothing but address space. */
 #define VA_RESERVE_BYTES ((size_t)1 << 40)
 #define VA_RESERVE_MIN_BYTES ((size_t)8 << 20)
-#define VA_ARENAS_MAX 128
+#define VA_ARENAS_MAX 64
 /* Under a limit of the address space this much is never reserved: two stacks of 8 MiB. */
 #define VA_RESERVE_LEAVE_BYTES ((size_t)16 << 20)
 

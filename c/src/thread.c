@@ -22,14 +22,13 @@
 #define EMPTY84 EMPTY12, EMPTY12, EMPTY12, EMPTY12, EMPTY12, EMPTY12, EMPTY12
 static_assert(VA_CLASSES == 84, "EMPTY84 lists every class");
 
-static const CacheFront front_before = {.stacks = {EMPTY84}, .tag = VA_TAG_NONE};
-static const CacheFront front_after = {.stacks = {EMPTY84}, .tag = VA_TAG_NONE};
+/* A thread's front before its first cache and after its exit. The fast paths store into a front
+ * only what they popped from it or after its tag matched: never into this one. */
+static const CacheFront no_front = {.stacks = {EMPTY84}, .tag = VA_TAG_NONE};
+#define NO_FRONT ((CacheFront *)(uintptr_t)&no_front)
 
-/* The fast paths store into a front only what they popped from it or after its tag matched:
- * never into these two. */
-#define AS_FRONT(front) ((CacheFront *)(uintptr_t) & (front))
-
-_Thread_local CacheFront *va_thread_front = AS_FRONT(front_before);
+_Thread_local CacheFront *va_thread_front = NO_FRONT;
+static _Thread_local bool exited;
 
 static struct {
     Lock lock; /* the first in the lock order: before the registry */
@@ -42,7 +41,8 @@ static bool exit_key_made;
 
 static void at_exit(void *cache)
 {
-    va_thread_front = AS_FRONT(front_after);
+    va_thread_front = NO_FRONT;
+    exited = true;
     va_cache_retire(cache);
 }
 
@@ -83,7 +83,7 @@ ThreadCache *va_thread_acquire(void)
     CacheFront *front = va_thread_front;
     if (va_likely(front->tag != VA_TAG_NONE))
         return (ThreadCache *)front;
-    return front == AS_FRONT(front_before) ? attach() : acquire_shared();
+    return exited ? acquire_shared() : attach();
 }
 
 void va_thread_release(ThreadCache *cache)

@@ -16,7 +16,7 @@ Lock va_registry_lock;
 void *const va_stack_floor[1] = {NULL};
 
 /* Caches by owner id - 1, in chunks that stay where they are. */
-#define CHUNK_OWNERS 1024
+#define CHUNK_OWNERS 4096
 static _Atomic(ThreadCache **) chunks[VA_OWNERS_MAX / CHUNK_OWNERS];
 static struct { /* va_registry_lock */
     size_t made;
