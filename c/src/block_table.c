@@ -2,6 +2,8 @@
  * arena; more exist only where the address space is limited, so a linear search will do. */
 #include "block_table.h"
 
+#include "check.h"
+
 Arena va_arenas[VA_ARENAS_MAX];
 _Atomic unsigned va_arena_count;
 
@@ -15,4 +17,40 @@ Arena *va_arena_of(const void *pointer)
             return arena;
     }
     return NULL;
+}
+
+/* What the table says of a pointer. */
+static VA_COLD void describe(Report *report, const void *pointer)
+{
+    const Arena *arena = va_arena_of(pointer);
+    if (arena == NULL)
+        return;
+    size_t index = va_block_index(arena, pointer);
+    uint32_t entry = va_entry_load(&arena->entries[index]);
+    if (entry == 0) {
+        va_report_text(report, ", in a block that is free or inside a larger allocation");
+        return;
+    }
+    if (va_entry_class(entry) == VA_CLASS_LARGE) {
+        va_report_text(report, ", in a large allocation");
+        return;
+    }
+    va_report_text(report, ", in a slot of ");
+    va_report_number(report, va_size_classes[va_entry_class(entry)].bytes, 10);
+    va_report_text(report, " bytes of thread cache ");
+    va_report_number(report, va_entry_owner(entry), 10);
+}
+
+void va_fatal(const char *function, const char *what, const void *pointer)
+{
+    Report report = {.length = 0};
+    va_report_text(&report, "valloc: ");
+    va_report_text(&report, function);
+    va_report_text(&report, ": ");
+    va_report_text(&report, what);
+    va_report_text(&report, " (pointer 0x");
+    va_report_number(&report, (uintptr_t)pointer, 16);
+    describe(&report, pointer);
+    va_report_text(&report, ")");
+    va_report_abort(&report);
 }

@@ -84,6 +84,10 @@ VA_INLINE size_t va_block_index(const Arena *arena, const void *pointer)
 /* The arena whose table covers the pointer; NULL if it is foreign. Any thread. */
 Arena *va_arena_of(const void *pointer);
 
+/* Reports a bad pointer and aborts: "valloc: <function>: <what> (pointer 0x..., <what the block
+ * table says of it>)". */
+_Noreturn VA_COLD void va_fatal(const char *function, const char *what, const void *pointer);
+
 VA_INLINE Arena *va_arena_find(const void *pointer)
 {
     if (va_likely(va_block_index(&va_arenas[0], pointer) <

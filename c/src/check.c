@@ -6,39 +6,38 @@
 
 #include "os.h"
 
-static size_t append(char *line, size_t length, size_t capacity, const char *text)
+void va_report_text(Report *report, const char *text)
 {
-    while (*text != '\0' && length < capacity)
-        line[length++] = *text++;
-    return length;
+    while (*text != '\0' && report->length < sizeof report->line)
+        report->line[report->length++] = *text++;
 }
 
-static size_t append_hex(char *line, size_t length, size_t capacity, uintptr_t value)
+void va_report_number(Report *report, uintptr_t value, unsigned base)
 {
-    char digits[2 * sizeof value + 1];
+    char digits[3 * sizeof value + 1];
     size_t i = sizeof digits;
     digits[--i] = '\0';
     do {
-        digits[--i] = "0123456789abcdef"[value & 15];
-        value >>= 4;
+        digits[--i] = "0123456789abcdef"[value % base];
+        value /= base;
     } while (value != 0);
-    return append(line, length, capacity, digits + i);
+    va_report_text(report, digits + i);
 }
 
-void va_fatal(const char *function, const char *what, const void *pointer)
+void va_report_abort(Report *report)
 {
-    char line[256];
-    size_t capacity = sizeof line - 1;
-    size_t length = append(line, 0, capacity, "valloc: ");
-    length = append(line, length, capacity, function);
-    length = append(line, length, capacity, ": ");
-    length = append(line, length, capacity, what);
-    if (pointer != NULL) {
-        length = append(line, length, capacity, " (pointer 0x");
-        length = append_hex(line, length, capacity, (uintptr_t)pointer);
-        length = append(line, length, capacity, ")");
-    }
-    line[length++] = '\n';
-    va_os_report(line, length);
+    report->length = va_min(report->length, sizeof report->line - 1);
+    report->line[report->length++] = '\n';
+    va_os_report(report->line, report->length);
     abort();
+}
+
+void va_broken_invariant(const char *function, const char *condition)
+{
+    Report report = {.length = 0};
+    va_report_text(&report, "valloc: ");
+    va_report_text(&report, function);
+    va_report_text(&report, ": broken invariant: ");
+    va_report_text(&report, condition);
+    va_report_abort(&report);
 }

@@ -30,6 +30,10 @@ static _Atomic uint64_t exited_open[2];
 
 static void send(void *slot, const char *function);
 
+/* What a free cannot see at once shows when its slot leaves the thread's stores: by then the
+ * function in the report may be an innocent one. */
+#define FREED_ALREADY_LATE "freed already, noticed when freed memory left the thread's cache"
+
 /* The cache of an owner that a table entry named: it exists. The acquire pairs with the release
  * in make_cache. */
 static ThreadCache *cache_of(uint32_t owner)
@@ -84,6 +88,13 @@ static void unlist_locked(ThreadCache *cache, Block *slab)
 
 /* ---- Spare blocks, so that slabs come and go without the arena's lock ---- */
 
+static void push_block(ThreadCache *cache, Block *block)
+{
+    cache->blocks[cache->block_count] = block;
+    atomic_signal_fence(memory_order_release); /* a fork may come between: block first */
+    cache->block_count++;
+}
+
 /* A block for a slab; NULL when there is no memory. */
 static Block *take_block(ThreadCache *cache)
 {
@@ -93,7 +104,7 @@ static Block *take_block(ThreadCache *cache)
         cache->blocks_active = true;
         cache->block_batch = (uint32_t)va_min(cache->block_batch * 2 + 1, VA_SPARE_BLOCKS / 2);
         for (size_t i = count; i > 0; i--) /* the lowest address leaves first */
-            cache->blocks[cache->block_count++] = lent[i - 1];
+            push_block(cache, lent[i - 1]);
         if (count == 0)
             return NULL;
     }
@@ -123,7 +134,7 @@ static void put_blocks(ThreadCache *cache, Block *chain)
             drop_blocks(cache, VA_SPARE_BLOCKS / 2);
         va_entry_store(va_block_entry(chain), 0);
         chain->zero = false;
-        cache->blocks[cache->block_count++] = chain;
+        push_block(cache, chain);
         chain = next;
     }
 }
@@ -163,10 +174,12 @@ give_locked(ThreadCache *cache, void **slots, uint32_t count, Block **unused, co
             arena = va_arena_find(slots[i]); /* it has one: its entry led here */
             continue;
         }
-        uint32_t owner = va_entry_owner(va_entry_load(&arena->entries[index]));
+        /* Whoever adopted the slab released what its old owner's mutex had ordered. */
+        uint32_t owner =
+            va_entry_owner(atomic_load_explicit(&arena->entries[index], memory_order_acquire));
         if (va_unlikely(owner != id)) {
             if (owner == 0)
-                va_fatal(function, "freed already", slots[i]);
+                va_fatal(function, FREED_ALREADY_LATE, slots[i]);
             slots[strays++] = slots[i++];
             continue;
         }
@@ -176,7 +189,7 @@ give_locked(ThreadCache *cache, void **slots, uint32_t count, Block **unused, co
             va_slab_give(slab, arena->bitmaps + index * VA_SLAB_WORDS, slots + i, count - i, &n);
         if (va_unlikely(error != SLAB_OK))
             va_fatal(function,
-                     error == SLAB_FREE_ALREADY ? "freed already"
+                     error == SLAB_FREE_ALREADY ? FREED_ALREADY_LATE
                                                 : "not the start of an allocation",
                      slots[i]);
         if (va_unlikely(!slab->listed || va_slab_is_unused(slab)))
@@ -204,7 +217,7 @@ static void send(void *slot, const char *function)
 {
     uint32_t owner = va_entry_owner(va_entry_load(va_block_entry(va_block_of(slot))));
     if (va_unlikely(owner == 0))
-        va_fatal(function, "freed already", slot);
+        va_fatal(function, FREED_ALREADY_LATE, slot);
     give(cache_of(owner), &slot, 1, function);
 }
 
@@ -332,7 +345,7 @@ static void give_back_runs(void *const *addresses, size_t count, const char *fun
             va_fatal(function, "not the start of an allocation", addresses[i]);
         if (va_unlikely(atomic_exchange_explicit(va_block_entry(run), 0, memory_order_relaxed) ==
                         0))
-            va_fatal(function, "freed already", addresses[i]);
+            va_fatal(function, FREED_ALREADY_LATE, addresses[i]);
         run->next = chain;
         chain = run;
     }
@@ -532,7 +545,8 @@ static Block *adopt(ThreadCache *cache, unsigned class)
             unlist_locked(exited, slab);
             exited->slabs--;
             slab->arriving = true;
-            va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
+            atomic_store_explicit(va_block_entry(slab), va_entry_make(cache->id, class),
+                                  memory_order_release);
         }
         va_lock_release(&exited->mutex);
     }
