@@ -81,6 +81,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* Free blocks that a thread keeps for its next slabs: half of them come or go at a time. */
 #define VA_SPARE_BLOCKS 16
 
+/* Slabs that one refill obtains at most: a slab of the largest classes has two slots. */
+#define VA_REFILL_SLABS 8
+
 /* A class without a slow path for this long gives half its slots back. Milliseconds. */
 #define VA_TRIM_MS 1000
 

@@ -634,22 +634,27 @@ static uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage, ui
     return (uint32_t)taken;
 }
 
-/* Slots of slabs, which are looked for when none has any. */
+/* Slots of slabs; when none has any, slabs are looked for, as many as the batch fills. */
 static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, uint32_t count,
                            bool *zero)
 {
+    Block *slabs[VA_REFILL_SLABS];
+    uint32_t slots = va_size_classes[class].slots;
+    size_t wanted = va_min((count + slots - 1) / slots, VA_REFILL_SLABS);
+    size_t found = 0;
     va_lock_acquire(&cache->mutex);
     uint32_t taken = take_locked(cache, class, storage, count, zero);
     va_lock_release(&cache->mutex);
     if (taken != 0)
         return taken;
-    Block *slab = obtain_slab(cache, class);
-    if (slab == NULL)
-        return 0;
+    while (found < wanted && (slabs[found] = obtain_slab(cache, class)) != NULL)
+        found++;
     va_lock_acquire(&cache->mutex);
-    slab->arriving = false;
-    cache->slabs++;
-    list_locked(cache, slab);
+    for (size_t i = 0; i < found; i++) {
+        slabs[i]->arriving = false;
+        list_locked(cache, slabs[i]);
+    }
+    cache->slabs += found;
     taken = take_locked(cache, class, storage, count, zero);
     va_lock_release(&cache->mutex);
     return taken;
