@@ -84,6 +84,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* Slabs that one refill obtains at most: a slab of the largest classes has two slots. */
 #define VA_REFILL_SLABS 8
 
+/* How many slots ahead of the one given back its slab is fetched into the processor's cache. */
+#define VA_PREFETCH_SLOTS 8
+
 /* A class without a slow path for this long gives half its slots back. Milliseconds. */
 #define VA_TRIM_MS 1000
 

@@ -159,6 +159,18 @@ static void settle_locked(ThreadCache *cache, Block *slab, Block **unused)
     }
 }
 
+/* Fetches what a slot of the same class, given back some turns later, will need: its slab's record
+ * and the word of its bitmap. */
+VA_INLINE void prefetch_slab(const Arena *arena, const void *slot, uint32_t reciprocal)
+{
+    size_t index = va_block_index(arena, slot);
+    uint64_t number = (uint64_t)va_block_offset(slot) * reciprocal >> 32;
+    if (index < arena->blocks) {
+        __builtin_prefetch(&arena->records[index], 1);
+        __builtin_prefetch(arena->bitmaps + index * VA_SLAB_WORDS + number / 64, 1);
+    }
+}
+
 /* Gives slots to the slabs of this cache. Slots whose slab has another owner by now move to the
  * front of the array; returns how many. Flattened: the calls would cost as much as the work. */
 __attribute__((flatten)) static uint32_t
@@ -184,6 +196,8 @@ give_locked(ThreadCache *cache, void **slots, uint32_t count, Block **unused, co
             continue;
         }
         Block *slab = &arena->records[index];
+        if (count - i > VA_PREFETCH_SLOTS)
+            prefetch_slab(arena, slots[i + VA_PREFETCH_SLOTS], slab->reciprocal);
         uint32_t n;
         SlabError error =
             va_slab_give(slab, arena->bitmaps + index * VA_SLAB_WORDS, slots + i, count - i, &n);
