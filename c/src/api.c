@@ -30,6 +30,9 @@ static bool is_alignment(size_t alignment)
 
 VA_NOINLINE void *va_api_malloc_slow(size_t size)
 {
+    void *run = va_allocate_run_fast(size);
+    if (va_likely(run != NULL))
+        return run;
     return or_no_memory(va_allocate(size, VA_MIN_ALIGN));
 }
 
