@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Compares allocators on memory that crosses threads (threads.c), in turns; medians.
+
+threads.py BUILD [--rounds N] [--percent N] [--only WORD] [--allocators A,B]
+           [--extra NAME=LIBRARY]... [--futex]
+
+Prints millions of operations per second and peak / final resident MiB. Every allocator has to
+come to the same checksum. `linked` is valloc linked instead of preloaded. --futex adds a run
+under strace and prints how many futex calls there were per 1000 operations."""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from allocators import environment, find
+
+PATTERNS = ["oneway", "ring", "all", "server", "freer", "sharing", "batch", "many", "spawn"]
+
+
+def run(binary, pattern, percent, library, prefix=()):
+    done = subprocess.run([*prefix, binary, pattern, str(percent)], env=environment(library),
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{pattern} on {library or 'glibc'}: {done.stderr}")
+    speed, peak, final, checksum = done.stdout.split()
+    return (float(speed) / 1e6, int(peak) / 1024, int(final) / 1024), checksum, done.stderr
+
+
+def futex_calls(binary, pattern, percent, library):
+    """Per 1000 operations. The allocator is preloaded into the program alone, not into strace."""
+    prefix = ["strace", "-f", "-c", "-e", "trace=futex"]
+    if library:
+        prefix += ["-E", f"LD_PRELOAD={library}"]
+    done = subprocess.run([*prefix, binary, pattern, str(percent)], capture_output=True, text=True)
+    calls = re.search(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)", done.stderr, re.M)
+    return int(calls.group(1)) if calls else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/threads")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--percent", type=int, default=100, help="share of the full work")
+    parser.add_argument("--only", default="", help="patterns that contain this word")
+    parser.add_argument("--allocators", type=lambda text: text.split(","))
+    parser.add_argument("--extra", action="append", default=[])
+    parser.add_argument("--futex", action="store_true")
+    options = parser.parse_args()
+    libraries = find(options.build, options.allocators, options.extra)
+    folder = Path(options.build) / "benches" / "c"
+    runs = {name: (folder / "threads", library) for name, library in libraries.items()}
+    if (folder / "threads-valloc").exists() and not options.allocators:
+        runs["linked"] = (folder / "threads-valloc", "")
+    print(f"{'M operations / s, peak / final MiB':36}", *(f"{name:>20}" for name in runs))
+    for pattern in (p for p in PATTERNS if options.only in p):
+        samples = {name: [] for name in runs}
+        checksums = set()
+        for turn in range(options.rounds):
+            for name, (binary, library) in runs.items():
+                print(f"\r{pattern} {turn + 1}/{options.rounds} {name:12}", end="", file=sys.stderr)
+                figures, checksum, _ = run(binary, pattern, options.percent, library)
+                samples[name].append(figures)
+                checksums.add(checksum)
+        print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
+        if len(checksums) != 1:
+            sys.exit(f"{pattern}: the contents differ: {checksums}")
+        medians = [[statistics.median(column) for column in zip(*rows)]
+                   for rows in samples.values()]
+        print(f"{pattern:36}", *(f"{speed:>8.2f} {peak:>5.0f}/{final:>5.0f}"
+                                 for speed, peak, final in medians), flush=True)
+        if options.futex:
+            calls = [futex_calls(binary, pattern, options.percent, library)
+                     for binary, library in runs.values()]
+            print(f"{'  futex calls':36}", *(f"{count:>20}" for count in calls), flush=True)
+
+
+main()
