@@ -34,7 +34,7 @@ def python(_):
     found = [s for s in suites if subprocess.run(
         [interpreter, "-c", f"import test.{s}"], capture_output=True).returncode == 0]
     if found:
-        out = run([interpreter, "-m", "test", "-j1", *found], more={"PYTHONMALLOC": "malloc"})
+        out = run([interpreter, "-m", "test", *found], more={"PYTHONMALLOC": "malloc"})
         print("\n".join(out.splitlines()[-4:]))
     else:
         print("python's own test suite is not installed (libpython3-testsuite)")
