@@ -109,10 +109,12 @@ typedef struct Queue {
     _Alignas(64) void *items[QUEUE];
 } Queue;
 
+static size_t queue_length = QUEUE;
+
 static void put(Queue *queue, void *item)
 {
     size_t at = atomic_load_explicit(&queue->written, memory_order_relaxed);
-    while (at - atomic_load_explicit(&queue->read, memory_order_acquire) == QUEUE)
+    while (at - atomic_load_explicit(&queue->read, memory_order_acquire) >= queue_length)
         sched_yield();
     queue->items[at % QUEUE] = item;
     atomic_store_explicit(&queue->written, at + 1, memory_order_release);
@@ -279,6 +281,7 @@ static void *server_body(void *index)
 static void server(void)
 {
     work = scaled(200000);
+    queue_length = 100; /* requests */
     run_threads(4, server_body);
 }
 
@@ -371,6 +374,7 @@ static void *batch_body(void *index)
 static void batch(void)
 {
     work = scaled(2000);
+    queue_length = 8; /* batches */
     run_threads(4, batch_body);
 }
 

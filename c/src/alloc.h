@@ -62,6 +62,17 @@ VA_INLINE bool va_free_fast(void *pointer)
     return va_push_fast(front, offset, pointer);
 }
 
+/* The same for a slot of another owner that this thread may keep. */
+VA_INLINE bool va_free_foreign_fast(void *pointer)
+{
+    CacheFront *front = va_thread_front;
+    uint32_t offset = va_entry_fast(front, pointer) & ((1u << VA_OWNER_SHIFT) - 1);
+    if (offset - (VA_CLASS_KEPT << VA_CLASS_SHIFT) >= (VA_CLASSES_SMALL - VA_CLASS_KEPT)
+                                                          << VA_CLASS_SHIFT)
+        return false;
+    return va_push_fast(front, offset, pointer);
+}
+
 /* The same for a size known: one compare of the whole entry checks owner and class. */
 VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
 {
@@ -70,6 +81,20 @@ VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
         return false;
     uint32_t offset = va_small_class_offset(size);
     if (va_unlikely(va_entry_fast(front, pointer) != (front->tag | offset)))
+        return false;
+    return va_push_fast(front, offset, pointer);
+}
+
+/* The same for a slot of another owner that this thread may keep. */
+VA_INLINE bool va_free_sized_foreign_fast(void *pointer, size_t size)
+{
+    CacheFront *front = va_thread_front;
+    if (size > VA_SMALL_MAX)
+        return false;
+    uint32_t offset = va_small_class_offset(size);
+    uint32_t entry = va_entry_fast(front, pointer);
+    if (offset < VA_CLASS_KEPT << VA_CLASS_SHIFT ||
+        (entry & ((1u << VA_OWNER_SHIFT) - 1)) != offset)
         return false;
     return va_push_fast(front, offset, pointer);
 }

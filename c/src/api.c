@@ -38,7 +38,14 @@ VA_NOINLINE void *va_api_malloc_slow(size_t size)
 
 VA_NOINLINE void va_api_free_slow(void *pointer)
 {
-    va_free(pointer, "free");
+    if (!va_free_foreign_fast(pointer))
+        va_free(pointer, "free");
+}
+
+static VA_NOINLINE void free_sized_slow(void *pointer, size_t size)
+{
+    if (!va_free_sized_foreign_fast(pointer, size))
+        va_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
 }
 
 void *valloc_malloc(size_t size)
@@ -78,7 +85,7 @@ void valloc_free(void *ptr)
 void valloc_free_sized(void *ptr, size_t size)
 {
     if (va_unlikely(!va_free_sized_fast(ptr, size)))
-        va_free_sized(ptr, size, VA_MIN_ALIGN, "free_sized");
+        free_sized_slow(ptr, size);
 }
 
 void valloc_free_aligned_sized(void *ptr, size_t alignment, size_t size)

@@ -81,6 +81,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* Free blocks that a thread keeps for its next slabs: half of them come or go at a time. */
 #define VA_SPARE_BLOCKS 16
 
+/* Slots given back per hold of the mutex. */
+#define VA_FLUSH_SLOTS ((size_t)256)
+
 /* Slabs that one refill obtains at most: a slab of the largest classes has two slots. */
 #define VA_REFILL_SLABS 8
 
@@ -90,10 +93,14 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* A class without a slow path for this long gives half its slots back. Milliseconds. */
 #define VA_TRIM_MS 1000
 
-/* Slots freed for other owners: batches kept at a time, and the bounds of one. */
-#define VA_OUTGOING_BATCHES 8
+/* Slots of this class and above (a cache line) that another owner's slabs lent are kept and used
+ * again like one's own; smaller ones go home, so that no two threads write to one line. */
+#define VA_CLASS_KEPT 3
+
+/* Slots freed for other owners: batches kept at a time, the bound of one, and that of all. */
+#define VA_OUTGOING_BATCHES 64
 #define VA_OUTGOING_SLOTS 61
-#define VA_OUTGOING_BYTES ((size_t)256 << 10)
+#define VA_OUTGOING_BYTES ((size_t)512 << 10)
 
 /* Exited owners looked at for a partial slab before a fresh block is taken. */
 #define VA_ADOPT_LOOKS 32

@@ -226,13 +226,18 @@ static void give(ThreadCache *cache, void **slots, uint32_t count, const char *f
         send(slots[i], function);
 }
 
-/* Gives one slot to whoever owns it. */
-static void send(void *slot, const char *function)
+static uint32_t owner_of(void *slot, const char *function)
 {
     uint32_t owner = va_entry_owner(va_entry_load(va_block_entry(va_block_of(slot))));
     if (va_unlikely(owner == 0))
         va_fatal(function, FREED_ALREADY_LATE, slot);
-    give(cache_of(owner), &slot, 1, function);
+    return owner;
+}
+
+/* Gives one slot to whoever owns it. */
+static void send(void *slot, const char *function)
+{
+    give(cache_of(owner_of(slot, function)), &slot, 1, function);
 }
 
 /* ---- Outgoing ---- */
@@ -241,20 +246,20 @@ static void deliver(Outgoing *outgoing, const char *function)
 {
     uint32_t count = outgoing->count;
     outgoing->count = 0;
-    outgoing->bytes = 0;
     if (count != 0)
         give(cache_of(outgoing->owner), outgoing->slots, count, function);
 }
 
 static void deliver_all(ThreadCache *cache, const char *function)
 {
-    if (!cache->sending) /* a thread that never sent anything has no pages for it */
+    if (cache->outgoing_bytes == 0) /* a thread that never sent anything has no pages for it */
         return;
     for (unsigned i = 0; i < VA_OUTGOING_BATCHES; i++)
         deliver(&cache->outgoing[i], function);
-    cache->sending = false;
+    cache->outgoing_bytes = 0;
 }
 
+/* Puts a slot into the batch for its owner. The bytes counted are those since all were sent. */
 static void collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes,
                     const char *function)
 {
@@ -263,13 +268,14 @@ static void collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes
         deliver(outgoing, function);
         outgoing->owner = owner;
     }
-    cache->sending = true;
     outgoing->slots[outgoing->count] = slot;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slot first */
     outgoing->count++;
-    outgoing->bytes += bytes;
-    if (outgoing->count == VA_OUTGOING_SLOTS || outgoing->bytes >= VA_OUTGOING_BYTES)
+    cache->outgoing_bytes += bytes;
+    if (outgoing->count == VA_OUTGOING_SLOTS)
         deliver(outgoing, function);
+    if (cache->outgoing_bytes >= VA_OUTGOING_BYTES)
+        deliver_all(cache, function);
 }
 
 /* ---- The size of a stack ---- */
@@ -377,11 +383,13 @@ static void drop_oldest(ThreadCache *cache, unsigned class, size_t count)
     stack->top -= count;
 }
 
-/* Gives back the oldest `count` slots of a stack. They leave the stack under the mutex that their
- * slabs take them under, so that a fork finds each of them in one place only. */
+/* Gives back the oldest `count` slots of a stack; other owners' go to the batches for them. They
+ * leave the stack under the mutex that their slabs take them under, so that a fork finds none of
+ * them in two places. */
 static void flush(ThreadCache *cache, unsigned class, size_t count, const char *function)
 {
     void **oldest = cache->classes[class].storage + 1;
+    size_t bytes = va_size_classes[class].bytes;
     if (class >= VA_CLASSES_SMALL) {
         void *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
         va_assert(count <= sizeof runs / sizeof *runs);
@@ -391,17 +399,19 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
         give_back_runs(runs, count, function);
         return;
     }
-    Block *unused = NULL;
-    va_lock_acquire(&cache->mutex);
-    uint32_t strays = give_locked(cache, oldest, (uint32_t)count, &unused, function);
-    memmove(oldest + count - strays, oldest, strays * sizeof *oldest);
-    drop_oldest(cache, class, count - strays);
-    va_lock_release(&cache->mutex);
-    put_blocks(cache, unused);
-    for (; strays > 0; strays--) {
-        void *stray = oldest[0];
-        drop_oldest(cache, class, 1);
-        send(stray, function);
+    while (count > 0) {
+        void *strays[VA_FLUSH_SLOTS];
+        uint32_t some = (uint32_t)va_min(count, VA_FLUSH_SLOTS);
+        Block *unused = NULL;
+        va_lock_acquire(&cache->mutex);
+        uint32_t stray_count = give_locked(cache, oldest, some, &unused, function);
+        memcpy(strays, oldest, stray_count * sizeof *strays);
+        drop_oldest(cache, class, some);
+        va_lock_release(&cache->mutex);
+        put_blocks(cache, unused);
+        for (uint32_t i = 0; i < stray_count; i++)
+            collect(cache, strays[i], owner_of(strays[i], function), bytes, function);
+        count -= some;
     }
 }
 
@@ -715,11 +725,14 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
             send(slot, function);
         return;
     }
-    if (owner != cache->id && !is_run) {
+    SlotStack *stack = &cache->front.stacks[class];
+    /* What a thread only frees it would keep and flush for nothing. */
+    if (owner != cache->id && !is_run &&
+        (class < VA_CLASS_KEPT ||
+         (va_slot_stack_is_full(stack) && !cache->classes[class].refilled))) {
         collect(cache, slot, owner, va_size_classes[class].bytes, function);
         return;
     }
-    SlotStack *stack = &cache->front.stacks[class];
     if (va_unlikely(*stack->top == slot))
         va_fatal(function, "freed already", slot);
     if (va_slot_stack_is_full(stack) && va_unlikely(!make_room(cache, class, function))) {
@@ -730,7 +743,7 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
         return;
     }
     /* A run belongs to whoever freed it last: it is not part of any owner's slabs. */
-    if (owner != cache->id)
+    if (is_run && owner != cache->id)
         va_entry_store(va_block_entry(block), va_entry_make(cache->id, class));
     va_slot_stack_push(stack, slot);
 }

@@ -46,7 +46,6 @@ typedef struct ClassState {
 typedef struct Outgoing {
     uint32_t owner;
     uint32_t count;
-    size_t bytes;
     void *slots[VA_OUTGOING_SLOTS];
 } Outgoing;
 
@@ -73,7 +72,7 @@ typedef struct ThreadCache {
     void *spare[16];      /* outgrown storages by log2 of their words; owner thread */
     ClassState classes[VA_CLASSES];
     struct ThreadCache *next_exited; /* registry lock */
-    bool sending;                    /* a batch below may hold slots; owner thread */
+    size_t outgoing_bytes; /* of slots put into batches since all were sent; owner thread */
     Outgoing outgoing[VA_OUTGOING_BATCHES];
 } ThreadCache;
 

@@ -13,7 +13,7 @@
 #else
 #define SHORT_THREADS 100000
 #endif
-#define SLACK_KIB (2 << 10)
+#define SLACK_KIB (4 << 10) /* two huge pages */
 
 /* Resident memory; under sanitizers, whose shadow memory grows with ours, what the allocator says
  * of itself. */
