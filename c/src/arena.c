@@ -51,6 +51,11 @@ static void summarise(Arena *arena, size_t first, size_t count)
     }
 }
 
+static Zone *zone_of(Arena *arena, size_t block)
+{
+    return &arena->zones[va_zone_of(arena, block)];
+}
+
 /* Free blocks leave the set: lent, or taken out to be purged. Returns how many were dirty. */
 static size_t take_blocks(Arena *arena, size_t first, size_t count)
 {
@@ -63,7 +68,7 @@ static size_t take_blocks(Arena *arena, size_t first, size_t count)
         group->due &= ~mask;
     }
     summarise(arena, first, count);
-    arena->free_blocks -= count;
+    zone_of(arena, first)->free_blocks -= count;
     state.dirty_blocks -= dirty;
     return dirty;
 }
@@ -79,16 +84,23 @@ static void return_blocks(Arena *arena, size_t first, size_t count, bool dirty)
             group->dirty &= ~mask;
     }
     summarise(arena, first, count);
-    arena->free_blocks += count;
     if (dirty)
         state.dirty_blocks += count;
-    arena->lowest_group = va_min(arena->lowest_group, first / GROUP_BLOCKS);
+    Zone *zone = zone_of(arena, first);
+    zone->free_blocks += count;
+    zone->lowest_group = va_min(zone->lowest_group, first / GROUP_BLOCKS);
 }
 
-/* The first group from `group` on that has a free block, or the number of groups below top. */
-static size_t next_free_group(const Arena *arena, size_t group)
+/* The end of the groups that hold blocks below top. */
+static size_t group_end(const Zone *zone)
 {
-    size_t end = (arena->top + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
+    return (zone->top + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
+}
+
+/* The first group from `group` on that has a free block, or the end. */
+static size_t next_free_group(const Arena *arena, const Zone *zone, size_t group)
+{
+    size_t end = group_end(zone);
     while (group < end) {
         uint64_t rest = arena->summary[group / 64] >> (group % 64);
         if (rest != 0)
@@ -99,21 +111,21 @@ static size_t next_free_group(const Arena *arena, size_t group)
 }
 
 /* The lowest free block. The caller knows that there is one. */
-static size_t find_block(Arena *arena)
+static size_t find_block(const Arena *arena, Zone *zone)
 {
-    size_t group = next_free_group(arena, arena->lowest_group);
-    arena->lowest_group = group;
+    size_t group = next_free_group(arena, zone, zone->lowest_group);
+    zone->lowest_group = group;
     return group * GROUP_BLOCKS + va_lowest_bit(arena->groups[group].free);
 }
 
 /* The lowest run of `count` free blocks below top, or SIZE_MAX. */
-static size_t find_run(const Arena *arena, size_t count)
+static size_t find_run(const Arena *arena, const Zone *zone, size_t count)
 {
-    size_t end = (arena->top + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
+    size_t end = group_end(zone);
     size_t tail = 0; /* free blocks up to the end of the group before */
-    size_t next = arena->lowest_group;
-    for (size_t group = next_free_group(arena, next); group < end;
-         group = next_free_group(arena, next)) {
+    size_t next = zone->lowest_group;
+    for (size_t group = next_free_group(arena, zone, next); group < end;
+         group = next_free_group(arena, zone, next)) {
         uint64_t free = arena->groups[group].free;
         if (group != next)
             tail = 0;
@@ -137,26 +149,26 @@ static size_t find_run(const Arena *arena, size_t count)
 }
 
 /* How many free blocks, up to `most`, follow from `first` on. All from top on are free. */
-static size_t free_from(const Arena *arena, size_t first, size_t most)
+static size_t free_from(const Arena *arena, const Zone *zone, size_t first, size_t most)
 {
     size_t count = 0;
-    while (count < most && first + count < arena->top) {
+    while (count < most && first + count < zone->top) {
         size_t next = first + count;
         size_t bit = next % GROUP_BLOCKS;
         uint64_t busy = ~arena->groups[next / GROUP_BLOCKS].free >> bit;
         count += busy == 0 ? GROUP_BLOCKS - bit : va_lowest_bit(busy);
-        if (busy != 0 && first + count < arena->top)
+        if (busy != 0 && first + count < zone->top)
             return va_min(count, most);
     }
     return most;
 }
 
 /* How many free blocks lie directly below top. */
-static size_t free_below_top(const Arena *arena)
+static size_t free_below_top(const Arena *arena, const Zone *zone)
 {
     size_t count = 0;
-    while (arena->top - count > arena->first) {
-        size_t last = arena->top - count - 1;
+    while (zone->top - count > zone->first) {
+        size_t last = zone->top - count - 1;
         uint64_t busy = ~(arena->groups[last / GROUP_BLOCKS].free << (63 - last % GROUP_BLOCKS));
         if (busy != 0)
             return count + 63 - va_highest_bit(busy);
@@ -223,41 +235,43 @@ static bool commit_tables(Arena *arena, size_t end)
 
 static void advise_huge(const Arena *arena, size_t from, size_t to)
 {
-    size_t start = from << VA_BLOCK_SHIFT;
-    size_t huge_start = arena->first << VA_BLOCK_SHIFT;
+    const Zone *dense = &arena->zones[ZONE_DENSE];
+    size_t huge_first = arena->first;
     if (va_options.huge_pages == HUGE_PAGES_NEVER)
         return;
     if (va_options.huge_pages == HUGE_PAGES_AUTO)
-        huge_start += VA_HUGE_AFTER_BYTES;
-    start = va_max(start, huge_start);
-    if (start < to << VA_BLOCK_SHIFT)
-        va_os_advise_huge(arena->base + start, (to << VA_BLOCK_SHIFT) - start, true);
+        huge_first = dense->first > arena->first
+                         ? dense->first
+                         : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT);
+    from = va_max(from, huge_first);
+    if (from < to)
+        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT,
+                          true);
 }
 
 /* Makes blocks below `end` accessible, and some more; at least these if more is refused. */
-static bool commit_blocks(Arena *arena, size_t end)
+static bool commit_blocks(Arena *arena, Zone *zone, size_t end)
 {
     const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
-    size_t heap = (arena->committed - arena->first) << VA_BLOCK_SHIFT;
+    size_t heap = (zone->committed - zone->first) << VA_BLOCK_SHIFT;
     size_t step = heap == 0 ? VA_COMMIT_FIRST_BYTES
                             : va_max(VA_COMMIT_MIN_BYTES, va_min(heap / 8, VA_COMMIT_MAX_BYTES));
-    size_t least = va_min(va_align_up(end, huge_blocks), arena->blocks);
-    size_t wanted =
-        va_min(va_max(least, arena->committed + (step >> VA_BLOCK_SHIFT)), arena->blocks);
-    if (end <= arena->committed)
+    size_t least = va_min(va_align_up(end, huge_blocks), zone->end);
+    size_t wanted = va_min(va_max(least, zone->committed + (step >> VA_BLOCK_SHIFT)), zone->end);
+    if (end <= zone->committed)
         return true;
     if (!commit_tables(arena, least))
         return false;
     if (wanted > atomic_load_explicit(&arena->tabled, memory_order_relaxed))
         wanted = least;
-    char *start = arena->base + (arena->committed << VA_BLOCK_SHIFT);
-    if (!va_os_commit(start, (wanted - arena->committed) << VA_BLOCK_SHIFT)) {
+    char *start = arena->base + (zone->committed << VA_BLOCK_SHIFT);
+    if (!va_os_commit(start, (wanted - zone->committed) << VA_BLOCK_SHIFT)) {
         wanted = least;
-        if (!va_os_commit(start, (wanted - arena->committed) << VA_BLOCK_SHIFT))
+        if (!va_os_commit(start, (wanted - zone->committed) << VA_BLOCK_SHIFT))
             return false;
     }
-    advise_huge(arena, arena->committed, wanted);
-    arena->committed = wanted;
+    advise_huge(arena, zone->committed, wanted);
+    zone->committed = wanted;
     return true;
 }
 
@@ -290,6 +304,16 @@ static char *reserve_limited(size_t *bytes, size_t blocks, Tables *tables, size_
     return base;
 }
 
+static void start_zone(Zone *zone, size_t first, size_t end)
+{
+    *zone = (Zone){.first = first,
+                   .end = end,
+                   .top = first,
+                   .committed = first,
+                   .lowest_group = first / GROUP_BLOCKS,
+                   .purge_group = first / GROUP_BLOCKS};
+}
+
 /* Reserves a new arena that can lend a run of this many blocks. */
 static Arena *add_arena(size_t blocks)
 {
@@ -311,10 +335,13 @@ static Arena *add_arena(size_t blocks)
     arena->summary = (uint64_t *)(base + tables.summary);
     arena->records = (Block *)(base + tables.records);
     arena->bitmaps = (uint64_t *)(base + tables.bitmaps);
-    arena->first = arena->top = arena->committed = tables.first;
-    arena->free_blocks = 0;
-    arena->lowest_group = arena->purge_group = tables.first / GROUP_BLOCKS;
-    if (!commit_tables(arena, tables.first + blocks)) {
+    arena->first = tables.first;
+    size_t split = tables.first;
+    if (bytes >= VA_ZONED_BYTES)
+        split = va_align_up(split + (VA_SPARSE_BYTES >> VA_BLOCK_SHIFT), GROUP_BLOCKS);
+    start_zone(&arena->zones[ZONE_SPARSE], tables.first, split);
+    start_zone(&arena->zones[ZONE_DENSE], split, arena->blocks);
+    if (!commit_tables(arena, tables.first + 1)) {
         va_os_unreserve(base, bytes);
         return NULL;
     }
@@ -325,73 +352,103 @@ static Arena *add_arena(size_t blocks)
 
 /* ---- Purging ---- */
 
-static bool next_due(Arena *arena, size_t *first, size_t *count)
+static bool next_due(const Arena *arena, Zone *zone, size_t *first, size_t *count)
 {
-    size_t end = (arena->top + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
-    for (size_t group = arena->purge_group; group < end; group++) {
+    size_t end = group_end(zone);
+    for (size_t group = zone->purge_group; group < end; group++) {
         uint64_t due = arena->groups[group].due;
         if (due == 0)
             continue;
         unsigned bit = va_lowest_bit(due);
         uint64_t ended = ~(due >> bit);
-        arena->purge_group = group;
+        zone->purge_group = group;
         *first = group * GROUP_BLOCKS + bit;
         *count = ended == 0 ? GROUP_BLOCKS : va_min(va_lowest_bit(ended), GROUP_BLOCKS - bit);
         return true;
     }
-    arena->purge_group = end;
+    zone->purge_group = end;
     return false;
+}
+
+typedef struct DueRuns {
+    size_t count, bytes;
+    struct {
+        Arena *arena;
+        Zone *zone;
+        size_t first, blocks;
+        bool purged;
+    } runs[VA_PURGE_RUNS];
+} DueRuns;
+
+/* Takes due runs out of the free set, up to about max_bytes and as many as there is room for. */
+static void take_due_locked(DueRuns *due, Arena *arena, Zone *zone, size_t max_bytes)
+{
+    size_t first;
+    size_t blocks;
+    while (due->bytes < max_bytes && next_due(arena, zone, &first, &blocks)) {
+        size_t last = due->count - 1;
+        bool joins = due->count > 0 && due->runs[last].zone == zone &&
+                     due->runs[last].first + due->runs[last].blocks == first;
+        if (!joins && due->count == VA_PURGE_RUNS)
+            return;
+        take_blocks(arena, first, blocks);
+        if (!joins) {
+            last = due->count++;
+            due->runs[last].arena = arena;
+            due->runs[last].zone = zone;
+            due->runs[last].first = first;
+            due->runs[last].blocks = 0;
+        }
+        due->runs[last].blocks += blocks;
+        due->bytes += blocks << VA_BLOCK_SHIFT;
+    }
 }
 
 /* Purges due runs, up to about max_bytes. Returns the bytes purged; 0 when nothing is due. */
 static size_t purge_due(size_t max_bytes)
 {
-    struct {
-        Arena *arena;
-        size_t first, count;
-        bool purged;
-    } runs[VA_PURGE_RUNS];
-    size_t number = 0;
-    size_t bytes = 0;
+    DueRuns due;
+    due.count = due.bytes = 0;
     va_lock_acquire(&va_arena_lock);
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    for (unsigned i = 0; i < arenas && bytes < max_bytes; i++) {
-        size_t first;
-        size_t count;
-        while (bytes < max_bytes && next_due(&va_arenas[i], &first, &count)) {
-            bool joins = number > 0 && runs[number - 1].arena == &va_arenas[i] &&
-                         runs[number - 1].first + runs[number - 1].count == first;
-            if (!joins && number == VA_PURGE_RUNS) {
-                max_bytes = 0;
-                break;
-            }
-            take_blocks(&va_arenas[i], first, count);
-            if (joins) {
-                runs[number - 1].count += count;
-            } else {
-                runs[number].arena = &va_arenas[i];
-                runs[number].first = first;
-                runs[number++].count = count;
-            }
-            bytes += count << VA_BLOCK_SHIFT;
-        }
-    }
-    if (number == 0)
+    for (unsigned i = 0; i < arenas; i++)
+        for (unsigned kind = 0; kind < ZONES; kind++)
+            take_due_locked(&due, &va_arenas[i], &va_arenas[i].zones[kind], max_bytes);
+    if (due.count == 0)
         atomic_store_explicit(&clock_state.purging, false, memory_order_relaxed);
     va_lock_release(&va_arena_lock);
-    if (number == 0)
+    if (due.count == 0)
         return 0;
-    for (size_t i = 0; i < number; i++)
-        runs[i].purged = va_os_purge(runs[i].arena->base + (runs[i].first << VA_BLOCK_SHIFT),
-                                     runs[i].count << VA_BLOCK_SHIFT);
+    for (size_t i = 0; i < due.count; i++)
+        due.runs[i].purged =
+            va_os_purge(due.runs[i].arena->base + (due.runs[i].first << VA_BLOCK_SHIFT),
+                        due.runs[i].blocks << VA_BLOCK_SHIFT);
     va_lock_acquire(&va_arena_lock);
-    for (size_t i = 0; i < number; i++) {
-        return_blocks(runs[i].arena, runs[i].first, runs[i].count, !runs[i].purged);
-        if (runs[i].purged)
-            state.purged_bytes += runs[i].count << VA_BLOCK_SHIFT;
+    for (size_t i = 0; i < due.count; i++) {
+        return_blocks(due.runs[i].arena, due.runs[i].first, due.runs[i].blocks,
+                      !due.runs[i].purged);
+        if (due.runs[i].purged)
+            state.purged_bytes += due.runs[i].blocks << VA_BLOCK_SHIFT;
     }
     va_lock_release(&va_arena_lock);
-    return bytes;
+    return due.bytes;
+}
+
+static bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
+{
+    bool due = false;
+    size_t end = group_end(zone);
+    for (size_t g = next_free_group(arena, zone, zone->lowest_group); g < end;
+         g = next_free_group(arena, zone, g + 1)) {
+        BlockGroup *group = &arena->groups[g];
+        uint64_t dirty = group->free & group->dirty;
+        group->due |= all ? dirty : dirty & group->aged;
+        group->aged = dirty;
+        if (group->due != 0)
+            due = true;
+    }
+    zone->purge_group = zone->first / GROUP_BLOCKS;
+    return due;
 }
 
 /* Marks what is free and dirty as due: all of it, or what was so at the last tick already. */
@@ -399,65 +456,54 @@ static void mark_due_locked(bool all)
 {
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     bool due = false;
-    for (unsigned i = 0; i < arenas; i++) {
-        Arena *arena = &va_arenas[i];
-        size_t end = (arena->top + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
-        for (size_t g = next_free_group(arena, arena->lowest_group); g < end;
-             g = next_free_group(arena, g + 1)) {
-            BlockGroup *group = &arena->groups[g];
-            uint64_t dirty = group->free & group->dirty;
-            group->due |= all ? dirty : dirty & group->aged;
-            group->aged = dirty;
-            if (group->due != 0)
-                due = true;
-        }
-        arena->purge_group = arena->first / GROUP_BLOCKS;
-    }
+    for (unsigned i = 0; i < arenas; i++)
+        for (unsigned kind = 0; kind < ZONES; kind++)
+            due |= mark_zone_locked(&va_arenas[i], &va_arenas[i].zones[kind], all);
     atomic_store_explicit(&clock_state.purging, due, memory_order_relaxed);
 }
 
 /* ---- Lending ---- */
 
-/* A place for a run in this arena: below top if there is one, else from top on. */
-static size_t find_place(Arena *arena, size_t blocks, size_t align_blocks)
+/* A place for a run in this zone: below top if there is one, else from top on. */
+static size_t find_place(const Arena *arena, Zone *zone, size_t blocks, size_t align_blocks)
 {
     size_t padded = blocks + align_blocks - 1;
     size_t first = SIZE_MAX;
-    if (arena->free_blocks >= padded)
-        first = padded == 1 ? find_block(arena) : find_run(arena, padded);
+    if (zone->free_blocks >= padded)
+        first = padded == 1 ? find_block(arena, zone) : find_run(arena, zone, padded);
     if (first == SIZE_MAX)
-        first = arena->top - (arena->free_blocks != 0 ? free_below_top(arena) : 0);
+        first = zone->top - (zone->free_blocks != 0 ? free_below_top(arena, zone) : 0);
     /* The arena starts on a huge page, not on every alignment: align the address. */
     size_t base = (uintptr_t)arena->base >> VA_BLOCK_SHIFT;
     return va_align_up(base + first, align_blocks) - base;
 }
 
 /* Moves top up to `end`; what lies between joins the free blocks. */
-static void raise_top(Arena *arena, size_t end)
+static void raise_top(Arena *arena, Zone *zone, size_t end)
 {
-    if (end <= arena->top)
+    if (end <= zone->top)
         return;
-    size_t first = arena->top;
-    arena->top = end;
+    size_t first = zone->top;
+    zone->top = end;
     return_blocks(arena, first, end - first, false);
 }
 
 /* Lends up to `count` runs that lie side by side; returns how many. *first is the first one's
  * block number; *zero tells whether all of them read as zero. */
-static size_t lend_from(Arena *arena, size_t blocks, size_t align_blocks, size_t count,
+static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_blocks, size_t count,
                         size_t *first, bool *zero)
 {
-    *first = find_place(arena, blocks, align_blocks);
-    if (*first + blocks > arena->blocks)
+    *first = find_place(arena, zone, blocks, align_blocks);
+    if (*first + blocks > zone->end)
         return 0;
     if (count > 1) {
-        size_t most = va_max(arena->committed, *first + blocks) - *first;
-        count = free_from(arena, *first, va_min(count * blocks, most)) / blocks;
+        size_t most = va_max(zone->committed, *first + blocks) - *first;
+        count = free_from(arena, zone, *first, va_min(count * blocks, most)) / blocks;
     }
     size_t all = count * blocks;
-    if (!commit_blocks(arena, *first + all))
+    if (!commit_blocks(arena, zone, *first + all))
         return 0;
-    raise_top(arena, *first + all);
+    raise_top(arena, zone, *first + all);
     *zero = take_blocks(arena, *first, all) == 0;
     FOR_EACH_GROUP(arena, *first, all, group, mask)
         group->dirty |= mask;
@@ -536,8 +582,10 @@ static void initialise_locked(void)
                           memory_order_relaxed);
 }
 
-/* Lends up to `count` runs that lie side by side in one arena; returns how many. */
-static size_t lend_some(size_t blocks, size_t align_blocks, Block **runs, size_t count)
+/* Lends up to `count` runs that lie side by side in one zone, of this kind if it can be; returns
+ * how many. */
+static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block **runs,
+                        size_t count)
 {
     Arena *arena = va_arenas;
     size_t lent = 0;
@@ -546,15 +594,21 @@ static size_t lend_some(size_t blocks, size_t align_blocks, Block **runs, size_t
     va_lock_acquire(&va_arena_lock);
     if (va_unlikely(!state.initialised))
         initialise_locked();
+    if (state.lent_blocks + blocks * count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
+        kind = ZONE_SPARSE; /* a small heap */
+    if (va_unlikely(atomic_load_explicit(&va_arena_count, memory_order_relaxed) == 0))
+        add_arena(blocks + align_blocks - 1);
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    for (unsigned i = 0; i < arenas && lent == 0; i++) {
-        arena = &va_arenas[i];
-        lent = lend_from(arena, blocks, align_blocks, count, &first, &zero);
+    for (unsigned i = 0; i < ZONES * arenas && lent == 0; i++) {
+        arena = &va_arenas[i % arenas];
+        Zone *zone = &arena->zones[i < arenas ? kind : 1 - kind];
+        lent = lend_from(arena, zone, blocks, align_blocks, count, &first, &zero);
     }
     if (va_unlikely(lent == 0)) {
         arena = add_arena(blocks + align_blocks - 1);
         if (arena != NULL)
-            lent = lend_from(arena, blocks, align_blocks, count, &first, &zero);
+            lent = lend_from(arena, &arena->zones[ZONE_DENSE], blocks, align_blocks, count, &first,
+                             &zero);
     }
     va_lock_release(&va_arena_lock);
     for (size_t i = 0; i < lent; i++) { /* the records are the borrower's already */
@@ -572,15 +626,15 @@ static size_t lend_some(size_t blocks, size_t align_blocks, Block **runs, size_t
 Block *va_arena_lend(size_t blocks, size_t align_blocks)
 {
     Block *run;
-    return lend_some(blocks, align_blocks, &run, 1) == 0 ? NULL : run;
+    return lend_some(blocks, align_blocks, ZONE_DENSE, &run, 1) == 0 ? NULL : run;
 }
 
-size_t va_arena_lend_many(size_t blocks, Block **runs, size_t count)
+size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t count)
 {
     size_t lent = 0;
     size_t some = 1;
     for (; lent < count && some != 0; lent += some)
-        some = lend_some(blocks, 1, runs + lent, count - lent);
+        some = lend_some(blocks, 1, zone, runs + lent, count - lent);
     return lent;
 }
 
@@ -613,7 +667,8 @@ void va_arena_reclaim(Block *runs)
         bool dirty = !runs->zero;
         /* Neighbours in the chain go back as one. The records are ours until then. */
         for (runs = runs->next;
-             runs != NULL && &va_arenas[runs->arena] == arena && dirty == !runs->zero;
+             runs != NULL && &va_arenas[runs->arena] == arena && dirty == !runs->zero &&
+             va_zone_of(arena, va_block_number(runs)) == va_zone_of(arena, first);
              runs = runs->next) {
             size_t next = va_block_number(runs);
             if (next + runs->run_blocks == first)
@@ -643,16 +698,16 @@ bool va_arena_resize(Block *run, size_t blocks)
         state.lent_blocks -= old - blocks;
     } else if (blocks > old) {
         size_t end = first + blocks;
-        done = end <= arena->blocks;
+        Zone *zone = zone_of(arena, first);
+        done = end <= zone->end;
         /* Every block between must be free; those from top on are. */
         if (done)
             FOR_EACH_GROUP(arena, first + old,
-                           va_min(end, va_max(arena->top, first + old)) - (first + old), group,
-                           mask)
+                           va_min(end, va_max(zone->top, first + old)) - (first + old), group, mask)
                 done = done && (group->free & mask) == mask;
-        done = done && commit_blocks(arena, end);
+        done = done && commit_blocks(arena, zone, end);
         if (done) {
-            raise_top(arena, end);
+            raise_top(arena, zone, end);
             take_blocks(arena, first + old, blocks - old);
             FOR_EACH_GROUP(arena, first + old, blocks - old, group, mask)
                 group->dirty |= mask;
@@ -676,7 +731,10 @@ void va_arena_stats(ArenaStats *stats)
             tabled * sizeof(uint32_t) + tabled / GROUP_BLOCKS * sizeof(BlockGroup) +
             (tabled - va_arenas[i].first) * (sizeof(Block) + VA_SLAB_WORDS * sizeof(uint64_t));
         stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;
-        stats->committed += (va_arenas[i].committed - va_arenas[i].first) << VA_BLOCK_SHIFT;
+        for (unsigned kind = 0; kind < ZONES; kind++) {
+            const Zone *zone = &va_arenas[i].zones[kind];
+            stats->committed += (zone->committed - zone->first) << VA_BLOCK_SHIFT;
+        }
     }
     stats->lent = state.lent_blocks << VA_BLOCK_SHIFT;
     stats->dirty = state.dirty_blocks << VA_BLOCK_SHIFT;

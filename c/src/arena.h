@@ -17,8 +17,8 @@ extern Lock va_arena_lock;
  * 0. NULL when there is no memory. */
 Block *va_arena_lend(size_t blocks, size_t align_blocks);
 
-/* Lends up to `count` runs at once. Returns how many. */
-size_t va_arena_lend_many(size_t blocks, Block **runs, size_t count);
+/* Lends up to `count` runs at once, from the zone if it can be. Returns how many. */
+size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t count);
 
 /* Takes runs back, chained by next, whole, and clears their entries. */
 void va_arena_reclaim(Block *runs);

@@ -53,6 +53,21 @@ typedef struct BlockGroup {
     uint64_t due;   /* to be purged */
 } BlockGroup;
 
+/* The parts of an arena. Memory that few slots use for long should not be backed by huge pages,
+ * which are resident as a whole: the first slabs of a thread's class go to the sparse zone, what
+ * grows beyond them and whole runs to the dense one. Small arenas are dense only. */
+typedef enum ZoneKind { ZONE_SPARSE, ZONE_DENSE, ZONES } ZoneKind;
+
+typedef struct Zone {
+    size_t first, end; /* its blocks; const. Zones share no group. */
+    /* Arena lock. first <= top <= committed <= end */
+    size_t top;          /* blocks from here on were never lent */
+    size_t committed;    /* blocks from here on are not accessible */
+    size_t free_blocks;  /* below top */
+    size_t lowest_group; /* groups below it have no free block */
+    size_t purge_group;  /* groups below it have nothing due */
+} Zone;
+
 typedef struct Arena {
     char *base; /* const once published, like all pointers here */
     size_t blocks;
@@ -62,13 +77,8 @@ typedef struct Arena {
     uint64_t *summary; /* bit per group: has a free block */
     Block *records;
     uint64_t *bitmaps; /* VA_SLAB_WORDS per block: the free slots of a slab */
-    /* Arena lock. first <= top <= committed <= tabled <= blocks */
-    size_t top;            /* blocks from here on were never lent */
-    size_t committed;      /* blocks from here on are not accessible */
+    Zone zones[ZONES];
     _Atomic size_t tabled; /* records from here on are not accessible; read without lock */
-    size_t free_blocks;    /* below top */
-    size_t lowest_group;   /* groups below it have no free block */
-    size_t purge_group;    /* groups below it have nothing due */
 } Arena;
 
 extern Arena va_arenas[VA_ARENAS_MAX];
@@ -112,6 +122,11 @@ VA_INLINE Block *va_block_of(const void *slot)
 VA_INLINE size_t va_block_number(const Block *block)
 {
     return (size_t)(block - va_arenas[block->arena].records);
+}
+
+VA_INLINE ZoneKind va_zone_of(const Arena *arena, size_t number)
+{
+    return number < arena->zones[ZONE_DENSE].first ? ZONE_SPARSE : ZONE_DENSE;
 }
 
 VA_INLINE char *va_block_address(const Block *block)

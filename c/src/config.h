@@ -44,6 +44,9 @@
  * start never gets them: a small heap would pay up to 2 MiB for its last page. */
 #define VA_HUGE_BYTES ((size_t)2 << 20)
 #define VA_HUGE_AFTER_BYTES VA_COMMIT_FIRST_BYTES
+/* The sparse zone of arenas from the second size on. */
+#define VA_SPARSE_BYTES ((size_t)1 << 30)
+#define VA_ZONED_BYTES ((size_t)64 << 30)
 static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on their boundary");
 
 /* From its third fresh block on, a class is growing: the pages of a block are then populated

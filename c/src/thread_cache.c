@@ -88,39 +88,40 @@ static void unlist_locked(ThreadCache *cache, Block *slab)
 
 /* ---- Spare blocks, so that slabs come and go without the arena's lock ---- */
 
-static void push_block(ThreadCache *cache, Block *block)
+static void push_block(BlockStore *store, Block *block)
 {
-    cache->blocks[cache->block_count] = block;
+    store->blocks[store->count] = block;
     atomic_signal_fence(memory_order_release); /* a fork may come between: block first */
-    cache->block_count++;
+    store->count++;
 }
 
 /* A block for a slab; NULL when there is no memory. */
-static Block *take_block(ThreadCache *cache)
+static Block *take_block(ThreadCache *cache, ZoneKind zone)
 {
-    if (cache->block_count == 0) {
+    BlockStore *store = &cache->stores[zone];
+    if (store->count == 0) {
         Block *lent[VA_SPARE_BLOCKS / 2];
-        size_t count = va_arena_lend_many(1, lent, va_max(cache->block_batch, 1));
-        cache->blocks_active = true;
-        cache->block_batch = (uint32_t)va_min(cache->block_batch * 2 + 1, VA_SPARE_BLOCKS / 2);
+        size_t count = va_arena_lend_many(1, zone, lent, va_max(store->batch, 1));
+        store->active = true;
+        store->batch = (uint32_t)va_min(store->batch * 2 + 1, VA_SPARE_BLOCKS / 2);
         for (size_t i = count; i > 0; i--) /* the lowest address leaves first */
-            push_block(cache, lent[i - 1]);
+            push_block(store, lent[i - 1]);
         if (count == 0)
             return NULL;
     }
-    return cache->blocks[--cache->block_count];
+    return store->blocks[--store->count];
 }
 
 /* Gives `count` spare blocks back to the arena, those kept longest first. */
-static void drop_blocks(ThreadCache *cache, uint32_t count)
+static void drop_blocks(BlockStore *store, uint32_t count)
 {
     Block *chain = NULL;
     for (uint32_t i = 0; i < count; i++) {
-        cache->blocks[i]->next = chain;
-        chain = cache->blocks[i];
+        store->blocks[i]->next = chain;
+        chain = store->blocks[i];
     }
-    cache->block_count -= count;
-    memmove(cache->blocks, cache->blocks + count, cache->block_count * sizeof *cache->blocks);
+    store->count -= count;
+    memmove(store->blocks, store->blocks + count, store->count * sizeof *store->blocks);
     if (chain != NULL)
         va_arena_reclaim(chain);
 }
@@ -130,11 +131,13 @@ static void put_blocks(ThreadCache *cache, Block *chain)
 {
     while (chain != NULL) {
         Block *next = chain->next;
-        if (cache->block_count == VA_SPARE_BLOCKS)
-            drop_blocks(cache, VA_SPARE_BLOCKS / 2);
+        BlockStore *store =
+            &cache->stores[va_zone_of(&va_arenas[chain->arena], va_block_number(chain))];
+        if (store->count == VA_SPARE_BLOCKS)
+            drop_blocks(store, VA_SPARE_BLOCKS / 2);
         va_entry_store(va_block_entry(chain), 0);
         chain->zero = false;
-        push_block(cache, chain);
+        push_block(store, chain);
         chain = next;
     }
 }
@@ -482,11 +485,14 @@ static void trim(ThreadCache *cache)
         }
         state->active = false;
     }
-    if (!cache->blocks_active) {
-        drop_blocks(cache, cache->block_count);
-        cache->block_batch = 0;
+    for (unsigned zone = 0; zone < ZONES; zone++) {
+        BlockStore *store = &cache->stores[zone];
+        if (!store->active) {
+            drop_blocks(store, store->count);
+            store->batch = 0;
+        }
+        store->active = false;
     }
-    cache->blocks_active = false;
     if (!cache->large_active) {
         drop_large(cache);
         reserve_large(cache, 0);
@@ -583,12 +589,13 @@ static Block *adopt(ThreadCache *cache, unsigned class)
 static Block *fresh_slab(ThreadCache *cache, unsigned class)
 {
     ClassState *state = &cache->classes[class];
-    Block *slab = take_block(cache);
+    bool grows = state->new_blocks >= VA_POPULATE_AFTER_BLOCKS;
+    Block *slab = take_block(cache, grows ? ZONE_DENSE : ZONE_SPARSE);
     if (slab == NULL)
         return NULL;
     va_slab_start(slab, class);
     slab->arriving = true;
-    if (state->new_blocks < VA_POPULATE_AFTER_BLOCKS)
+    if (!grows)
         state->new_blocks++;
     else if (slab->zero)
         va_os_populate(va_block_address(slab), VA_BLOCK_BYTES);
@@ -645,7 +652,7 @@ static uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage, ui
 {
     Block *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
     va_assert(count <= sizeof runs / sizeof *runs);
-    size_t taken = va_arena_lend_many(va_size_classes[class].run_blocks, runs, count);
+    size_t taken = va_arena_lend_many(va_size_classes[class].run_blocks, ZONE_DENSE, runs, count);
     va_cache_update_view(cache);
     for (size_t i = 0; i < taken; i++) {
         runs[i]->class = (uint16_t) class;
@@ -841,7 +848,8 @@ void va_cache_flush_all(ThreadCache *cache)
     reserve_large(cache, 0);
     deliver_all(cache, "flush");
     release_unused(cache);
-    drop_blocks(cache, cache->block_count);
+    for (unsigned zone = 0; zone < ZONES; zone++)
+        drop_blocks(&cache->stores[zone], cache->stores[zone].count);
 }
 
 void va_cache_retire(ThreadCache *cache)
@@ -849,7 +857,8 @@ void va_cache_retire(ThreadCache *cache)
     va_cache_flush_all(cache);
     for (unsigned class = 0; class < VA_CLASSES; class ++)
         cache->classes[class].batch = cache->classes[class].new_blocks = 0;
-    cache->block_batch = 0;
+    for (unsigned zone = 0; zone < ZONES; zone++)
+        cache->stores[zone].batch = 0;
     va_lock_acquire(&va_registry_lock);
     mark_exited_locked(cache);
     va_lock_release(&va_registry_lock);

@@ -49,6 +49,14 @@ typedef struct Outgoing {
     void *slots[VA_OUTGOING_SLOTS];
 } Outgoing;
 
+/* Lent blocks for the next slabs. */
+typedef struct BlockStore {
+    Block *blocks[VA_SPARE_BLOCKS];
+    uint32_t count;
+    uint32_t batch; /* blocks that the next refill takes */
+    bool active;    /* refilled since the last trim */
+} BlockStore;
+
 typedef struct ThreadCache {
     CacheFront front;
     uint32_t id;
@@ -65,11 +73,8 @@ typedef struct ThreadCache {
     Block *large;             /* the large run freed last, or NULL; owner thread */
     size_t large_room;        /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
     bool large_active;        /* used since the last trim; owner thread */
-    Block *blocks[VA_SPARE_BLOCKS]; /* lent, for the next slabs; owner thread, as the next two */
-    uint32_t block_count;
-    uint32_t block_batch; /* blocks that the next refill takes */
-    bool blocks_active;   /* refilled since the last trim */
-    void *spare[16];      /* outgrown storages by log2 of their words; owner thread */
+    BlockStore stores[ZONES]; /* owner thread */
+    void *spare[16];          /* outgrown storages by log2 of their words; owner thread */
     ClassState classes[VA_CLASSES];
     struct ThreadCache *next_exited; /* registry lock */
     size_t outgoing_bytes; /* of slots put into batches since all were sent; owner thread */

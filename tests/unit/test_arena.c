@@ -38,7 +38,11 @@ static void runs_never_overlap(void **state)
         size_t blocks = r >> 20 & 1 ? 1 + (r >> 24) % 4 : 1 + (r >> 24) % 150;
         if (*place == NULL) {
             size_t align = (r >> 40) % 16 == 0 ? (size_t)1 << (r >> 44) % 7 : 1;
-            Block *run = va_arena_lend(blocks, align);
+            Block *run = NULL;
+            if (align > 1)
+                run = va_arena_lend(blocks, align);
+            else
+                va_arena_lend_many(blocks, (ZoneKind)(r >> 41 & 1), &run, 1);
             assert_non_null(run);
             assert_int_equal(run->run_blocks, blocks);
             assert_int_equal((uintptr_t)va_block_address(run) % (align << VA_BLOCK_SHIFT), 0);
@@ -99,7 +103,7 @@ static void many_runs_come_and_go_at_once(void **state)
     (void)state;
     Block *runs[20];
     for (int turn = 0; turn < 3; turn++) {
-        assert_int_equal(va_arena_lend_many(3, runs, 20), 20);
+        assert_int_equal(va_arena_lend_many(3, ZONE_DENSE, runs, 20), 20);
         for (int i = 0; i < 20; i++) {
             assert_int_equal(runs[i]->run_blocks, 3);
             assert_true(i == 0 || runs[i] >= runs[i - 1] + 3);
@@ -119,7 +123,7 @@ static void many_runs_come_and_go_at_once(void **state)
     Block *last = va_arena_lend(3000, 1);
     Block *behind = va_arena_lend(1, 1);
     va_arena_reclaim(behind);
-    assert_int_equal(va_arena_lend_many(3, runs, 20), 20);
+    assert_int_equal(va_arena_lend_many(3, ZONE_DENSE, runs, 20), 20);
     assert_ptr_equal(runs[0], behind);
     va_arena_stats(&after);
     assert_int_equal(after.reserved, before.reserved);
