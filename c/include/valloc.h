@@ -117,8 +117,8 @@ VALLOC_API size_t valloc_purge(void);
 /* The version of the library in use, as VALLOC_VERSION. */
 VALLOC_API int valloc_version(void);
 
-/* Where the process's memory stands, in bytes unless named otherwise. Exact at the
- * moment of the call. */
+/* Where the process's memory stands, in bytes unless named otherwise. The figures are read one
+ * after another: threads that allocate meanwhile may change some between. */
 typedef struct valloc_stats {
     size_t reserved;  /* address space set aside */
     size_t committed; /* of it, accessible: the upper bound of what can be resident */
@@ -126,6 +126,9 @@ typedef struct valloc_stats {
     size_t dirty;     /* in free blocks not given back to the kernel yet */
     size_t metadata;  /* accessible for valloc's own tables */
     size_t purged;    /* given back to the kernel since the start, a running total */
+    size_t cached;    /* of lent, what the stacks of all thread caches may hold at most: 32 MiB
+                         shared out evenly (8 MiB a thread at most, 256 KiB at least), 1/16 of
+                         what the threads have in use, and a few slots of each class in use */
     size_t threads;   /* thread caches in use (count) */
     size_t caches;    /* thread caches ever made (count) */
 } valloc_stats;

@@ -69,20 +69,30 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * size: in all threads together at most this many bytes. */
 #define VA_LARGE_KEEP_BYTES ((size_t)64 << 20)
 
-/* Thread cache: the bounds of a stack at rest, and those it may grow to when its class keeps
- * alternating between refill and flush (bulk phases), as long as the extra bytes stay below a
- * share of what the cache has in use. */
+/* Thread caches: the bytes of free slots that the stacks of all threads may hold, shared out
+ * evenly, and the bounds of a thread's share. Beyond it a thread may hold a part of what its slabs
+ * and runs come to. A class always gets a few slots. */
+#define VA_CACHE_ALL_BYTES ((size_t)32 << 20)
+#define VA_CACHE_MIN_BYTES ((size_t)256 << 10)
+#define VA_CACHE_MAX_BYTES ((size_t)8 << 20)
+#define VA_CACHE_USE_SHIFT 4
+#define VA_STACK_MIN_SLOTS ((size_t)7)
+#define VA_STACK_MIN_BYTES ((size_t)4 << 10)
+
+/* The bounds of a stack at rest, and those it may grow to when its class keeps alternating between
+ * refill and flush (bulk phases). */
 #define VA_STACK_SLOTS ((size_t)255)
 #define VA_STACK_BYTES ((size_t)64 << 10)
 #define VA_STACK_SLOTS_MAX ((size_t)1023)
 #define VA_STACK_BYTES_MAX ((size_t)1 << 20)
-#define VA_STACK_EXTRA_SHIFT 4
 /* Bytes of runs (64 KiB to 1 MiB) kept per class, two runs at least. Half of them come or go at
  * a time: the arena's lock and tables are shared by all threads. */
 #define VA_STACK_RUN_BYTES ((size_t)1 << 20)
 #define VA_STACK_RUN_BYTES_MAX ((size_t)4 << 20)
-/* Free blocks that a thread keeps for its next slabs: half of them come or go at a time. */
+/* Free blocks that a thread keeps for its next slabs, per zone: at most this many, and 1/8 of its
+ * share in bytes. Half of them come or go at a time. */
 #define VA_SPARE_BLOCKS 16
+#define VA_SPARE_SHARE_SHIFT 3
 
 /* Slots given back per hold of the mutex. */
 #define VA_FLUSH_SLOTS ((size_t)256)
@@ -100,10 +110,11 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * again like one's own; smaller ones go home, so that no two threads write to one line. */
 #define VA_CLASS_KEPT 3
 
-/* Slots freed for other owners: batches kept at a time, the bound of one, and that of all. */
+/* Slots freed for other owners: batches kept at a time, the bound of one, and that of all as a
+ * part of the thread's share. */
 #define VA_OUTGOING_BATCHES 64
 #define VA_OUTGOING_SLOTS 61
-#define VA_OUTGOING_BYTES ((size_t)512 << 10)
+#define VA_OUTGOING_SHARE_SHIFT 4
 
 /* Exited owners looked at for a partial slab before a fresh block is taken. */
 #define VA_ADOPT_LOOKS 32

@@ -8,7 +8,7 @@
 #ifndef VA_SLOT_STACK_H
 #define VA_SLOT_STACK_H
 
-#include "base.h"
+#include "check.h"
 
 typedef struct SlotStack {
     void **top;   /* the newest slot, or the NULL below */
@@ -33,6 +33,7 @@ VA_INLINE bool va_slot_stack_is_full(const SlotStack *stack)
 /* The slot is stored before top: a fork in between copies a stack that is consistent. */
 VA_INLINE void va_slot_stack_push(SlotStack *stack, void *slot)
 {
+    va_assert(stack->top < stack->limit);
     stack->top[1] = slot;
     atomic_signal_fence(memory_order_seq_cst);
     stack->top++;

@@ -9,7 +9,11 @@ void va_stats_collect(valloc_stats *stats)
 {
     ArenaStats arena;
     va_arena_stats(&arena);
-    va_cache_count(&stats->caches, &stats->threads);
+    CacheStats caches;
+    va_cache_stats(&caches);
+    stats->caches = caches.made;
+    stats->threads = caches.attached;
+    stats->cached = caches.capacity_bytes;
     stats->reserved = arena.reserved;
     stats->committed = arena.committed;
     stats->lent = arena.lent;

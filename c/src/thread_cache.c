@@ -27,6 +27,7 @@ static struct { /* va_registry_lock */
  * bit; an adopter lowers it before it looks, and raises it again unless it looked at all in vain:
  * so no slab is overlooked for good. */
 static _Atomic uint64_t exited_open[2];
+static _Atomic size_t attached_caches; /* written under va_registry_lock */
 
 static void send(void *slot, const char *function);
 
@@ -88,6 +89,13 @@ static void unlist_locked(ThreadCache *cache, Block *slab)
 
 /* ---- Spare blocks, so that slabs come and go without the arena's lock ---- */
 
+/* How many blocks a store may hold: two at least. */
+static uint32_t spare_blocks(const ThreadCache *cache)
+{
+    size_t blocks = cache->share >> VA_SPARE_SHARE_SHIFT >> VA_BLOCK_SHIFT;
+    return (uint32_t)va_max(2, va_min(blocks, VA_SPARE_BLOCKS));
+}
+
 static void push_block(BlockStore *store, Block *block)
 {
     store->blocks[store->count] = block;
@@ -103,7 +111,7 @@ static Block *take_block(ThreadCache *cache, ZoneKind zone)
         Block *lent[VA_SPARE_BLOCKS / 2];
         size_t count = va_arena_lend_many(1, zone, lent, va_max(store->batch, 1));
         store->active = true;
-        store->batch = (uint32_t)va_min(store->batch * 2 + 1, VA_SPARE_BLOCKS / 2);
+        store->batch = (uint32_t)va_min((size_t)store->batch * 2 + 1, spare_blocks(cache) / 2);
         for (size_t i = count; i > 0; i--) /* the lowest address leaves first */
             push_block(store, lent[i - 1]);
         if (count == 0)
@@ -133,8 +141,9 @@ static void put_blocks(ThreadCache *cache, Block *chain)
         Block *next = chain->next;
         BlockStore *store =
             &cache->stores[va_zone_of(&va_arenas[chain->arena], va_block_number(chain))];
-        if (store->count == VA_SPARE_BLOCKS)
-            drop_blocks(store, VA_SPARE_BLOCKS / 2);
+        uint32_t most = spare_blocks(cache);
+        if (store->count >= most)
+            drop_blocks(store, store->count - most / 2);
         va_entry_store(va_block_entry(chain), 0);
         chain->zero = false;
         push_block(store, chain);
@@ -277,7 +286,7 @@ static void collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes
     cache->outgoing_bytes += bytes;
     if (outgoing->count == VA_OUTGOING_SLOTS)
         deliver(outgoing, function);
-    if (cache->outgoing_bytes >= VA_OUTGOING_BYTES)
+    if (cache->outgoing_bytes >= cache->share >> VA_OUTGOING_SHARE_SHIFT)
         deliver_all(cache, function);
 }
 
@@ -298,6 +307,15 @@ static uint32_t capacity_at_most(unsigned class)
     if (class >= VA_CLASSES_SMALL)
         return (uint32_t)(VA_STACK_RUN_BYTES_MAX / bytes);
     return (uint32_t)va_max(2, va_min(VA_STACK_SLOTS_MAX, VA_STACK_BYTES_MAX / bytes));
+}
+
+/* What it may hold whatever the budget: a few slots, no run. */
+static uint32_t capacity_at_least(unsigned class)
+{
+    if (class >= VA_CLASSES_SMALL)
+        return 0;
+    size_t slots = VA_STACK_MIN_BYTES / va_size_classes[class].bytes;
+    return (uint32_t)va_max(1, va_min(slots, VA_STACK_MIN_SLOTS));
 }
 
 /* The next size of a stack: 7, 15, 31, ... A storage of 8 words is one cache line. */
@@ -343,6 +361,9 @@ static bool set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity)
     va_lock_acquire(&cache->mutex); /* a fork must not find it half done */
     bool done = grow_storage(cache, class, capacity);
     if (done) {
+        size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
+                       ((size_t)capacity - state->capacity) * va_size_classes[class].bytes;
+        atomic_store_explicit(&cache->capacity_bytes, bytes, memory_order_relaxed);
         state->capacity = capacity;
         cache->front.stacks[class].limit = state->storage + capacity;
     }
@@ -465,24 +486,58 @@ void va_cache_put_large(ThreadCache *cache, Block *run)
         va_arena_reclaim(run);
 }
 
-/* Classes without a slow path since the last trim hand back half of what they hold, and what
- * they had grown to. */
+/* The bytes that the stacks may hold: the thread's share, and a part of what it has in use. */
+static size_t budget(ThreadCache *cache)
+{
+    va_lock_acquire(&cache->mutex);
+    size_t blocks = cache->slabs + cache->run_blocks;
+    va_lock_release(&cache->mutex);
+    return cache->share + ((blocks << VA_BLOCK_SHIFT) >> VA_CACHE_USE_SHIFT);
+}
+
+static void set_share(ThreadCache *cache)
+{
+    size_t threads = va_max(1, atomic_load_explicit(&attached_caches, memory_order_relaxed));
+    cache->share =
+        va_max(VA_CACHE_MIN_BYTES, va_min(VA_CACHE_ALL_BYTES / threads, VA_CACHE_MAX_BYTES));
+}
+
+static bool is_over_budget(ThreadCache *cache)
+{
+    size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed);
+    return bytes > cache->share && bytes > budget(cache);
+}
+
+/* Makes a stack hold at most so many slots. */
+static void shrink(ThreadCache *cache, unsigned class, uint32_t capacity)
+{
+    if (capacity >= cache->classes[class].capacity)
+        return;
+    size_t held = stack_count(cache, class);
+    if (held > capacity)
+        flush(cache, class, held - capacity, "trim");
+    set_capacity(cache, class, capacity);
+}
+
+/* Classes without a slow path since the last trim hand back half of what they hold, and what they
+ * had grown to; when threads have become more, all classes shrink to the smaller share. */
 static void trim(ThreadCache *cache)
 {
+    set_share(cache);
+    bool tight = is_over_budget(cache);
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
         ClassState *state = &cache->classes[class];
-        size_t held = stack_count(cache, class);
-        if (!state->active && held > 0)
-            flush(cache, class, held - held / 2, "trim");
-        if (!state->active && state->storage != NULL) {
-            uint32_t rest = capacity_at_rest(class);
+        uint32_t capacity = state->capacity;
+        if (!state->active) {
+            size_t held = stack_count(cache, class);
             state->batch = 1;
-            if (state->capacity > rest && stack_count(cache, class) <= rest) {
-                cache->extra_bytes -=
-                    (size_t)(state->capacity - rest) * va_size_classes[class].bytes;
-                set_capacity(cache, class, rest);
-            }
+            capacity = (uint32_t)va_min(va_min(capacity, capacity_at_rest(class)), held);
+            if (held > 0)
+                flush(cache, class, held - held / 2, "trim");
         }
+        if (tight)
+            capacity = (uint32_t)va_min(capacity, va_max(capacity / 2, capacity_at_least(class)));
+        shrink(cache, class, capacity);
         state->active = false;
     }
     for (unsigned zone = 0; zone < ZONES; zone++) {
@@ -509,46 +564,51 @@ static void trim_sometimes(ThreadCache *cache)
     }
 }
 
-/* May this stack grow beyond its bounds at rest? Only while the memory that could idle in such
- * stacks stays small beside what the cache has in use. */
-static bool may_extend(ThreadCache *cache, unsigned class, uint32_t capacity)
+/* The capacity nearest to the one wanted that the budget allows; what the stack has at least. */
+static uint32_t affordable(ThreadCache *cache, unsigned class, uint32_t wanted)
 {
     ClassState *state = &cache->classes[class];
-    size_t extra = (size_t)(capacity - state->capacity) * va_size_classes[class].bytes;
-    va_lock_acquire(&cache->mutex);
-    size_t blocks = cache->slabs + cache->run_blocks;
-    va_lock_release(&cache->mutex);
-    if (cache->extra_bytes + extra > (blocks << VA_BLOCK_SHIFT) >> VA_STACK_EXTRA_SHIFT)
-        return false;
-    cache->extra_bytes += extra;
-    return true;
+    if (wanted <= state->capacity)
+        return state->capacity;
+    size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
+                   (size_t)(wanted - state->capacity) * va_size_classes[class].bytes;
+    set_share(cache);
+    if (bytes <= cache->share || bytes <= budget(cache))
+        return wanted;
+    return (uint32_t)va_max(state->capacity, va_min(wanted, capacity_at_least(class)));
 }
 
 /* Makes room in a full stack: by growing it to its bounds at rest, then beyond them whenever a
  * refill came before (the class works in phases larger than its stack), else by flushing the
- * older half. False if there is no memory for a stack. */
+ * older half. False if there is no memory for a stack, or the budget has no place for one. */
 static bool make_room(ThreadCache *cache, unsigned class, const char *function)
 {
     ClassState *state = &cache->classes[class];
-    uint32_t capacity = state->capacity;
-    uint32_t rest = capacity_at_rest(class);
-    bool refilled = state->refilled;
     trim_sometimes(cache);
     state->active = true;
     if (!va_slot_stack_is_full(&cache->front.stacks[class]))
         return true;
-    if (capacity < rest && set_capacity(cache, class, grown(capacity, rest)))
+    uint32_t capacity = state->capacity;
+    uint32_t rest = capacity_at_rest(class);
+    uint32_t wanted = capacity;
+    if (capacity < rest)
+        wanted = grown(capacity, rest);
+    else if (state->refilled)
+        wanted = grown(capacity, capacity_at_most(class));
+    if (capacity >= rest)
+        state->refilled = false;
+    wanted = affordable(cache, class, wanted);
+    if (wanted > capacity && set_capacity(cache, class, wanted))
         return true;
     state->refilled = false;
-    if (capacity >= rest && refilled) {
-        uint32_t more = grown(capacity, capacity_at_most(class));
-        if (more > capacity && may_extend(cache, class, more) && set_capacity(cache, class, more))
-            return true;
-    }
     if (capacity == 0)
         return false;
-    flush(cache, class, capacity - capacity / 2, function);
-    return true;
+    uint32_t kept = capacity;
+    if (va_unlikely(is_over_budget(cache)))
+        kept = (uint32_t)va_min(capacity, va_max(capacity / 2, capacity_at_least(class)));
+    flush(cache, class, capacity - kept / 2, function);
+    shrink(cache, class, kept);
+    return kept != 0;
 }
 
 /* ---- Refill ---- */
@@ -691,25 +751,36 @@ static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, u
     return taken;
 }
 
+/* Takes up to `count` slots or runs to storage[1 ..]. Returns how many. */
+static uint32_t take(ThreadCache *cache, unsigned class, void **storage, uint32_t count, bool *zero)
+{
+    return class < VA_CLASSES_SMALL ? take_slots(cache, class, storage, count, zero)
+                                    : take_runs(cache, class, storage, count, zero);
+}
+
 void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
 {
     ClassState *state = &cache->classes[class];
     SlotStack *stack = &cache->front.stacks[class];
     trim_sometimes(cache);
     state->active = state->refilled = true;
-    if (state->batch == 0)
-        state->batch = 1;
-    if (state->capacity < state->batch &&
-        !set_capacity(cache, class, grown(state->batch / 2, capacity_at_most(class))))
-        return NULL;
-    uint32_t taken = class < VA_CLASSES_SMALL
-                         ? take_slots(cache, class, state->storage, state->batch, zero)
-                         : take_runs(cache, class, state->storage, state->batch, zero);
+    uint32_t batch = (uint32_t)va_max(state->batch, 1);
+    if (state->capacity < batch) {
+        uint32_t wanted = affordable(cache, class, grown(batch / 2, capacity_at_most(class)));
+        if (wanted > state->capacity && !set_capacity(cache, class, wanted))
+            return NULL;
+    }
+    if (state->capacity == 0) {
+        void *single[2];
+        return take(cache, class, single, 1, zero) == 0 ? NULL : single[1];
+    }
+    batch = (uint32_t)va_min(batch, state->capacity);
+    uint32_t taken = take(cache, class, state->storage, batch, zero);
     if (taken == 0)
         return NULL;
     stack->top = state->storage + taken;
     uint32_t most = (uint32_t)va_max(state->capacity, capacity_at_rest(class)) / 2;
-    state->batch = (uint32_t)va_min((size_t)state->batch * 2, va_max(most, 1));
+    state->batch = (uint32_t)va_min((size_t)batch * 2, va_max(most, 1));
     return va_slot_stack_pop(stack);
 }
 
@@ -786,6 +857,12 @@ static ThreadCache *make_cache_locked(void)
     return cache;
 }
 
+static void count_attached_locked(void)
+{
+    atomic_store_explicit(&attached_caches, registry.made - registry.exited_count,
+                          memory_order_relaxed);
+}
+
 ThreadCache *va_cache_attach(void)
 {
     va_lock_acquire(&va_registry_lock);
@@ -798,7 +875,10 @@ ThreadCache *va_cache_attach(void)
     }
     if (cache != NULL)
         atomic_store_explicit(&cache->attached, true, memory_order_relaxed);
+    count_attached_locked();
     va_lock_release(&va_registry_lock);
+    if (cache != NULL)
+        set_share(cache);
     return cache;
 }
 
@@ -814,6 +894,7 @@ static void mark_exited_locked(ThreadCache *cache)
     cache->next_exited = registry.exited;
     registry.exited = cache;
     registry.exited_count++;
+    count_attached_locked();
 }
 
 static void release_unused(ThreadCache *cache)
@@ -855,8 +936,11 @@ void va_cache_flush_all(ThreadCache *cache)
 void va_cache_retire(ThreadCache *cache)
 {
     va_cache_flush_all(cache);
-    for (unsigned class = 0; class < VA_CLASSES; class ++)
+    for (unsigned class = 0; class < VA_CLASSES; class ++) {
         cache->classes[class].batch = cache->classes[class].new_blocks = 0;
+        if (cache->classes[class].capacity != 0)
+            set_capacity(cache, class, 0);
+    }
     for (unsigned zone = 0; zone < ZONES; zone++)
         cache->stores[zone].batch = 0;
     va_lock_acquire(&va_registry_lock);
@@ -866,19 +950,20 @@ void va_cache_retire(ThreadCache *cache)
 
 void va_cache_release_unused(void)
 {
-    size_t made;
-    size_t attached;
-    va_cache_count(&made, &attached);
-    for (uint32_t owner = 1; owner <= made; owner++)
+    CacheStats stats;
+    va_cache_stats(&stats);
+    for (uint32_t owner = 1; owner <= stats.made; owner++)
         release_unused(cache_of(owner));
 }
 
-void va_cache_count(size_t *made, size_t *attached)
+void va_cache_stats(CacheStats *stats)
 {
     va_lock_acquire(&va_registry_lock);
-    *made = registry.made;
-    *attached = registry.made - registry.exited_count;
+    *stats = (CacheStats){.made = registry.made, .attached = registry.made - registry.exited_count};
     va_lock_release(&va_registry_lock);
+    for (uint32_t owner = 1; owner <= stats->made; owner++)
+        stats->capacity_bytes +=
+            atomic_load_explicit(&cache_of(owner)->capacity_bytes, memory_order_relaxed);
 }
 
 /* ---- Fork ---- */

@@ -61,11 +61,12 @@ typedef struct ThreadCache {
     CacheFront front;
     uint32_t id;
     Lock mutex;
-    _Atomic bool attached;    /* a thread uses it; written under the registry lock */
-    bool shared;              /* by threads that are past their exit; const */
-    uint64_t trim_ms;         /* when idle classes are looked for next; owner thread */
-    size_t extra_bytes;       /* of stacks grown beyond their bounds at rest; owner thread */
-    size_t slabs;             /* owned; mutex */
+    _Atomic bool attached; /* a thread uses it; written under the registry lock */
+    bool shared;           /* by threads that are past their exit; const */
+    uint64_t trim_ms;      /* when idle classes are looked for next; owner thread */
+    size_t share;          /* bytes of all threads' budget, as of the last trim; owner thread */
+    _Atomic size_t capacity_bytes; /* of all stacks; written by the owner thread, for statistics */
+    size_t slabs;                  /* owned; mutex */
     size_t run_blocks;        /* in runs that were lent through here, about: a run may come home
                                  elsewhere; owner thread */
     _Atomic uint64_t open[2]; /* classes with slabs to take from; written under the mutex, read
@@ -117,8 +118,11 @@ void va_cache_flush_all(ThreadCache *cache);
 /* Gives back the unused slabs of every cache. Any thread. */
 void va_cache_release_unused(void);
 
-/* Caches made so far, and how many have a thread. */
-void va_cache_count(size_t *made, size_t *attached);
+/* Caches made so far, how many have a thread, and how many bytes their stacks may hold. */
+typedef struct CacheStats {
+    size_t made, attached, capacity_bytes;
+} CacheStats;
+void va_cache_stats(CacheStats *stats);
 
 /* Around fork: all locks of the registry and the caches; in the child every cache but the
  * caller's (which may be NULL) counts as exited. */

@@ -73,6 +73,8 @@ pub struct Stats {
     pub metadata: usize,
     /// Given back to the system since the start.
     pub purged: usize,
+    /// Of `lent`, what the stacks of all thread caches may hold at most.
+    pub cached: usize,
     /// Thread caches in use.
     pub threads: usize,
     /// Thread caches ever made.
@@ -96,6 +98,7 @@ pub fn stats() -> Stats {
         dirty: raw.dirty,
         metadata: raw.metadata,
         purged: raw.purged,
+        cached: raw.cached,
         threads: raw.threads,
         caches: raw.caches,
     }

@@ -136,8 +136,8 @@ extern "C" {
     /// The version of the library in use, as VALLOC_VERSION.
     pub fn valloc_version() -> ::core::ffi::c_int;
 }
-/** Where the process's memory stands, in bytes unless named otherwise. Exact at the
- moment of the call.*/
+/** Where the process's memory stands, in bytes unless named otherwise. The figures are read one
+ after another: threads that allocate meanwhile may change some between.*/
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct valloc_stats {
@@ -153,6 +153,10 @@ pub struct valloc_stats {
     pub metadata: usize,
     /// given back to the kernel since the start, a running total
     pub purged: usize,
+    /** of lent, what the stacks of all thread caches may hold at most: 32 MiB
+shared out evenly (8 MiB a thread at most, 256 KiB at least), 1/16 of
+what the threads have in use, and a few slots of each class in use*/
+    pub cached: usize,
     /// thread caches in use (count)
     pub threads: usize,
     /// thread caches ever made (count)

@@ -1,0 +1,158 @@
+/* test_bounds.c: what thread caches hold stays within the documented budget, whatever sizes and
+ * however many threads, and a thread's part shrinks when threads multiply. */
+#include "support.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "size_class.h"
+#include "valloc.h"
+
+#define LIVE 300
+#define TURNS 20000
+#define THREADS_MAX 64
+
+static size_t cached(void)
+{
+    valloc_stats stats;
+    valloc_get_stats(&stats);
+    return stats.cached;
+}
+
+/* What a thread may hold in any case, once it has used every class. */
+static size_t least(void)
+{
+    size_t bytes = 0;
+    for (unsigned class = 0; class < VA_CLASSES; class ++) {
+        size_t slots =
+            va_min(VA_STACK_MIN_BYTES / va_size_classes[class].bytes, VA_STACK_MIN_SLOTS);
+        bytes += va_max(1, slots) * va_size_classes[class].bytes;
+    }
+    return bytes;
+}
+
+static size_t share(size_t threads)
+{
+    return va_max(VA_CACHE_MIN_BYTES, va_min(VA_CACHE_ALL_BYTES / threads, VA_CACHE_MAX_BYTES));
+}
+
+static size_t budget(size_t threads)
+{
+    valloc_stats stats;
+    valloc_get_stats(&stats);
+    return threads * (share(threads) + least()) + (stats.lent >> VA_CACHE_USE_SHIFT);
+}
+
+/* Random replacement of sizes below 64 KiB and a few below 2 MiB. */
+static void use_everything(uint64_t seed, size_t turns)
+{
+    void *live[LIVE] = {NULL};
+    for (size_t i = 0; i < turns; i++) {
+        void **place = &live[random_next(&seed) % LIVE];
+        size_t size = (size_t)1 << random_next(&seed) % (i % 64 == 0 ? 21 : 16);
+        valloc_free(*place);
+        *place = valloc_malloc(1 + random_next(&seed) % size);
+        assert_non_null(*place);
+    }
+    for (size_t i = 0; i < LIVE; i++)
+        valloc_free(live[i]);
+}
+
+static pthread_barrier_t before;
+static pthread_barrier_t after;
+
+static void *worker(void *number)
+{
+    valloc_free(valloc_malloc(1)); /* everybody has a cache before anybody's grows */
+    pthread_barrier_wait(&before);
+    use_everything((uintptr_t)number + 1, TURNS);
+    pthread_barrier_wait(&before);
+    pthread_barrier_wait(&after);
+    return NULL;
+}
+
+static void caches_stay_within_the_budget(void **state)
+{
+    (void)state;
+    static const size_t counts[] = {1, 4, 16, THREADS_MAX};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        pthread_t threads[THREADS_MAX];
+        size_t count = counts[c];
+        pthread_barrier_init(&before, NULL, (unsigned)count + 1);
+        pthread_barrier_init(&after, NULL, (unsigned)count + 1);
+        for (size_t i = 0; i < count; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, worker, (void *)i), 0);
+        pthread_barrier_wait(&before);
+        pthread_barrier_wait(&before);
+        size_t now = cached();
+        size_t most = budget(count + 1);
+        printf("%zu threads: %zu KiB cached at most, budget %zu\n", count, now >> 10, most >> 10);
+        pthread_barrier_wait(&after);
+        for (size_t i = 0; i < count; i++)
+            pthread_join(threads[i], NULL);
+        assert_true(now > 0 && now <= most);
+        pthread_barrier_destroy(&before);
+        pthread_barrier_destroy(&after);
+    }
+    assert_true(cached() <= budget(1));
+}
+
+static void *guest(void *unused)
+{
+    (void)unused;
+    valloc_free(valloc_malloc(100));
+    pthread_barrier_wait(&before);
+    pthread_barrier_wait(&after);
+    return NULL;
+}
+
+/* Bulk phases of many sizes, which let stacks grow, for some periods of the trim. */
+static void go_on(void)
+{
+    static void *live[2000];
+    struct timespec begin;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do {
+        for (size_t size = 64; size <= 4096; size += size / 4) {
+            for (size_t i = 0; i < 2000; i++)
+                assert_non_null(live[i] = valloc_malloc(size));
+            for (size_t i = 0; i < 2000; i++)
+                valloc_free(live[i]);
+        }
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((now.tv_sec - begin.tv_sec) * 1000 < 4 * VA_TRIM_MS);
+}
+
+static void a_thread_gives_way_to_others(void **state)
+{
+    (void)state;
+    enum { GUESTS = 127 };
+    pthread_t guests[GUESTS];
+    go_on();
+    size_t alone = cached();
+    pthread_barrier_init(&before, NULL, GUESTS + 1);
+    pthread_barrier_init(&after, NULL, GUESTS + 1);
+    for (size_t i = 0; i < GUESTS; i++)
+        assert_int_equal(pthread_create(&guests[i], NULL, guest, NULL), 0);
+    pthread_barrier_wait(&before);
+    go_on();
+    size_t among = cached();
+    pthread_barrier_wait(&after);
+    for (size_t i = 0; i < GUESTS; i++)
+        pthread_join(guests[i], NULL);
+    printf("one busy thread: %zu KiB alone, %zu among %d others\n", alone >> 10, among >> 10,
+           GUESTS);
+    assert_true(among < alone / 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(caches_stay_within_the_budget),
+        cmocka_unit_test(a_thread_gives_way_to_others),
+    };
+    return cmocka_run_group_tests_name("bounds", tests, NULL, NULL);
+}
