@@ -82,7 +82,7 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* The bounds of a stack at rest, and those it may grow to when its class keeps alternating between
  * refill and flush (bulk phases). */
 #define VA_STACK_SLOTS ((size_t)255)
-#define VA_STACK_BYTES ((size_t)64 << 10)
+#define VA_STACK_BYTES ((size_t)32 << 10)
 #define VA_STACK_SLOTS_MAX ((size_t)1023)
 #define VA_STACK_BYTES_MAX ((size_t)1 << 20)
 /* Bytes of runs (64 KiB to 1 MiB) kept per class, two runs at least. Half of them come or go at
@@ -115,6 +115,11 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_OUTGOING_BATCHES 64
 #define VA_OUTGOING_SLOTS 61
 #define VA_OUTGOING_SHARE_SHIFT 4
+
+/* An exiting thread leaves its stacks filled for the next one, up to this many bytes, as long as no
+ * more than this many others have no thread. */
+#define VA_WARM_BYTES ((size_t)64 << 10)
+#define VA_WARM_CACHES 8
 
 /* Exited owners looked at for a partial slab before a fresh block is taken. */
 #define VA_ADOPT_LOOKS 32

@@ -418,8 +418,10 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
         void *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
         va_assert(count <= sizeof runs / sizeof *runs);
         cache->run_blocks -= va_min(cache->run_blocks, count * va_size_classes[class].run_blocks);
+        va_lock_acquire(&cache->mutex); /* a fork must not find it half done */
         memcpy(runs, oldest, count * sizeof *runs);
         drop_oldest(cache, class, count);
+        va_lock_release(&cache->mutex);
         give_back_runs(runs, count, function);
         return;
     }
@@ -778,6 +780,7 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     uint32_t taken = take(cache, class, state->storage, batch, zero);
     if (taken == 0)
         return NULL;
+    atomic_signal_fence(memory_order_release); /* a fork may come between: slots first */
     stack->top = state->storage + taken;
     uint32_t most = (uint32_t)va_max(state->capacity, capacity_at_rest(class)) / 2;
     state->batch = (uint32_t)va_min((size_t)batch * 2, va_max(most, 1));
@@ -918,13 +921,18 @@ static void release_unused(ThreadCache *cache)
         va_arena_reclaim(unused);
 }
 
-void va_cache_flush_all(ThreadCache *cache)
+static void flush_stacks(ThreadCache *cache)
 {
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
         size_t held = stack_count(cache, class);
         if (held > 0)
             flush(cache, class, held, "flush");
     }
+}
+
+/* All but the stacks. */
+static void give_up_rest(ThreadCache *cache)
+{
     drop_large(cache);
     reserve_large(cache, 0);
     deliver_all(cache, "flush");
@@ -933,14 +941,37 @@ void va_cache_flush_all(ThreadCache *cache)
         drop_blocks(&cache->stores[zone], cache->stores[zone].count);
 }
 
+void va_cache_flush_all(ThreadCache *cache)
+{
+    flush_stacks(cache);
+    give_up_rest(cache);
+}
+
+/* A thread that lived shortly leaves little behind; the next one can go on with it. */
+static bool may_stay_warm(ThreadCache *cache)
+{
+    size_t bytes = 0;
+    for (unsigned class = 0; class < VA_CLASSES && bytes <= VA_WARM_BYTES; class ++)
+        bytes += stack_count(cache, class) * va_size_classes[class].bytes;
+    va_lock_acquire(&va_registry_lock);
+    bool few = registry.exited_count < VA_WARM_CACHES;
+    va_lock_release(&va_registry_lock);
+    return few && bytes <= VA_WARM_BYTES;
+}
+
 void va_cache_retire(ThreadCache *cache)
 {
-    va_cache_flush_all(cache);
-    for (unsigned class = 0; class < VA_CLASSES; class ++) {
-        cache->classes[class].batch = cache->classes[class].new_blocks = 0;
-        if (cache->classes[class].capacity != 0)
-            set_capacity(cache, class, 0);
+    if (!may_stay_warm(cache)) {
+        flush_stacks(cache);
+        for (unsigned class = 0; class < VA_CLASSES; class ++) {
+            cache->classes[class].batch = 0;
+            if (cache->classes[class].capacity != 0)
+                set_capacity(cache, class, 0);
+        }
     }
+    give_up_rest(cache);
+    for (unsigned class = 0; class < VA_CLASSES; class ++)
+        cache->classes[class].new_blocks = 0;
     for (unsigned zone = 0; zone < ZONES; zone++)
         cache->stores[zone].batch = 0;
     va_lock_acquire(&va_registry_lock);
@@ -951,6 +982,11 @@ void va_cache_retire(ThreadCache *cache)
 void va_cache_release_unused(void)
 {
     CacheStats stats;
+    /* No thread takes a cache over while its stacks are emptied. */
+    va_lock_acquire(&va_registry_lock);
+    for (ThreadCache *cache = registry.exited; cache != NULL; cache = cache->next_exited)
+        va_cache_flush_all(cache);
+    va_lock_release(&va_registry_lock);
     va_cache_stats(&stats);
     for (uint32_t owner = 1; owner <= stats.made; owner++)
         release_unused(cache_of(owner));

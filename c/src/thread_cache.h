@@ -92,7 +92,8 @@ extern void *const va_stack_floor[1];
  * is no memory for it. */
 ThreadCache *va_cache_attach(void);
 
-/* The thread is done: gives back what its stacks hold and lets others have the cache. */
+/* The thread is done: gives back what it holds, all but a little, and lets others have the cache.
+ */
 void va_cache_retire(ThreadCache *cache);
 
 /* A slot of a class whose stack is empty, and more into the stack; NULL when there is no
@@ -115,7 +116,7 @@ void va_cache_update_view(ThreadCache *cache);
 /* Gives back everything that the cache holds, and the slabs that this leaves unused. */
 void va_cache_flush_all(ThreadCache *cache);
 
-/* Gives back the unused slabs of every cache. Any thread. */
+/* Gives back the unused slabs of every cache, and all that caches without a thread hold. */
 void va_cache_release_unused(void);
 
 /* Caches made so far, how many have a thread, and how many bytes their stacks may hold. */

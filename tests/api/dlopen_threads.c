@@ -1,5 +1,6 @@
-/* dlopen_threads.c LIBRARY: libvalloc.so loaded and closed at run time; threads that used it exit
- * after the dlclose. Loading must not run out of static TLS. */
+/* dlopen_threads.c LIBRARY OTHER...: libvalloc.so loaded and closed at run time, after many other
+ * libraries that use static thread-local storage; threads that used it exit after the dlclose.
+ * Loading must not run out of static storage. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -28,8 +29,14 @@ static void *use(void *unused)
 int main(int argc, char **argv)
 {
     pthread_t threads[8];
-    if (argc != 2)
+    if (argc < 2)
         return 2;
+    for (int i = 2; i < argc; i++) {
+        if (dlopen(argv[i], RTLD_NOW | RTLD_LOCAL) == NULL) {
+            fprintf(stderr, "%s\n", dlerror());
+            return 1;
+        }
+    }
     sem_init(&used, 0, 0);
     sem_init(&closed, 0, 0);
     for (int round = 0; round < 3; round++) {

@@ -1,9 +1,11 @@
 /* test_fork.c: forks while other threads allocate, from one and from several threads at once;
- * children allocate, free the parent's blocks, start threads, fork again. A deadlock ends by the
- * watchdog of the child that hangs. */
+ * children allocate, free the parent's blocks, start threads, fork again, leave by exit and _exit.
+ * A deadlock ends by the watchdog of the child that hangs, which prints its stack. */
 #include "support.h"
 
+#include <execinfo.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -68,6 +70,17 @@ static bool wait_for(pid_t pid)
            WEXITSTATUS(status) == 0;
 }
 
+/* The watchdog: says where the child hangs. */
+static void on_alarm(int number)
+{
+    static const char text[] = "a child hangs here:\n";
+    void *frames[64];
+    (void)number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) > 0)
+        backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
+    _exit(2);
+}
+
 static bool be_child(int kind, void **parents)
 {
     bool good = true;
@@ -125,8 +138,11 @@ static void *fork_repeatedly(void *number)
 static void matrix(size_t allocating, size_t forking)
 {
     pthread_t threads[16];
+    void *frame;
     stop = false;
     failures = 0;
+    backtrace(&frame, 1); /* loads what it needs now */
+    signal(SIGALRM, on_alarm);
     fflush(NULL);
     for (size_t i = 0; i < allocating; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, allocate_on, (void *)i), 0);

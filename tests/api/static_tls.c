@@ -1,0 +1,8 @@
+/* static_tls.c: a library like many others: some of its thread-local data lies in the static block
+ * that all libraries loaded at run time have to share. */
+__thread char static_tls_bytes[100] __attribute__((tls_model("initial-exec"))) = "x";
+
+char *static_tls_use(void)
+{
+    return static_tls_bytes;
+}
