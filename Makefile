@@ -8,8 +8,8 @@ C_FILES := $(wildcard c/src/*.[ch] c/include/*.h tests/*/*.[ch] benches/c/*.[ch]
 # Cargo's and the override library's builds get separate folders: they never wait for each other.
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
-.PHONY: all help test test-c test-sanitizers test-rust bench bench-quick bench-c bench-programs \
-        lint format install clean
+.PHONY: all help test test-c test-sanitizers test-rust bench bench-quick bench-c bench-threads \
+        bench-programs lint format install clean
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -22,6 +22,7 @@ help:
 	@echo 'make bench        the founding benchmark: a table, a CSV, plots in build/bench'
 	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
 	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
+	@echo 'make bench-threads  patterns of memory that crosses threads, by LD_PRELOAD'
 	@echo 'make bench-programs  whole programs by LD_PRELOAD against the peers'
 	@echo 'make lint         formatting, static analysis, layers'
 	@echo 'make format       formats C and Rust in place'
@@ -69,6 +70,10 @@ bench-quick:
 bench-c: all
 	@.ci/setup.sh bench
 	python3 benches/c/compare.py $(BUILD)/release
+
+bench-threads: all
+	@.ci/setup.sh bench
+	python3 benches/c/threads.py $(BUILD)/release
 
 bench-programs: all
 	@.ci/setup.sh bench programs

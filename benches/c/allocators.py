@@ -30,3 +30,9 @@ def find(build, names=None, extra=()):
 
 def environment(library):
     return {**os.environ, "LD_PRELOAD": library} if library else dict(os.environ)
+
+
+def in_turn(items, turn):
+    """The items, beginning with another one in every turn: nobody is always the first."""
+    items = list(items)
+    return items[turn % len(items):] + items[:turn % len(items)]

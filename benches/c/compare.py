@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from allocators import environment, find
+from allocators import environment, find, in_turn
 
 PATTERNS = [
     *(("pair", str(8 << shift)) for shift in range(0, 23, 2)),
@@ -36,8 +36,8 @@ def main():
         if options.only not in label:
             continue
         samples = {name: [] for name in libraries}
-        for _ in range(options.rounds):
-            for name, library in libraries.items():
+        for turn in range(options.rounds):
+            for name, library in in_turn(libraries.items(), turn):
                 done = subprocess.run([micro, *pattern], env=environment(library),
                                       capture_output=True, text=True)
                 if done.returncode != 0:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from allocators import environment, find
+from allocators import environment, find, in_turn
 
 PATTERNS = ["oneway", "ring", "all", "server", "freer", "sharing", "batch", "many", "spawn"]
 
@@ -60,7 +60,7 @@ def main():
         samples = {name: [] for name in runs}
         checksums = set()
         for turn in range(options.rounds):
-            for name, (binary, library) in runs.items():
+            for name, (binary, library) in in_turn(runs.items(), turn):
                 print(f"\r{pattern} {turn + 1}/{options.rounds} {name:12}", end="", file=sys.stderr)
                 figures, checksum, _ = run(binary, pattern, options.percent, library)
                 samples[name].append(figures)

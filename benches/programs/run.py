@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "c"))
-from allocators import environment, find  # noqa: E402
+from allocators import environment, find, in_turn  # noqa: E402
 
 PYTHON = """
 import json, random
@@ -195,7 +195,7 @@ def main():
                 continue
             samples = {name: [] for name in libraries}
             for turn in range(options.rounds):
-                for name, library in libraries.items():
+                for name, library in in_turn(libraries.items(), turn):
                     print(f"\r{program} {turn + 1}/{options.rounds} {name:12}", end="",
                           file=sys.stderr)
                     samples[name].append(programs.run(program, library))

@@ -18,7 +18,7 @@ static struct {
     bool initialised;
     size_t lent_blocks;
     size_t dirty_blocks;     /* free and dirty */
-    size_t peak_blocks;      /* lent at most since the last tick of the purge clock */
+    size_t peak_blocks;      /* lent and dirty at most since the last tick of the purge clock */
     size_t last_peak_blocks; /* the same for the tick before */
     size_t purged_bytes;     /* ever */
 } state;
@@ -508,14 +508,14 @@ static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_bl
     FOR_EACH_GROUP(arena, *first, all, group, mask)
         group->dirty |= mask;
     state.lent_blocks += all;
-    state.peak_blocks = va_max(state.peak_blocks, state.lent_blocks);
+    state.peak_blocks = va_max(state.peak_blocks, state.lent_blocks + state.dirty_blocks);
     return count;
 }
 
 /* ---- Reclaiming ---- */
 
-/* More dirty memory than is worth keeping, once this run joins it? What was in use within the
- * last delay may be so again: up to that peak nothing is gained at once by purging. */
+/* More dirty memory than is worth keeping, once this run joins it? What was resident within the
+ * last delay may be wanted again: up to that peak nothing is gained at once by purging. */
 static bool is_excess(size_t blocks)
 {
     size_t peak = va_max(state.peak_blocks, state.last_peak_blocks);
@@ -550,7 +550,7 @@ static void purge_some(void)
                 mark_due_locked(delay == 0 || now - clock_state.last_tick_ms >= 2 * delay);
             clock_state.last_tick_ms = now;
             state.last_peak_blocks = state.peak_blocks;
-            state.peak_blocks = state.lent_blocks;
+            state.peak_blocks = state.lent_blocks + state.dirty_blocks;
         }
         va_lock_release(&va_arena_lock);
     }

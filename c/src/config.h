@@ -55,7 +55,7 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* A free block that stays unused for one to two of these is purged. Milliseconds. */
 #define VA_PURGE_DELAY_MS 500
-/* Dirty free memory above this, or above what makes up the recent peak of memory in use (but
+/* Dirty free memory above this, or above what makes up the recent peak of resident memory (but
  * never more than the second bound), is not kept for reuse: large blocks freed beyond it are
  * purged at once. */
 #define VA_DIRTY_KEEP_BYTES ((size_t)64 << 20)

@@ -159,15 +159,17 @@ static void settle_locked(ThreadCache *cache, Block *slab, Block **unused)
 {
     if (slab->arriving)
         return;
-    if (!slab->listed)
-        list_locked(cache, slab);
+    bool only = slab->listed ? slab->prev == NULL && slab->next == NULL
+                             : cache->classes[slab->class].first == NULL;
     if (va_slab_is_unused(slab) &&
-        (slab->prev != NULL || slab->next != NULL ||
-         !atomic_load_explicit(&cache->attached, memory_order_relaxed))) {
-        unlist_locked(cache, slab);
+        (!only || !atomic_load_explicit(&cache->attached, memory_order_relaxed))) {
+        if (slab->listed)
+            unlist_locked(cache, slab);
         cache->slabs--;
         slab->next = *unused;
         *unused = slab;
+    } else if (!slab->listed) {
+        list_locked(cache, slab);
     }
 }
 
@@ -744,12 +746,18 @@ static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, u
         found++;
     va_lock_acquire(&cache->mutex);
     for (size_t i = 0; i < found; i++) {
+        bool is_zero;
         slabs[i]->arriving = false;
-        list_locked(cache, slabs[i]);
+        taken += va_slab_take(slabs[i], storage + count - taken, count - taken, &is_zero);
+        if (i == 0)
+            *zero = is_zero;
+        if (va_slab_available(slabs[i]) != 0)
+            list_locked(cache, slabs[i]);
     }
     cache->slabs += found;
-    taken = take_locked(cache, class, storage, count, zero);
     va_lock_release(&cache->mutex);
+    if (taken < count)
+        memmove(storage + 1, storage + 1 + count - taken, taken * sizeof *storage);
     return taken;
 }
 
