@@ -12,7 +12,8 @@ PEERS = {
 
 
 def find(build, names=None, extra=()):
-    """Name -> library to preload ('' for glibc). extra: NAME=LIBRARY, for other versions."""
+    """Name -> library to preload ('' for glibc). names: only these of ours and the peers.
+    extra: NAME=LIBRARY, for other versions."""
     folders = [Path("/usr/lib") / f"{os.uname().machine}-linux-gnu", Path("/usr/lib")]
     found = {"valloc": str(Path(build).resolve() / "libvalloc-override.so"), "glibc": ""}
     for name, library in PEERS.items():
@@ -22,10 +23,12 @@ def find(build, names=None, extra=()):
                 break
         else:
             print(f"{name}: {library} is not installed", file=sys.stderr)
+    if names:
+        found = {name: found[name] for name in names}
     for item in extra:
         name, _, library = item.partition("=")
         found[name] = str(Path(library).resolve())
-    return {name: found[name] for name in names} if names else found
+    return found
 
 
 def environment(library):

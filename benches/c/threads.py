@@ -6,13 +6,15 @@ threads.py BUILD [--rounds N] [--percent N] [--only WORD] [--allocators A,B]
 
 Prints millions of operations per second and peak / final resident MiB. Every allocator has to
 come to the same checksum. `linked` is valloc linked instead of preloaded. --futex adds a run
-under strace and prints how many futex calls there were per 1000 operations."""
+under strace and prints how often threads slept for a lock, the time of all these waits and the
+longest, both in ms."""
 
 import argparse
 import re
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from allocators import environment, find, in_turn
@@ -29,14 +31,27 @@ def run(binary, pattern, percent, library, prefix=()):
     return (float(speed) / 1e6, int(peak) / 1024, int(final) / 1024), checksum, done.stderr
 
 
-def futex_calls(binary, pattern, percent, library):
-    """Per 1000 operations. The allocator is preloaded into the program alone, not into strace."""
-    prefix = ["strace", "-f", "-c", "-e", "trace=futex"]
-    if library:
-        prefix += ["-E", f"LD_PRELOAD={library}"]
-    done = subprocess.run([*prefix, binary, pattern, str(percent)], capture_output=True, text=True)
-    calls = re.search(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)", done.stderr, re.M)
-    return int(calls.group(1)) if calls else 0
+def lock_waits(binary, pattern, percent, library):
+    """How often a thread slept for a lock, all these waits in ms, the longest in ms. A lock that
+    has sleepers holds 2, in glibc's mutexes as well as in valloc's; joining a thread waits for
+    another value. The allocator is preloaded into the program alone, not into strace."""
+    with tempfile.NamedTemporaryFile("r") as trace:
+        prefix = ["strace", "-f", "-T", "-e", "trace=futex", "-o", trace.name]
+        if library:
+            prefix += ["-E", f"LD_PRELOAD={library}"]
+        subprocess.run([*prefix, binary, pattern, str(percent)], capture_output=True, check=True)
+        waiting = set()
+        waits = []
+        for line in trace:
+            thread = line.split(maxsplit=1)[0]
+            took = re.search(r"<([\d.]+)>$", line)
+            begins = re.search(r"FUTEX_WAIT(_PRIVATE)?, 2\b", line)
+            if begins and not took:
+                waiting.add(thread)
+            elif took and (begins or ("resumed" in line and thread in waiting)):
+                waiting.discard(thread)
+                waits.append(float(took.group(1)) * 1000)
+    return f"{len(waits)} {sum(waits):.0f} {max(waits, default=0):.1f}"
 
 
 def main():
@@ -73,9 +88,9 @@ def main():
         print(f"{pattern:36}", *(f"{speed:>8.2f} {peak:>5.0f}/{final:>5.0f}"
                                  for speed, peak, final in medians), flush=True)
         if options.futex:
-            calls = [futex_calls(binary, pattern, options.percent, library)
+            waits = [lock_waits(binary, pattern, options.percent, library)
                      for binary, library in runs.values()]
-            print(f"{'  futex calls':36}", *(f"{count:>20}" for count in calls), flush=True)
+            print(f"{'  waits, all ms, longest ms':36}", *(f"{w:>20}" for w in waits), flush=True)
 
 
 main()
