@@ -212,7 +212,7 @@ size_t va_good_size(size_t size)
     return size > PTRDIFF_MAX ? size : va_large_blocks(size) << VA_BLOCK_SHIFT;
 }
 
-size_t va_purge(void)
+VA_COLD size_t va_purge(void)
 {
     ThreadCache *cache = va_thread_acquire();
     if (cache != NULL)

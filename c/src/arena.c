@@ -186,7 +186,7 @@ typedef struct Tables {
 
 /* Where the tables of an arena of so many blocks lie: each starts on a block of its own, behind
  * one that is never accessible. */
-static Tables lay_out(size_t blocks)
+static VA_COLD Tables lay_out(size_t blocks)
 {
     Tables t;
     size_t groups = (blocks + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
@@ -202,7 +202,7 @@ static Tables lay_out(size_t blocks)
 }
 
 /* Makes bytes [from, to) of a table accessible, to whole pages. */
-static bool commit_table(char *table, size_t from, size_t to)
+static VA_COLD bool commit_table(char *table, size_t from, size_t to)
 {
     size_t page = va_os_page_bytes();
     size_t start = va_align_down(from, page);
@@ -211,7 +211,7 @@ static bool commit_table(char *table, size_t from, size_t to)
 
 /* Makes the tables accessible for blocks below `end`. A failure half way leaves pages that a
  * later try commits again: harmless. */
-static bool commit_tables(Arena *arena, size_t end)
+static VA_COLD bool commit_tables(Arena *arena, size_t end)
 {
     size_t from = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
     size_t to = va_min(va_align_up(end, VA_COMMIT_TABLE_BLOCKS), arena->blocks);
@@ -233,7 +233,7 @@ static bool commit_tables(Arena *arena, size_t end)
     return true;
 }
 
-static void advise_huge(const Arena *arena, size_t from, size_t to)
+static VA_COLD void advise_huge(const Arena *arena, size_t from, size_t to)
 {
     const Zone *dense = &arena->zones[ZONE_DENSE];
     size_t huge_first = arena->first;
@@ -250,7 +250,7 @@ static void advise_huge(const Arena *arena, size_t from, size_t to)
 }
 
 /* Makes blocks below `end` accessible, and some more; at least these if more is refused. */
-static bool commit_blocks(Arena *arena, Zone *zone, size_t end)
+static VA_COLD bool commit_blocks(Arena *arena, Zone *zone, size_t end)
 {
     const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
     size_t heap = (zone->committed - zone->first) << VA_BLOCK_SHIFT;
@@ -277,7 +277,7 @@ static bool commit_blocks(Arena *arena, Zone *zone, size_t end)
 
 /* Reserves address space for an arena of *bytes, halved until the kernel agrees and `blocks`
  * still fit; NULL if they do not. *bytes and *tables tell what it came to. */
-static char *reserve(size_t *bytes, size_t blocks, Tables *tables)
+static VA_COLD char *reserve(size_t *bytes, size_t blocks, Tables *tables)
 {
     for (; *bytes >= VA_RESERVE_MIN_BYTES; *bytes = va_align_down(*bytes / 2, VA_HUGE_BYTES)) {
         *tables = lay_out(*bytes >> VA_BLOCK_SHIFT);
@@ -292,7 +292,7 @@ static char *reserve(size_t *bytes, size_t blocks, Tables *tables)
 
 /* The same under a limit: at most half of it at a time, and never its last bytes, which the
  * program needs for stacks and libraries. */
-static char *reserve_limited(size_t *bytes, size_t blocks, Tables *tables, size_t limit)
+static VA_COLD char *reserve_limited(size_t *bytes, size_t blocks, Tables *tables, size_t limit)
 {
     size_t rest_bytes = va_align_up(va_min(VA_RESERVE_LEAVE_BYTES, limit / 4), VA_BLOCK_BYTES);
     char *rest = va_os_reserve(rest_bytes, VA_BLOCK_BYTES);
@@ -304,7 +304,7 @@ static char *reserve_limited(size_t *bytes, size_t blocks, Tables *tables, size_
     return base;
 }
 
-static void start_zone(Zone *zone, size_t first, size_t end)
+static VA_COLD void start_zone(Zone *zone, size_t first, size_t end)
 {
     *zone = (Zone){.first = first,
                    .end = end,
@@ -315,7 +315,7 @@ static void start_zone(Zone *zone, size_t first, size_t end)
 }
 
 /* Reserves a new arena that can lend a run of this many blocks. */
-static Arena *add_arena(size_t blocks)
+static VA_COLD Arena *add_arena(size_t blocks)
 {
     unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     size_t limit = va_os_address_limit();
@@ -352,7 +352,7 @@ static Arena *add_arena(size_t blocks)
 
 /* ---- Purging ---- */
 
-static bool next_due(const Arena *arena, Zone *zone, size_t *first, size_t *count)
+static VA_COLD bool next_due(const Arena *arena, Zone *zone, size_t *first, size_t *count)
 {
     size_t end = group_end(zone);
     for (size_t group = zone->purge_group; group < end; group++) {
@@ -381,7 +381,7 @@ typedef struct DueRuns {
 } DueRuns;
 
 /* Takes due runs out of the free set, up to about max_bytes and as many as there is room for. */
-static void take_due_locked(DueRuns *due, Arena *arena, Zone *zone, size_t max_bytes)
+static VA_COLD void take_due_locked(DueRuns *due, Arena *arena, Zone *zone, size_t max_bytes)
 {
     size_t first;
     size_t blocks;
@@ -405,7 +405,7 @@ static void take_due_locked(DueRuns *due, Arena *arena, Zone *zone, size_t max_b
 }
 
 /* Purges due runs, up to about max_bytes. Returns the bytes purged; 0 when nothing is due. */
-static size_t purge_due(size_t max_bytes)
+static VA_COLD size_t purge_due(size_t max_bytes)
 {
     DueRuns due;
     due.count = due.bytes = 0;
@@ -434,7 +434,7 @@ static size_t purge_due(size_t max_bytes)
     return due.bytes;
 }
 
-static bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
+static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
 {
     bool due = false;
     size_t end = group_end(zone);
@@ -452,7 +452,7 @@ static bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
 }
 
 /* Marks what is free and dirty as due: all of it, or what was so at the last tick already. */
-static void mark_due_locked(bool all)
+static VA_COLD void mark_due_locked(bool all)
 {
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     bool due = false;
@@ -527,7 +527,7 @@ static bool is_excess(size_t blocks)
 
 /* Pages that were moved into a run brought a mapping of their own with them: puts it right.
  * The blocks then read as zero. */
-static bool remap(const Arena *arena, size_t first, size_t blocks)
+static VA_COLD bool remap(const Arena *arena, size_t first, size_t blocks)
 {
     if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
         return false;
@@ -558,7 +558,7 @@ static void purge_some(void)
         purge_due(VA_PURGE_VISIT_BYTES);
 }
 
-size_t va_arena_purge_all(void)
+VA_COLD size_t va_arena_purge_all(void)
 {
     size_t total = 0;
     size_t bytes;
@@ -572,7 +572,7 @@ size_t va_arena_purge_all(void)
 
 /* ---- The interface ---- */
 
-static void initialise_locked(void)
+static VA_COLD void initialise_locked(void)
 {
     state.initialised = true;
     va_options_read();
@@ -720,7 +720,7 @@ bool va_arena_resize(Block *run, size_t blocks)
     return done;
 }
 
-void va_arena_stats(ArenaStats *stats)
+VA_COLD void va_arena_stats(ArenaStats *stats)
 {
     *stats = (ArenaStats){0};
     va_lock_acquire(&va_arena_lock);

@@ -85,6 +85,10 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_STACK_BYTES ((size_t)32 << 10)
 #define VA_STACK_SLOTS_MAX ((size_t)1023)
 #define VA_STACK_BYTES_MAX ((size_t)1 << 20)
+/* It may grow so while it is refilled and flushed this often: a stack that fills and empties by
+ * chance alone is visited the less the larger it is, and gains nothing by growing on. */
+#define VA_BUSY_VISITS 32
+#define VA_BUSY_MS 32
 /* Bytes of runs (64 KiB to 1 MiB) kept per class, two runs at least. Half of them come or go at
  * a time: the arena's lock and tables are shared by all threads. */
 #define VA_STACK_RUN_BYTES ((size_t)1 << 20)

@@ -14,7 +14,7 @@ Options va_options = {
     .reserve_bytes = VA_RESERVE_BYTES,
 };
 
-static void reject(const char *setting)
+static VA_COLD void reject(const char *setting)
 {
     static const char before[] = "valloc: option ignored: ";
     va_os_report(before, sizeof before - 1);
@@ -22,7 +22,7 @@ static void reject(const char *setting)
     va_os_report("\n", 1);
 }
 
-static bool parse_number(const char *text, uint64_t *value)
+static VA_COLD bool parse_number(const char *text, uint64_t *value)
 {
     uint64_t number = 0;
     if (*text == '\0')
@@ -36,7 +36,7 @@ static bool parse_number(const char *text, uint64_t *value)
     return true;
 }
 
-static bool parse_huge_pages(const char *text, HugePages *mode)
+static VA_COLD bool parse_huge_pages(const char *text, HugePages *mode)
 {
     static const char *const names[] = {"auto", "always", "never"};
     for (unsigned i = 0; i < 3; i++) {
@@ -49,14 +49,14 @@ static bool parse_huge_pages(const char *text, HugePages *mode)
 }
 
 /* The value if `setting` is NAME=value for this name, else NULL. */
-static const char *value_of(const char *setting, const char *name)
+static VA_COLD const char *value_of(const char *setting, const char *name)
 {
     size_t length = strlen(name);
     return strncmp(setting, name, length) == 0 && setting[length] == '=' ? setting + length + 1
                                                                          : NULL;
 }
 
-static void read_setting(const char *setting)
+static VA_COLD void read_setting(const char *setting)
 {
     const char *value;
     uint64_t number;
@@ -75,7 +75,7 @@ static void read_setting(const char *setting)
     }
 }
 
-void va_options_read(void)
+VA_COLD void va_options_read(void)
 {
     if (environ == NULL)
         return;

@@ -9,6 +9,7 @@
 #include "os.h"
 
 #include <errno.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -33,7 +34,7 @@ size_t va_os_page_bytes(void)
     static _Atomic size_t page_bytes; /* relaxed: every writer stores the same value */
     size_t bytes = atomic_load_explicit(&page_bytes, memory_order_relaxed);
     if (va_unlikely(bytes == 0)) {
-        bytes = (size_t)sysconf(_SC_PAGESIZE);
+        bytes = (size_t)getauxval(AT_PAGESZ);
         atomic_store_explicit(&page_bytes, bytes, memory_order_relaxed);
     }
     return bytes;

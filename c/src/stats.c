@@ -5,7 +5,7 @@
 #include "meta.h"
 #include "thread_cache.h"
 
-void va_stats_collect(valloc_stats *stats)
+VA_COLD void va_stats_collect(valloc_stats *stats)
 {
     ArenaStats arena;
     va_arena_stats(&arena);

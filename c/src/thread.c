@@ -39,14 +39,14 @@ static pthread_key_t exit_key;
 static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
 static bool exit_key_made;
 
-static void at_exit(void *cache)
+static VA_COLD void at_exit(void *cache)
 {
     va_thread_front = NO_FRONT;
     exited = true;
     va_cache_retire(cache);
 }
 
-static void make_exit_key(void)
+static VA_COLD void make_exit_key(void)
 {
     exit_key_made = pthread_key_create(&exit_key, at_exit) == 0;
 }
@@ -92,7 +92,7 @@ void va_thread_release(ThreadCache *cache)
         va_lock_release(&shared.lock);
 }
 
-static void before_fork(void)
+static VA_COLD void before_fork(void)
 {
     va_lock_acquire(&shared.lock);
     va_cache_lock_all();
@@ -100,7 +100,7 @@ static void before_fork(void)
     va_lock_acquire(&va_meta_lock);
 }
 
-static void after_fork_in_parent(void)
+static VA_COLD void after_fork_in_parent(void)
 {
     va_lock_release(&va_meta_lock);
     va_lock_release(&va_arena_lock);
@@ -108,7 +108,7 @@ static void after_fork_in_parent(void)
     va_lock_release(&shared.lock);
 }
 
-static void after_fork_in_child(void)
+static VA_COLD void after_fork_in_child(void)
 {
     CacheFront *front = va_thread_front;
     va_lock_reset(&va_meta_lock);

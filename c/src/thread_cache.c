@@ -16,7 +16,7 @@ Lock va_registry_lock;
 void *const va_stack_floor[1] = {NULL};
 
 /* Caches by owner id - 1, in chunks that stay where they are. */
-#define CHUNK_OWNERS 4096
+#define CHUNK_OWNERS 128
 static _Atomic(ThreadCache **) chunks[VA_OWNERS_MAX / CHUNK_OWNERS];
 static struct { /* va_registry_lock */
     size_t made;
@@ -327,7 +327,7 @@ static uint32_t grown(uint32_t capacity, uint32_t most)
 }
 
 /* Makes room for `capacity` slots. On failure the stack is as it was. Mutex held. */
-static bool grow_storage(ThreadCache *cache, unsigned class, uint32_t capacity)
+static VA_COLD bool grow_storage(ThreadCache *cache, unsigned class, uint32_t capacity)
 {
     ClassState *state = &cache->classes[class];
     SlotStack *stack = &cache->front.stacks[class];
@@ -525,7 +525,7 @@ static void shrink(ThreadCache *cache, unsigned class, uint32_t capacity)
 
 /* Classes without a slow path since the last trim hand back half of what they hold, and what they
  * had grown to; when threads have become more, all classes shrink to the smaller share. */
-static void trim(ThreadCache *cache)
+static VA_COLD void trim(ThreadCache *cache)
 {
     set_share(cache);
     bool tight = is_over_budget(cache);
@@ -559,13 +559,21 @@ static void trim(ThreadCache *cache)
     cache->large_active = false;
 }
 
-static void trim_sometimes(ThreadCache *cache)
+/* What every slow path of a class does: counts it, and trims the cache when it is time. */
+static void visit(ThreadCache *cache, ClassState *state)
 {
     uint64_t now = va_os_clock_ms();
     if (va_unlikely(now >= cache->trim_ms)) {
         cache->trim_ms = now + VA_TRIM_MS;
         trim(cache);
     }
+    state->active = true;
+    if ((uint32_t)now - state->window_ms > VA_BUSY_MS) {
+        state->window_ms = (uint32_t)now;
+        state->visits = 0;
+    }
+    if (state->visits < VA_BUSY_VISITS)
+        state->visits++;
 }
 
 /* The capacity nearest to the one wanted that the budget allows; what the stack has at least. */
@@ -583,13 +591,13 @@ static uint32_t affordable(ThreadCache *cache, unsigned class, uint32_t wanted)
 }
 
 /* Makes room in a full stack: by growing it to its bounds at rest, then beyond them whenever a
- * refill came before (the class works in phases larger than its stack), else by flushing the
- * older half. False if there is no memory for a stack, or the budget has no place for one. */
+ * refill came before (the class works in phases larger than its stack) and the class is busy, else
+ * by flushing the older half. False if there is no memory for a stack, or the budget has no place
+ * for one. */
 static bool make_room(ThreadCache *cache, unsigned class, const char *function)
 {
     ClassState *state = &cache->classes[class];
-    trim_sometimes(cache);
-    state->active = true;
+    visit(cache, state);
     if (!va_slot_stack_is_full(&cache->front.stacks[class]))
         return true;
     uint32_t capacity = state->capacity;
@@ -597,7 +605,7 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
     uint32_t wanted = capacity;
     if (capacity < rest)
         wanted = grown(capacity, rest);
-    else if (state->refilled)
+    else if (state->refilled && state->visits == VA_BUSY_VISITS)
         wanted = grown(capacity, capacity_at_most(class));
     if (capacity >= rest)
         state->refilled = false;
@@ -772,8 +780,8 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
 {
     ClassState *state = &cache->classes[class];
     SlotStack *stack = &cache->front.stacks[class];
-    trim_sometimes(cache);
-    state->active = state->refilled = true;
+    visit(cache, state);
+    state->refilled = true;
     uint32_t batch = (uint32_t)va_max(state->batch, 1);
     if (state->capacity < batch) {
         uint32_t wanted = affordable(cache, class, grown(batch / 2, capacity_at_most(class)));
@@ -839,7 +847,7 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
 
 /* ---- Life of a cache ---- */
 
-static ThreadCache *make_cache_locked(void)
+static VA_COLD ThreadCache *make_cache_locked(void)
 {
     if (registry.made == VA_OWNERS_MAX / CHUNK_OWNERS * CHUNK_OWNERS - 1)
         return NULL;
@@ -868,13 +876,13 @@ static ThreadCache *make_cache_locked(void)
     return cache;
 }
 
-static void count_attached_locked(void)
+static VA_COLD void count_attached_locked(void)
 {
     atomic_store_explicit(&attached_caches, registry.made - registry.exited_count,
                           memory_order_relaxed);
 }
 
-ThreadCache *va_cache_attach(void)
+VA_COLD ThreadCache *va_cache_attach(void)
 {
     va_lock_acquire(&va_registry_lock);
     ThreadCache *cache = registry.exited;
@@ -893,7 +901,7 @@ ThreadCache *va_cache_attach(void)
     return cache;
 }
 
-static void mark_exited_locked(ThreadCache *cache)
+static VA_COLD void mark_exited_locked(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex); /* set_open finds it exited, or what it did is seen here */
     atomic_store_explicit(&cache->attached, false, memory_order_relaxed);
@@ -908,7 +916,7 @@ static void mark_exited_locked(ThreadCache *cache)
     count_attached_locked();
 }
 
-static void release_unused(ThreadCache *cache)
+static VA_COLD void release_unused(ThreadCache *cache)
 {
     Block *unused = NULL;
     va_lock_acquire(&cache->mutex);
@@ -929,7 +937,7 @@ static void release_unused(ThreadCache *cache)
         va_arena_reclaim(unused);
 }
 
-static void flush_stacks(ThreadCache *cache)
+static VA_COLD void flush_stacks(ThreadCache *cache)
 {
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
         size_t held = stack_count(cache, class);
@@ -939,7 +947,7 @@ static void flush_stacks(ThreadCache *cache)
 }
 
 /* All but the stacks. */
-static void give_up_rest(ThreadCache *cache)
+static VA_COLD void give_up_rest(ThreadCache *cache)
 {
     drop_large(cache);
     reserve_large(cache, 0);
@@ -949,14 +957,14 @@ static void give_up_rest(ThreadCache *cache)
         drop_blocks(&cache->stores[zone], cache->stores[zone].count);
 }
 
-void va_cache_flush_all(ThreadCache *cache)
+VA_COLD void va_cache_flush_all(ThreadCache *cache)
 {
     flush_stacks(cache);
     give_up_rest(cache);
 }
 
 /* A thread that lived shortly leaves little behind; the next one can go on with it. */
-static bool may_stay_warm(ThreadCache *cache)
+static VA_COLD bool may_stay_warm(ThreadCache *cache)
 {
     size_t bytes = 0;
     for (unsigned class = 0; class < VA_CLASSES && bytes <= VA_WARM_BYTES; class ++)
@@ -967,7 +975,7 @@ static bool may_stay_warm(ThreadCache *cache)
     return few && bytes <= VA_WARM_BYTES;
 }
 
-void va_cache_retire(ThreadCache *cache)
+VA_COLD void va_cache_retire(ThreadCache *cache)
 {
     if (!may_stay_warm(cache)) {
         flush_stacks(cache);
@@ -987,7 +995,7 @@ void va_cache_retire(ThreadCache *cache)
     va_lock_release(&va_registry_lock);
 }
 
-void va_cache_release_unused(void)
+VA_COLD void va_cache_release_unused(void)
 {
     CacheStats stats;
     /* No thread takes a cache over while its stacks are emptied. */
@@ -1000,7 +1008,7 @@ void va_cache_release_unused(void)
         release_unused(cache_of(owner));
 }
 
-void va_cache_stats(CacheStats *stats)
+VA_COLD void va_cache_stats(CacheStats *stats)
 {
     va_lock_acquire(&va_registry_lock);
     *stats = (CacheStats){.made = registry.made, .attached = registry.made - registry.exited_count};
@@ -1012,14 +1020,14 @@ void va_cache_stats(CacheStats *stats)
 
 /* ---- Fork ---- */
 
-void va_cache_lock_all(void)
+VA_COLD void va_cache_lock_all(void)
 {
     va_lock_acquire(&va_registry_lock);
     for (uint32_t owner = 1; owner <= registry.made; owner++)
         va_lock_acquire(&cache_of(owner)->mutex);
 }
 
-void va_cache_unlock_all(void)
+VA_COLD void va_cache_unlock_all(void)
 {
     for (uint32_t owner = 1; owner <= registry.made; owner++)
         va_lock_release(&cache_of(owner)->mutex);
@@ -1028,7 +1036,7 @@ void va_cache_unlock_all(void)
 
 /* A thread that vanished left its stacks consistent: both fast paths change them by one store of
  * top, and the slow paths run under the mutex or on the stack's own memory. */
-void va_cache_reset_all(ThreadCache *survivor)
+VA_COLD void va_cache_reset_all(ThreadCache *survivor)
 {
     for (uint32_t owner = 1; owner <= registry.made; owner++) {
         ThreadCache *cache = cache_of(owner);

@@ -37,6 +37,8 @@ typedef struct ClassState {
     uint8_t new_blocks; /* fresh blocks taken so far, up to VA_POPULATE_AFTER_BLOCKS */
     bool refilled;      /* since the last flush */
     bool active;        /* a slow path since the last trim */
+    uint8_t visits;     /* refills and flushes since window_ms, up to VA_BUSY_VISITS */
+    uint32_t window_ms;
     /* Under the mutex. */
     Block *first; /* slabs with slots to take */
     Block *last;
