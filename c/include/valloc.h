@@ -136,6 +136,137 @@ typedef struct valloc_stats {
 /* Fills *stats. */
 VALLOC_API void valloc_get_stats(valloc_stats *stats);
 
+/* ---- Allocators ----
+ *
+ * A MemoryAllocator owns a table of blocks, the MemoryBlocks, and lends parts of them: memory of
+ * one kind, for one request or one subsystem, that is bounded, inspected and freed as a whole.
+ * Blocks are VALLOC_BLOCK_BYTES long, or runs of that. Any thread may allocate from any allocator
+ * and free any pointer by any function. The functions above use the allocator of the process. */
+
+#define VALLOC_BLOCK_BYTES ((size_t)65536)
+/* Threads that can have a cache of their own in one allocator. */
+#define VALLOC_MAX_THREADS 65536
+/* Of an allocator's name, with its end. */
+#define VALLOC_NAME_BYTES 32
+
+/* Lives where its user puts it, static, on the stack or in other memory, and must stay there from
+ * valloc_init to valloc_destroy: it can be neither copied nor moved. Before valloc_init its bytes
+ * may hold anything; to use it then is an error that is reported if they are zero.
+ *
+ * The first four members may be read at any time. They are exact while no other thread uses the
+ * allocator. The others are valloc's. */
+typedef struct MemoryAllocator {
+    size_t total_blocks;    /* held, free or occupied */
+    size_t used_blocks;     /* occupied: a slot of it is in use, or in a thread's cache */
+    size_t recycled_blocks; /* occupied anew after having been freed, a running total */
+    int num_threads;        /* threads that can have a cache of their own */
+    uint32_t mutex;         /* of the blocks; 0 is unlocked */
+    void **thread_caches;   /* by thread id, from 1 */
+    uint32_t thread_places; /* how many there are: num_threads + 1 */
+    const void *self;       /* this allocator while it is initialised */
+    void *caches;
+    void *shared_cache; /* for threads with an id above num_threads */
+    uint32_t shared_mutex;
+    uint32_t first_block;
+    void *idle;
+    size_t idle_blocks;
+    size_t initial_blocks;
+    size_t soft_limit; /* blocks */
+    size_t hard_limit;
+    struct MemoryAllocator *next;
+    struct MemoryAllocator *previous;
+    char name[VALLOC_NAME_BYTES];
+} MemoryAllocator;
+
+/* What valloc_init_with may be told. Zero means the default. */
+typedef struct valloc_options {
+    size_t soft_limit; /* bytes; above it free memory is given back at once */
+    size_t hard_limit; /* bytes; allocations that would need more fail with ENOMEM */
+    const char *name;  /* for dumps; copied, cut after VALLOC_NAME_BYTES - 1 bytes; may be NULL */
+} valloc_options;
+
+/* Makes an allocator that holds initial_blocks blocks of accessible memory from the start and
+ * never fewer, with room for the caches of num_threads threads: threads whose id (a small number,
+ * given at a thread's first use of valloc and used again after its exit) is above share one, under
+ * a mutex. Returns 0, or -1 with errno EINVAL (allocator NULL or initialised already,
+ * initial_blocks 0, num_threads not in 1 .. VALLOC_MAX_THREADS) or ENOMEM. Takes some microseconds.
+ */
+VALLOC_API int valloc_init(MemoryAllocator *allocator, size_t initial_blocks, int num_threads);
+
+/* The same with options, which may be NULL. EINVAL also when a limit is below the one before it:
+ * initial blocks, soft limit, hard limit. */
+VALLOC_API int valloc_init_with(MemoryAllocator *allocator, size_t initial_blocks, int num_threads,
+                                const valloc_options *options);
+
+/* Frees all memory of the allocator at once, without looking at what is allocated, and leaves it
+ * zeroed, ready for valloc_init. No other thread may use the allocator or its memory meanwhile or
+ * afterwards; that other threads have used it is no matter. Of one that is not initialised, or
+ * NULL: nothing. */
+VALLOC_API void valloc_destroy(MemoryAllocator *allocator);
+
+/* Like valloc_malloc and so on, from an allocator, which must be initialised. */
+VALLOC_API VALLOC_MALLOC_LIKE VALLOC_SIZED(2) void *valloc_allocate(MemoryAllocator *allocator,
+                                                                    size_t size);
+VALLOC_API
+VALLOC_MALLOC_LIKE VALLOC_SIZED2(2, 3) void *valloc_allocate_zeroed(MemoryAllocator *allocator,
+                                                                    size_t count, size_t size);
+VALLOC_API
+VALLOC_MALLOC_LIKE VALLOC_SIZED(3) void *valloc_allocate_aligned(MemoryAllocator *allocator,
+                                                                 size_t alignment, size_t size);
+VALLOC_API VALLOC_MALLOC_LIKE VALLOC_SIZED(3) void *valloc_allocate_aligned_zeroed(
+    MemoryAllocator *allocator, size_t alignment, size_t size);
+
+/* Like valloc_realloc. A block stays with the allocator that it came from, whichever is named
+ * here; the one named serves a NULL. */
+VALLOC_API __attribute__((warn_unused_result))
+VALLOC_SIZED(3) void *valloc_reallocate(MemoryAllocator *allocator, void *ptr, size_t size);
+VALLOC_API __attribute__((warn_unused_result))
+VALLOC_SIZED(4) void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr,
+                                                size_t alignment, size_t size);
+
+/* Frees the block at ptr into the allocator that it came from: fast if that is the one named,
+ * correct if not. NULL as ptr is ignored. */
+VALLOC_API void free_valloc(MemoryAllocator *allocator, void *ptr);
+
+/* The allocator of the process, which valloc_malloc and malloc use: for the functions below. It
+ * can be allocated from, too, but neither initialised nor destroyed. Its num_threads is 0: its
+ * threads have no limit. */
+VALLOC_API MemoryAllocator *valloc_process(void);
+
+/* The allocator of the block at ptr; NULL if there is none: a pointer that is not valloc's, or
+ * that was freed. Of a block larger than VALLOC_BLOCK_BYTES only the start is known. */
+VALLOC_API MemoryAllocator *valloc_owner(const void *ptr);
+
+/* Changes the limits, in bytes, 0 for none. A soft limit below what is held gives back free memory
+ * at once; a hard one below it makes allocations fail until enough is freed. For the allocator of
+ * the process the limits count all allocators. Returns 0, or -1 with errno EINVAL if the soft
+ * limit is above the hard one or the allocator is not initialised. */
+VALLOC_API int valloc_set_limits(MemoryAllocator *allocator, size_t soft_limit, size_t hard_limit);
+
+/* A block of an allocator as valloc_blocks saw it. */
+enum { VALLOC_BLOCK_FREE, VALLOC_BLOCK_OCCUPIED };
+typedef struct MemoryBlock {
+    void *address;
+    size_t size;       /* bytes, a multiple of VALLOC_BLOCK_BYTES */
+    int status;        /* VALLOC_BLOCK_FREE or VALLOC_BLOCK_OCCUPIED */
+    size_t slot_size;  /* bytes of each of its slots; 0 if free */
+    size_t slots;      /* that it is cut into; 1 if it is lent as a whole, 0 if free */
+    size_t live_slots; /* in use; those in other threads' caches count as well */
+} MemoryBlock;
+
+/* Calls visit(block, context) for every block of the allocator in the order of their addresses
+ * until it returns another value than 0, and returns that, else 0. First flushes the calling
+ * thread's cache. No lock is held during a call, which may allocate and free; what other threads
+ * or visit itself change meanwhile may be seen or not. Of the allocator of the process all free
+ * blocks of the address space in use are visited, neighbours as one. */
+VALLOC_API int valloc_blocks(MemoryAllocator *allocator,
+                             int (*visit)(const MemoryBlock *block, void *context), void *context);
+
+/* Describes the allocator to a person: its blocks by size of slot, how full they are, its limits.
+ * Calls write(context, text) with pieces of text; NULL writes to stderr. */
+VALLOC_API void valloc_dump(MemoryAllocator *allocator,
+                            void (*write)(void *context, const char *text), void *context);
+
 #ifdef __cplusplus
 }
 #endif

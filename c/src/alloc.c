@@ -6,7 +6,6 @@
 
 #include <string.h>
 
-#include "arena.h"
 #include "check.h"
 #include "large.h"
 #include "os.h"
@@ -20,9 +19,17 @@ static uint32_t entry_of(const void *pointer, Block **block, const char *functio
     size_t index = va_block_index(arena, pointer);
     uint32_t entry = va_entry_load(&arena->entries[index]);
     *block = &arena->records[index];
-    if (va_unlikely(entry == 0))
+    if (va_unlikely(entry == 0 || va_entry_class(entry) == VA_CLASS_SPARE))
         va_fatal(function, "freed already, or not the start of an allocation", pointer);
     return entry;
+}
+
+/* Whose a block in use is. */
+VA_INLINE MemoryAllocator *allocator_of(const Block *block, uint32_t entry)
+{
+    if (va_entry_class(entry) == VA_CLASS_LARGE || va_is_other(va_entry_owner(entry)))
+        return block->allocator;
+    return &va_process;
 }
 
 static size_t block_bytes(const Block *block, uint32_t entry)
@@ -33,39 +40,62 @@ static size_t block_bytes(const Block *block, uint32_t entry)
     return (size_t)block->run_blocks << VA_BLOCK_SHIFT;
 }
 
-static void *allocate(size_t size, size_t alignment, bool *zero)
+VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t size,
+                             size_t alignment, bool *zero)
 {
-    *zero = false;
-    if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
-        return NULL;
-    unsigned class = va_class_of_aligned(size, alignment);
-    ThreadCache *cache = va_thread_acquire();
+    ThreadCache *cache = va_allocator_acquire(allocator);
     if (va_unlikely(cache == NULL))
         return NULL;
+    void *slot = NULL;
     if (class == VA_CLASS_LARGE) {
         Block *run = NULL;
         if (alignment <= VA_BLOCK_BYTES)
             run = va_cache_take_large(cache, va_large_blocks(size));
-        va_thread_release(cache);
-        return run != NULL ? va_large_start(run) : va_large_allocate(size, alignment, zero);
+        va_allocator_release(allocator, cache);
+        return run != NULL ? va_large_start(run)
+                           : va_large_allocate(allocator, size, alignment, zero);
     }
-    void *slot = va_slot_stack_pop(&cache->front.stacks[class]);
+    slot = va_slot_stack_pop(&cache->front.stacks[class]);
     if (slot == NULL)
         slot = va_cache_refill(cache, class, zero);
-    va_thread_release(cache);
+    va_allocator_release(allocator, cache);
     return slot;
 }
 
-void *va_allocate(size_t size, size_t alignment)
+/* Tries again without what caches hold in vain, if that could make room. */
+static VA_COLD void *allocate_relieved(MemoryAllocator *allocator, unsigned class, size_t size,
+                                       size_t alignment, bool *zero)
 {
-    bool zero;
-    return allocate(size, alignment, &zero);
+    size_t held = __atomic_load_n(&allocator->total_blocks, __ATOMIC_RELAXED);
+    if (size >> VA_BLOCK_SHIFT > held)
+        return NULL;
+    va_allocator_relieve(allocator);
+    return try_allocate(allocator, class, size, alignment, zero);
 }
 
-void *va_allocate_zeroed(size_t size, size_t alignment)
+VA_INLINE void *allocate(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
+{
+    *zero = false;
+    if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
+        return NULL;
+    unsigned class = va_likely(alignment <= VA_MIN_ALIGN) ? va_class_of(size)
+                                                          : va_class_of_aligned(size, alignment);
+    void *slot = try_allocate(allocator, class, size, alignment, zero);
+    if (va_unlikely(slot == NULL))
+        slot = allocate_relieved(allocator, class, size, alignment, zero);
+    return slot;
+}
+
+void *va_allocate(MemoryAllocator *allocator, size_t size, size_t alignment)
 {
     bool zero;
-    void *slot = allocate(size, alignment, &zero);
+    return allocate(allocator, size, alignment, &zero);
+}
+
+void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment)
+{
+    bool zero;
+    void *slot = allocate(allocator, size, alignment, &zero);
     if (slot != NULL && !zero)
         memset(slot, 0, size);
     return slot;
@@ -73,7 +103,8 @@ void *va_allocate_zeroed(size_t size, size_t alignment)
 
 static void free_entry(void *pointer, Block *block, uint32_t entry, const char *function)
 {
-    ThreadCache *cache = va_thread_acquire();
+    MemoryAllocator *allocator = allocator_of(block, entry);
+    ThreadCache *cache = va_allocator_acquire(allocator);
     if (va_entry_class(entry) != VA_CLASS_LARGE) {
         va_cache_free(cache, pointer, block, entry, function);
     } else {
@@ -81,9 +112,9 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
         if (cache != NULL)
             va_cache_put_large(cache, block);
         else
-            va_arena_reclaim(block);
+            va_large_give_back(block);
     }
-    va_thread_release(cache);
+    va_allocator_release(allocator, cache);
 }
 
 void va_free(void *pointer, const char *function)
@@ -128,7 +159,7 @@ static bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size, s
         return false;
     if (((uintptr_t)pointer & (va_max(alignment, VA_BLOCK_BYTES) - 1)) != 0)
         return false;
-    if (!va_arena_resize(run, blocks))
+    if (!va_pool_resize(run, blocks))
         return false;
     run->class = (uint16_t) class;
     va_entry_store(va_block_entry(run), va_entry_make(owner, class));
@@ -136,12 +167,13 @@ static bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size, s
 }
 
 /* Moves a run's pages to a new run. NULL if that is impossible or not worth it. */
-static void *move_pages(void *pointer, Block *run, size_t old_bytes, size_t size, size_t alignment)
+static VA_COLD void *move_pages(void *pointer, Block *run, size_t old_bytes, size_t size,
+                                size_t alignment)
 {
     bool zero;
     if (old_bytes < VA_MOVE_PAGES_BYTES || size < VA_MOVE_PAGES_BYTES)
         return NULL;
-    void *moved = va_large_allocate(size, alignment, &zero);
+    void *moved = va_large_allocate(run->allocator, size, alignment, &zero);
     if (moved == NULL)
         return NULL;
     Block *target = va_block_of(moved);
@@ -155,11 +187,12 @@ static void *move_pages(void *pointer, Block *run, size_t old_bytes, size_t size
     return moved;
 }
 
-void *va_reallocate(void *pointer, size_t size, size_t alignment, const char *function)
+void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size_t alignment,
+                    const char *function)
 {
     Block *block;
     if (pointer == NULL)
-        return va_allocate(size, alignment);
+        return va_allocate(allocator, size, alignment);
     uint32_t entry = entry_of(pointer, &block, function);
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
@@ -176,7 +209,7 @@ void *va_reallocate(void *pointer, size_t size, size_t alignment, const char *fu
             moved = move_pages(pointer, block, old_bytes, size, alignment);
     }
     if (moved == NULL) {
-        moved = va_allocate(size, alignment);
+        moved = va_allocate(allocator_of(block, entry), size, alignment);
         if (moved == NULL)
             return NULL;
         memcpy(moved, pointer, va_min(old_bytes, size));
@@ -185,7 +218,7 @@ void *va_reallocate(void *pointer, size_t size, size_t alignment, const char *fu
     return moved;
 }
 
-bool va_expand(void *pointer, size_t size, const char *function)
+VA_COLD bool va_expand(void *pointer, size_t size, const char *function)
 {
     Block *block;
     uint32_t entry = entry_of(pointer, &block, function);
@@ -212,12 +245,14 @@ size_t va_good_size(size_t size)
     return size > PTRDIFF_MAX ? size : va_large_blocks(size) << VA_BLOCK_SHIFT;
 }
 
-VA_COLD size_t va_purge(void)
+VA_COLD MemoryAllocator *va_owner(const void *pointer)
 {
-    ThreadCache *cache = va_thread_acquire();
-    if (cache != NULL)
-        va_cache_flush_all(cache);
-    va_thread_release(cache);
-    va_cache_release_unused();
-    return va_arena_purge_all();
+    Arena *arena = va_arena_find(pointer);
+    if (arena == NULL)
+        return NULL;
+    size_t index = va_block_index(arena, pointer);
+    uint32_t entry = va_entry_load(&arena->entries[index]);
+    if (entry == 0 || va_entry_class(entry) == VA_CLASS_SPARE)
+        return NULL;
+    return allocator_of(&arena->records[index], entry);
 }

@@ -5,15 +5,19 @@
 #ifndef VA_ALLOC_H
 #define VA_ALLOC_H
 
-#include "thread.h"
+#include "allocator.h"
 
-/* A slot of the thread's cache, or NULL: then va_allocate. Sizes above VA_SMALL_MAX: NULL. */
+/* A slot of a cache, or NULL: then va_allocate. Sizes above VA_SMALL_MAX: NULL. A macro: the
+ * thread's front is then read after the size was compared, which is an instruction less. */
+#define VA_ALLOCATE_FROM(front, size)                                                              \
+    (va_unlikely((size) > VA_SMALL_MAX)                                                            \
+         ? NULL                                                                                    \
+         : va_slot_stack_pop((SlotStack *)((char *)(front) + va_small_class_offset(size))))
+
+/* A slot of the thread's cache in the allocator of the process. */
 VA_INLINE void *va_allocate_fast(size_t size)
 {
-    if (va_unlikely(size > VA_SMALL_MAX))
-        return NULL;
-    char *front = (char *)va_thread_front;
-    return va_slot_stack_pop((SlotStack *)(front + va_small_class_offset(size)));
+    return VA_ALLOCATE_FROM(va_thread_front, size);
 }
 
 /* The same for a request above VA_SMALL_MAX, which a whole run of the thread's cache serves. */
@@ -50,11 +54,10 @@ VA_INLINE bool va_push_fast(CacheFront *front, uint32_t class_offset, void *slot
     return true;
 }
 
-/* Frees into the thread's cache; false if it cannot, with nothing changed: then va_free. The
- * slot's memory is not touched. */
-VA_INLINE bool va_free_fast(void *pointer)
+/* Frees into a cache; false if it cannot, with nothing changed: then va_free. The slot's memory is
+ * not touched. */
+VA_INLINE bool va_free_to(CacheFront *front, void *pointer)
 {
-    CacheFront *front = va_thread_front;
     /* 0 is no entry of any owner: it matches no tag. */
     uint32_t offset = va_entry_fast(front, pointer) ^ front->tag;
     if (va_unlikely(offset >= VA_CLASSES << VA_CLASS_SHIFT))
@@ -62,11 +65,20 @@ VA_INLINE bool va_free_fast(void *pointer)
     return va_push_fast(front, offset, pointer);
 }
 
+VA_INLINE bool va_free_fast(void *pointer)
+{
+    return va_free_to(va_thread_front, pointer);
+}
+
+/* What stays of an entry when the owner is any cache of the process: slots of other allocators
+ * have a bit more, which no class offset has. */
+#define VA_ENTRY_OWNERLESS (VA_OWNERS_HALF << VA_OWNER_SHIFT | ((1u << VA_OWNER_SHIFT) - 1))
+
 /* The same for a slot of another owner that this thread may keep. */
 VA_INLINE bool va_free_foreign_fast(void *pointer)
 {
     CacheFront *front = va_thread_front;
-    uint32_t offset = va_entry_fast(front, pointer) & ((1u << VA_OWNER_SHIFT) - 1);
+    uint32_t offset = va_entry_fast(front, pointer) & VA_ENTRY_OWNERLESS;
     if (offset - (VA_CLASS_KEPT << VA_CLASS_SHIFT) >= (VA_CLASSES_SMALL - VA_CLASS_KEPT)
                                                           << VA_CLASS_SHIFT)
         return false;
@@ -93,14 +105,13 @@ VA_INLINE bool va_free_sized_foreign_fast(void *pointer, size_t size)
         return false;
     uint32_t offset = va_small_class_offset(size);
     uint32_t entry = va_entry_fast(front, pointer);
-    if (offset < VA_CLASS_KEPT << VA_CLASS_SHIFT ||
-        (entry & ((1u << VA_OWNER_SHIFT) - 1)) != offset)
+    if (offset < VA_CLASS_KEPT << VA_CLASS_SHIFT || (entry & VA_ENTRY_OWNERLESS) != offset)
         return false;
     return va_push_fast(front, offset, pointer);
 }
 
-void *va_allocate(size_t size, size_t alignment);
-void *va_allocate_zeroed(size_t size, size_t alignment);
+void *va_allocate(MemoryAllocator *allocator, size_t size, size_t alignment);
+void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment);
 
 /* ptr may be NULL. The function's name is for the report of a bad pointer. */
 void va_free(void *pointer, const char *function);
@@ -108,8 +119,10 @@ void va_free(void *pointer, const char *function);
 /* Frees after checking that size and alignment belong to the block. */
 void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function);
 
-/* On failure the block is untouched. */
-void *va_reallocate(void *pointer, size_t size, size_t alignment, const char *function);
+/* The block stays with its allocator; a NULL is served by the one given. On failure the block is
+ * untouched. */
+void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size_t alignment,
+                    const char *function);
 
 /* Makes the block hold `size` bytes where it is; never shrinks. */
 bool va_expand(void *pointer, size_t size, const char *function);
@@ -119,6 +132,7 @@ size_t va_usable_size(const void *pointer, const char *function);
 /* The usable size of a request; `size` itself if it cannot be served. */
 size_t va_good_size(size_t size);
 
-size_t va_purge(void);
+/* The allocator of a block in use, NULL if there is none. */
+MemoryAllocator *va_owner(const void *pointer);
 
 #endif

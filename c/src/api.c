@@ -6,6 +6,7 @@
 
 #define VALLOC_NO_SHORT_NAMES
 #include "../include/valloc.h"
+#include "inspect.h"
 #include "stats.h"
 
 static void *or_no_memory(void *result)
@@ -33,7 +34,7 @@ VA_NOINLINE void *va_api_malloc_slow(size_t size)
     void *run = va_allocate_run_fast(size);
     if (va_likely(run != NULL))
         return run;
-    return or_no_memory(va_allocate(size, VA_MIN_ALIGN));
+    return or_no_memory(va_allocate(&va_process, size, VA_MIN_ALIGN));
 }
 
 VA_NOINLINE void va_api_free_slow(void *pointer)
@@ -61,12 +62,12 @@ void *valloc_calloc(size_t count, size_t size)
     void *slot = va_allocate_fast(bytes);
     if (va_likely(slot != NULL))
         return memset(slot, 0, bytes);
-    return or_no_memory(va_allocate_zeroed(bytes, VA_MIN_ALIGN));
+    return or_no_memory(va_allocate_zeroed(&va_process, bytes, VA_MIN_ALIGN));
 }
 
 void *valloc_realloc(void *ptr, size_t size)
 {
-    return or_no_memory(va_reallocate(ptr, size, VA_MIN_ALIGN, "realloc"));
+    return or_no_memory(va_reallocate(&va_process, ptr, size, VA_MIN_ALIGN, "realloc"));
 }
 
 void *valloc_reallocarray(void *ptr, size_t count, size_t size)
@@ -97,28 +98,28 @@ void *valloc_aligned_alloc(size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_allocate(size, alignment));
+    return or_no_memory(va_allocate(&va_process, size, alignment));
 }
 
 void *valloc_aligned_calloc(size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_allocate_zeroed(size, alignment));
+    return or_no_memory(va_allocate_zeroed(&va_process, size, alignment));
 }
 
 void *valloc_aligned_realloc(void *ptr, size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_reallocate(ptr, size, alignment, "aligned_realloc"));
+    return or_no_memory(va_reallocate(&va_process, ptr, size, alignment, "aligned_realloc"));
 }
 
 int valloc_posix_memalign(void **out, size_t alignment, size_t size)
 {
     if (va_unlikely(!va_is_power_of_two(alignment) || alignment < sizeof(void *)))
         return EINVAL;
-    void *result = va_allocate(size, alignment);
+    void *result = va_allocate(&va_process, size, alignment);
     if (va_unlikely(result == NULL))
         return ENOMEM;
     *out = result;
@@ -155,7 +156,7 @@ void *valloc_expand(void *ptr, size_t size)
 
 size_t valloc_purge(void)
 {
-    return va_purge();
+    return va_allocators_purge();
 }
 
 int valloc_version(void)
@@ -166,4 +167,164 @@ int valloc_version(void)
 void valloc_get_stats(valloc_stats *stats)
 {
     va_stats_collect(stats);
+}
+
+/* ---- Allocators ---- */
+
+/* An allocator that is none is the caller's bug, like a bad pointer. */
+static VA_COLD void check_allocator(const MemoryAllocator *allocator, const char *function)
+{
+    if (va_unlikely(allocator == NULL || !va_allocator_is_live(allocator)))
+        va_fatal(function, "not an initialised MemoryAllocator", allocator);
+}
+
+static VA_COLD size_t blocks_of(size_t bytes)
+{
+    return bytes >> VA_BLOCK_SHIFT;
+}
+
+VA_COLD int valloc_init_with(MemoryAllocator *allocator, size_t initial_blocks, int num_threads,
+                             const valloc_options *options)
+{
+    static const valloc_options defaults = {0};
+    const valloc_options *chosen = options != NULL ? options : &defaults;
+    size_t soft = blocks_of(chosen->soft_limit);
+    size_t hard = blocks_of(chosen->hard_limit);
+    bool soft_fits = chosen->soft_limit == 0 || soft >= initial_blocks;
+    bool hard_fits = chosen->hard_limit == 0 || (hard >= initial_blocks && hard >= soft);
+    if (allocator == NULL || initial_blocks == 0 || num_threads < 1 ||
+        num_threads > VALLOC_MAX_THREADS || !soft_fits || !hard_fits ||
+        va_allocator_is_live(allocator)) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!va_allocator_init(allocator, initial_blocks, (size_t)num_threads, soft, hard,
+                           chosen->name)) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return 0;
+}
+
+VA_COLD int valloc_init(MemoryAllocator *allocator, size_t initial_blocks, int num_threads)
+{
+    return valloc_init_with(allocator, initial_blocks, num_threads, NULL);
+}
+
+VA_COLD void valloc_destroy(MemoryAllocator *allocator)
+{
+    if (allocator == NULL || !va_allocator_is_live(allocator))
+        return;
+    if (allocator == &va_process)
+        va_fatal("valloc_destroy", "the allocator of the process cannot be destroyed", allocator);
+    va_allocator_destroy(allocator);
+}
+
+VA_INLINE void *allocate_fast(const MemoryAllocator *allocator, size_t size)
+{
+    CacheFront *front = va_allocator_front(allocator);
+    return va_likely(front != NULL) ? VA_ALLOCATE_FROM(front, size) : NULL;
+}
+
+static VA_NOINLINE void *allocate_slow(MemoryAllocator *allocator, size_t size)
+{
+    check_allocator(allocator, "valloc_allocate");
+    return or_no_memory(va_allocate(allocator, size, VA_MIN_ALIGN));
+}
+
+void *valloc_allocate(MemoryAllocator *allocator, size_t size)
+{
+    void *slot = allocate_fast(allocator, size);
+    if (va_likely(slot != NULL))
+        return slot;
+    return allocate_slow(allocator, size);
+}
+
+void *valloc_allocate_zeroed(MemoryAllocator *allocator, size_t count, size_t size)
+{
+    size_t bytes;
+    if (va_unlikely(!multiply(count, size, &bytes)))
+        return or_no_memory(NULL);
+    void *slot = allocate_fast(allocator, bytes);
+    if (va_likely(slot != NULL))
+        return memset(slot, 0, bytes);
+    return valloc_allocate_aligned_zeroed(allocator, VA_MIN_ALIGN, bytes);
+}
+
+void *valloc_allocate_aligned(MemoryAllocator *allocator, size_t alignment, size_t size)
+{
+    check_allocator(allocator, "valloc_allocate_aligned");
+    if (va_unlikely(!is_alignment(alignment)))
+        return NULL;
+    return or_no_memory(va_allocate(allocator, size, alignment));
+}
+
+void *valloc_allocate_aligned_zeroed(MemoryAllocator *allocator, size_t alignment, size_t size)
+{
+    check_allocator(allocator, "valloc_allocate_zeroed");
+    if (va_unlikely(!is_alignment(alignment)))
+        return NULL;
+    return or_no_memory(va_allocate_zeroed(allocator, size, alignment));
+}
+
+void *valloc_reallocate(MemoryAllocator *allocator, void *ptr, size_t size)
+{
+    return valloc_reallocate_aligned(allocator, ptr, VA_MIN_ALIGN, size);
+}
+
+void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr, size_t alignment,
+                                size_t size)
+{
+    check_allocator(allocator, "valloc_reallocate");
+    if (va_unlikely(!is_alignment(alignment)))
+        return NULL;
+    return or_no_memory(va_reallocate(allocator, ptr, size, alignment, "valloc_reallocate"));
+}
+
+static VA_NOINLINE void free_valloc_slow(const MemoryAllocator *allocator, void *ptr)
+{
+    check_allocator(allocator, "free_valloc");
+    va_free(ptr, "free_valloc");
+}
+
+void free_valloc(MemoryAllocator *allocator, void *ptr)
+{
+    CacheFront *front = va_allocator_front(allocator);
+    if (va_unlikely(front == NULL || !va_free_to(front, ptr)))
+        free_valloc_slow(allocator, ptr);
+}
+
+VA_COLD MemoryAllocator *valloc_process(void)
+{
+    return &va_process;
+}
+
+VA_COLD MemoryAllocator *valloc_owner(const void *ptr)
+{
+    return va_owner(ptr);
+}
+
+VA_COLD int valloc_set_limits(MemoryAllocator *allocator, size_t soft_limit, size_t hard_limit)
+{
+    if (allocator == NULL || !va_allocator_is_live(allocator) ||
+        (hard_limit != 0 && soft_limit > hard_limit)) {
+        errno = EINVAL;
+        return -1;
+    }
+    va_pool_limit(allocator, blocks_of(soft_limit), blocks_of(hard_limit));
+    return 0;
+}
+
+VA_COLD int valloc_blocks(MemoryAllocator *allocator, int (*visit)(const MemoryBlock *, void *),
+                          void *context)
+{
+    check_allocator(allocator, "valloc_blocks");
+    return va_inspect_blocks(allocator, visit, context);
+}
+
+VA_COLD void valloc_dump(MemoryAllocator *allocator, void (*write)(void *, const char *),
+                         void *context)
+{
+    check_allocator(allocator, "valloc_dump");
+    va_inspect_dump(allocator, write, context);
 }

@@ -21,7 +21,9 @@ static struct {
     size_t peak_blocks;      /* lent and dirty at most since the last tick of the purge clock */
     size_t last_peak_blocks; /* the same for the tick before */
     size_t purged_bytes;     /* ever */
-} state;
+    size_t soft_limit;       /* blocks lent and dirty; SIZE_MAX for none */
+    size_t hard_limit;
+} state = {.soft_limit = SIZE_MAX, .hard_limit = SIZE_MAX};
 
 /* The purge clock: written under va_arena_lock, read without it as a hint, hence on a cache line
  * that stays shared. */
@@ -516,13 +518,15 @@ static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_bl
 
 /* More dirty memory than is worth keeping, once this run joins it? What was resident within the
  * last delay may be wanted again: up to that peak nothing is gained at once by purging. */
-static bool is_excess(size_t blocks)
+static bool is_excess(size_t blocks, bool large)
 {
     size_t peak = va_max(state.peak_blocks, state.last_peak_blocks);
     size_t idle = peak - va_min(peak, state.lent_blocks - blocks);
     size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
                          va_min(idle, VA_DIRTY_KEEP_MAX_BYTES >> VA_BLOCK_SHIFT));
-    return blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT && state.dirty_blocks + blocks > keep;
+    if (va_unlikely(state.lent_blocks + state.dirty_blocks > state.soft_limit))
+        return true;
+    return large && state.dirty_blocks + blocks > keep;
 }
 
 /* Pages that were moved into a run brought a mapping of their own with them: puts it right.
@@ -572,10 +576,18 @@ VA_COLD size_t va_arena_purge_all(void)
 
 /* ---- The interface ---- */
 
+static void limit_locked(size_t soft, size_t hard)
+{
+    state.hard_limit = hard != 0 ? hard : SIZE_MAX;
+    state.soft_limit = soft != 0 ? soft : state.hard_limit;
+}
+
 static VA_COLD void initialise_locked(void)
 {
     state.initialised = true;
     va_options_read();
+    limit_locked(va_options.soft_limit_bytes >> VA_BLOCK_SHIFT,
+                 va_options.hard_limit_bytes >> VA_BLOCK_SHIFT);
     clock_state.last_tick_ms = va_os_clock_ms();
     atomic_store_explicit(&clock_state.next_tick_ms,
                           clock_state.last_tick_ms + va_options.purge_delay_ms,
@@ -594,6 +606,12 @@ static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block
     va_lock_acquire(&va_arena_lock);
     if (va_unlikely(!state.initialised))
         initialise_locked();
+    count =
+        va_min(count, (state.hard_limit - va_min(state.hard_limit, state.lent_blocks)) / blocks);
+    if (va_unlikely(count == 0)) {
+        va_lock_release(&va_arena_lock);
+        return 0;
+    }
     if (state.lent_blocks + blocks * count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
         kind = ZONE_SPARSE; /* a small heap */
     if (va_unlikely(atomic_load_explicit(&va_arena_count, memory_order_relaxed) == 0))
@@ -610,7 +628,11 @@ static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block
             lent = lend_from(arena, &arena->zones[ZONE_DENSE], blocks, align_blocks, count, &first,
                              &zero);
     }
+    bool excess =
+        state.dirty_blocks != 0 && state.lent_blocks + state.dirty_blocks > state.soft_limit;
     va_lock_release(&va_arena_lock);
+    if (va_unlikely(excess))
+        va_arena_purge_all();
     for (size_t i = 0; i < lent; i++) { /* the records are the borrower's already */
         Block *run = &arena->records[first + i * blocks];
         run->arena = (uint8_t)(arena - va_arenas);
@@ -639,9 +661,9 @@ size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t cou
 }
 
 /* Lock held; not while pages are purged. */
-static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty)
+static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty, bool large)
 {
-    if (va_unlikely(dirty && is_excess(blocks))) {
+    if (va_unlikely(dirty && is_excess(blocks, large))) {
         va_lock_release(&va_arena_lock);
         dirty = !va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
         va_lock_acquire(&va_arena_lock);
@@ -657,7 +679,8 @@ void va_arena_reclaim(Block *runs)
     for (Block *run = runs; run != NULL; run = run->next) {
         Arena *arena = &va_arenas[run->arena];
         va_entry_store(va_block_entry(run), 0);
-        run->zero = va_unlikely(run->moved) && remap(arena, va_block_number(run), run->run_blocks);
+        if (va_unlikely(run->moved))
+            run->zero = remap(arena, va_block_number(run), run->run_blocks);
     }
     va_lock_acquire(&va_arena_lock);
     while (runs != NULL) {
@@ -665,6 +688,7 @@ void va_arena_reclaim(Block *runs)
         size_t first = va_block_number(runs);
         size_t blocks = runs->run_blocks;
         bool dirty = !runs->zero;
+        bool large = runs->run_blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
         /* Neighbours in the chain go back as one. The records are ours until then. */
         for (runs = runs->next;
              runs != NULL && &va_arenas[runs->arena] == arena && dirty == !runs->zero &&
@@ -677,7 +701,7 @@ void va_arena_reclaim(Block *runs)
                 break;
             blocks += runs->run_blocks;
         }
-        reclaim_locked(arena, first, blocks, dirty);
+        reclaim_locked(arena, first, blocks, dirty, large);
     }
     va_lock_release(&va_arena_lock);
     purge_some();
@@ -699,7 +723,8 @@ bool va_arena_resize(Block *run, size_t blocks)
     } else if (blocks > old) {
         size_t end = first + blocks;
         Zone *zone = zone_of(arena, first);
-        done = end <= zone->end;
+        done = end <= zone->end &&
+               blocks - old <= state.hard_limit - va_min(state.hard_limit, state.lent_blocks);
         /* Every block between must be free; those from top on are. */
         if (done)
             FOR_EACH_GROUP(arena, first + old,
@@ -708,7 +733,7 @@ bool va_arena_resize(Block *run, size_t blocks)
         done = done && commit_blocks(arena, zone, end);
         if (done) {
             raise_top(arena, zone, end);
-            take_blocks(arena, first + old, blocks - old);
+            run->zero = take_blocks(arena, first + old, blocks - old) == 0 && run->zero;
             FOR_EACH_GROUP(arena, first + old, blocks - old, group, mask)
                 group->dirty |= mask;
             state.lent_blocks += blocks - old;
@@ -718,6 +743,67 @@ bool va_arena_resize(Block *run, size_t blocks)
         run->run_blocks = (uint32_t)blocks;
     va_lock_release(&va_arena_lock);
     return done;
+}
+
+VA_COLD void va_arena_limit(size_t soft, size_t hard)
+{
+    va_lock_acquire(&va_arena_lock);
+    if (!state.initialised)
+        initialise_locked();
+    limit_locked(soft, hard);
+    bool excess = state.lent_blocks + state.dirty_blocks > state.soft_limit;
+    va_lock_release(&va_arena_lock);
+    if (excess)
+        va_arena_purge_all();
+}
+
+/* ---- Looking around ---- */
+
+/* The run at a block below the zone's top; false if it is changing hands. */
+static VA_COLD bool view_locked(Arena *arena, const Zone *zone, size_t block, RunView *view)
+{
+    *view = (RunView){.address = arena->base + (block << VA_BLOCK_SHIFT), .blocks = 1};
+    if (va_bitmap_test(&arena->groups[block / GROUP_BLOCKS].free, block % GROUP_BLOCKS)) {
+        view->blocks = free_from(arena, zone, block, zone->top - block);
+        return true;
+    }
+    view->entry = atomic_load_explicit(&arena->entries[block], memory_order_acquire);
+    if (view->entry == 0)
+        return false;
+    view->blocks = arena->records[block].run_blocks;
+    view->allocator = arena->records[block].allocator;
+    return true;
+}
+
+/* Views runs of a zone from the cursor on; stops when there is no more room. */
+static VA_COLD size_t scan_zone_locked(ScanCursor *cursor, const Zone *zone, RunView *views,
+                                       size_t most)
+{
+    Arena *arena = &va_arenas[cursor->arena];
+    size_t count = 0;
+    cursor->block = va_max(cursor->block, zone->first);
+    while (cursor->block < zone->top && count < most) {
+        RunView *view = &views[count];
+        count += view_locked(arena, zone, cursor->block, view);
+        cursor->block += view->blocks;
+    }
+    return count;
+}
+
+VA_COLD size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most)
+{
+    size_t count = 0;
+    va_lock_acquire(&va_arena_lock);
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    while (cursor->arena < arenas && count < most) {
+        const Arena *arena = &va_arenas[cursor->arena];
+        for (unsigned kind = 0; kind < ZONES && count < most; kind++)
+            count += scan_zone_locked(cursor, &arena->zones[kind], views + count, most - count);
+        if (count < most)
+            *cursor = (ScanCursor){.arena = cursor->arena + 1};
+    }
+    va_lock_release(&va_arena_lock);
+    return count;
 }
 
 VA_COLD void va_arena_stats(ArenaStats *stats)

@@ -20,12 +20,34 @@ Block *va_arena_lend(size_t blocks, size_t align_blocks);
 /* Lends up to `count` runs at once, from the zone if it can be. Returns how many. */
 size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t count);
 
-/* Takes runs back, chained by next, whole, and clears their entries. */
+/* Takes runs back, chained by next, whole, and clears their entries. A run's zero tells whether
+ * all its bytes read as zero. */
 void va_arena_reclaim(Block *runs);
 
 /* Grows a lent run in place by taking the free blocks behind it, or shrinks it. False if they
  * are not free: the run is as it was. */
 bool va_arena_resize(Block *run, size_t blocks);
+
+/* Bounds in blocks, 0 for none. Above the soft one nothing free is kept resident; above the hard
+ * one nothing is lent. */
+void va_arena_limit(size_t soft, size_t hard);
+
+/* A run as va_arena_scan found it. */
+typedef struct RunView {
+    void *address;
+    size_t blocks;
+    MemoryAllocator *allocator; /* NULL if it is free */
+    uint32_t entry;
+} RunView;
+
+/* Stores up to `most` runs, neighbouring free blocks as one, from *cursor on in the order of the
+ * arenas and their addresses; returns how many and moves the cursor, which starts as {0}. Blocks
+ * just changing hands are left out. */
+typedef struct ScanCursor {
+    unsigned arena;
+    size_t block;
+} ScanCursor;
+size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most);
 
 /* Purges every free block. Returns the bytes given back. */
 size_t va_arena_purge_all(void);

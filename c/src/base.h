@@ -20,6 +20,9 @@
 #define va_unlikely(x) __builtin_expect(!!(x), 0)
 #define VA_COLD __attribute__((cold, noinline))
 #define VA_NOINLINE __attribute__((noinline))
+/* Zeroed static arrays of which programs use the first elements: behind all other variables, so
+ * that these share a page. */
+#define VA_ARRAY_LAST __attribute__((section(".bss.arrays")))
 #define VA_INLINE static inline __attribute__((always_inline))
 
 /* The compiler forgets what it knows of the variable, at no cost: an address computed from it

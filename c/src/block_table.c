@@ -4,7 +4,7 @@
 
 #include "check.h"
 
-Arena va_arenas[VA_ARENAS_MAX];
+VA_ARRAY_LAST Arena va_arenas[VA_ARENAS_MAX];
 _Atomic unsigned va_arena_count;
 
 Arena *va_arena_of(const void *pointer)
@@ -27,7 +27,7 @@ static VA_COLD void describe(Report *report, const void *pointer)
         return;
     size_t index = va_block_index(arena, pointer);
     uint32_t entry = va_entry_load(&arena->entries[index]);
-    if (entry == 0) {
+    if (entry == 0 || va_entry_class(entry) == VA_CLASS_SPARE) {
         va_report_text(report, ", in a block that is free or inside a larger allocation");
         return;
     }

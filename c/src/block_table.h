@@ -15,13 +15,18 @@
  * entry ^ (owner id << 12) < VA_CLASSES * 16 says in one compare that a block is in use, is a
  * slab or run in a cache's classes, and belongs to that owner.
  *
- * Entries are relaxed atomics: whoever looks one up holds a live slot of the block, which pins
- * it; the program's own synchronisation handed the slot over and ordered the entry's store. */
+ * Entries are atomics. Those who free read them relaxed: they hold a live slot of the block, which
+ * pins it, and the program's own synchronisation handed the slot over and ordered the entry's
+ * store. Those who only look around (va_arena_scan) read them with acquire. */
 #ifndef VA_BLOCK_TABLE_H
 #define VA_BLOCK_TABLE_H
 
+#define VALLOC_NO_SHORT_NAMES
+#include "../include/valloc.h"
 #include "config.h"
 #include "size_class.h"
+
+static_assert(VALLOC_BLOCK_BYTES == VA_BLOCK_BYTES, "valloc.h tells the size of a block");
 
 /* What is known of a block; for a run, of its first block. One cache line. */
 typedef struct Block {
@@ -40,7 +45,11 @@ typedef struct Block {
     bool arriving;       /* slab: taken from its old owner, not on the new one's list yet */
     bool moved;          /* run: pages came by va_os_move, see va_arena_reclaim */
     uint8_t arena;       /* const: index into va_arenas */
-    uint8_t unused[19];
+    /* Whose it is while it is lent; the other runs of that allocator, by their references: under
+     * its mutex, and only if it is not the allocator of the process. */
+    uint32_t next_held;
+    MemoryAllocator *allocator;
+    uint32_t previous_held;
 } Block;
 static_assert(sizeof(Block) == 64, "a block record is one cache line");
 
@@ -144,6 +153,27 @@ VA_INLINE uint64_t *va_block_bitmap(const Block *block)
     return va_arenas[block->arena].bitmaps + va_block_number(block) * VA_SLAB_WORDS;
 }
 
+/* A block as a number of 32 bits; 0 is none: there the first arena has its tables. */
+#define VA_REFERENCE_SHIFT 24
+static_assert((VA_RESERVE_BYTES >> VA_BLOCK_SHIFT) <= 1u << VA_REFERENCE_SHIFT &&
+                  VA_ARENAS_MAX <= 1u << (32 - VA_REFERENCE_SHIFT),
+              "a reference finds every block");
+
+VA_INLINE uint32_t va_block_reference(const Block *block)
+{
+    return block == NULL
+               ? 0
+               : (uint32_t)block->arena << VA_REFERENCE_SHIFT | (uint32_t)va_block_number(block);
+}
+
+VA_INLINE Block *va_block_referred(uint32_t reference)
+{
+    if (reference == 0)
+        return NULL;
+    return &va_arenas[reference >> VA_REFERENCE_SHIFT]
+                .records[reference & ((1u << VA_REFERENCE_SHIFT) - 1)];
+}
+
 VA_INLINE uint32_t va_entry_make(uint32_t owner, unsigned class)
 {
     return owner << VA_OWNER_SHIFT | class << VA_CLASS_SHIFT;
@@ -166,7 +196,7 @@ VA_INLINE uint32_t va_entry_load(const _Atomic uint32_t *entry)
 
 VA_INLINE void va_entry_store(_Atomic uint32_t *entry, uint32_t value)
 {
-    atomic_store_explicit(entry, value, memory_order_relaxed);
+    atomic_store_explicit(entry, value, memory_order_release); /* pairs with va_arena_scan */
 }
 
 #endif

@@ -128,9 +128,14 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* Exited owners looked at for a partial slab before a fresh block is taken. */
 #define VA_ADOPT_LOOKS 32
 
-/* Owner ids are 20 bits of a table entry; 0 means no owner, the last one matches nothing. */
+/* Owner ids are 20 bits of a table entry; 0 means no owner, the last one matches nothing. The upper
+ * half are caches of other allocators than that of the process. */
 #define VA_OWNER_SHIFT 12
-#define VA_OWNERS_MAX (((size_t)1 << (32 - VA_OWNER_SHIFT)) - 1)
+#define VA_OWNERS_HALF ((uint32_t)1 << (31 - VA_OWNER_SHIFT))
+/* A cache of another allocator may always hold this many bytes: there can be many of them. */
+#define VA_CACHE_OTHER_MIN_BYTES ((size_t)64 << 10)
+/* A limited allocator's caches hold at most this part of its limit each. */
+#define VA_CACHE_LIMIT_SHIFT 6
 
 /* Internal memory is mapped in chunks of this size, grown with use. */
 #define VA_META_CHUNK_BYTES ((size_t)256 << 10)

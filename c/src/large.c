@@ -1,9 +1,6 @@
 /* large.c: a thin layer between the API and the arena. */
 #include "large.h"
 
-#include "arena.h"
-#include "check.h"
-
 void *va_large_start(Block *run)
 {
     run->class = VA_CLASS_LARGE;
@@ -11,13 +8,14 @@ void *va_large_start(Block *run)
     return va_block_address(run);
 }
 
-void *va_large_allocate(size_t size, size_t alignment, bool *zero)
+void *va_large_allocate(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
 {
     size_t align_blocks = va_max(alignment >> VA_BLOCK_SHIFT, 1);
-    Block *run = va_arena_lend(va_large_blocks(size), align_blocks);
+    Block *run = va_pool_lend(allocator, va_large_blocks(size), align_blocks);
     if (run == NULL)
         return NULL;
     *zero = run->zero;
+    va_pool_occupy(run);
     return va_large_start(run);
 }
 
@@ -25,5 +23,11 @@ void va_large_end(Block *run, void *pointer, const char *function)
 {
     if (va_unlikely(va_block_address(run) != pointer))
         va_fatal(function, "not the start of an allocation", pointer);
-    va_entry_store(va_block_entry(run), 0);
+    va_entry_store(va_block_entry(run), va_entry_make(0, VA_CLASS_SPARE));
+}
+
+void va_large_give_back(Block *run)
+{
+    va_pool_vacate(run);
+    va_pool_reclaim(run);
 }

@@ -5,19 +5,23 @@
 #ifndef VA_LARGE_H
 #define VA_LARGE_H
 
-#include "block_table.h"
+#include "block_pool.h"
 
 VA_INLINE size_t va_large_blocks(size_t size)
 {
     return size == 0 ? 1 : (size + VA_BLOCK_BYTES - 1) >> VA_BLOCK_SHIFT;
 }
 
-/* A run from the arena. size is at most PTRDIFF_MAX; alignment a power of two. NULL when there
+/* A run from an allocator. size is at most PTRDIFF_MAX; alignment a power of two. NULL when there
  * is no memory. */
-void *va_large_allocate(size_t size, size_t alignment, bool *zero);
+void *va_large_allocate(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero);
 
-/* Makes a lent run an allocation, and back: the pointer must be its start, else it is reported. */
+/* Makes an occupied run an allocation, and back: the pointer must be its start, else it is
+ * reported. */
 void *va_large_start(Block *run);
 void va_large_end(Block *run, void *pointer, const char *function);
+
+/* Gives a run that is no allocation any more back to its allocator. */
+void va_large_give_back(Block *run);
 
 #endif

@@ -1,21 +1,42 @@
-/* meta.c: carves metadata from mapped chunks, front to back. */
+/* meta.c: carves metadata from mapped chunks, front to back; keeps what is released by size. */
 #include "meta.h"
 
+#include <string.h>
+
+#include "check.h"
 #include "os.h"
 
 Lock va_meta_lock;
+
+typedef struct Released {
+    struct Released *next;
+} Released;
 
 static struct { /* va_meta_lock */
     char *next;
     char *end;
     size_t mapped_bytes;
+    Released *released[64]; /* lists by log2 of the size */
 } chunk;
 
-void *va_meta_allocate(size_t bytes)
+/* The list for a size, NULL if there is none. */
+static Released **list_for(size_t bytes)
+{
+    return va_is_power_of_two(bytes) ? &chunk.released[va_highest_bit(bytes)] : NULL;
+}
+
+VA_COLD void *va_meta_allocate(size_t bytes)
 {
     void *result = NULL;
     bytes = va_align_up(bytes, 64);
+    Released **list = list_for(bytes);
     va_lock_acquire(&va_meta_lock);
+    if (list != NULL && *list != NULL) {
+        result = *list;
+        *list = (*list)->next;
+        va_lock_release(&va_meta_lock);
+        return memset(result, 0, bytes);
+    }
     if ((size_t)(chunk.end - chunk.next) < bytes) {
         size_t mapped = va_align_up(va_max(bytes, VA_META_CHUNK_BYTES), va_os_page_bytes());
         char *start = va_os_map(mapped);
@@ -33,7 +54,18 @@ void *va_meta_allocate(size_t bytes)
     return result;
 }
 
-size_t va_meta_bytes(void)
+VA_COLD void va_meta_release(void *memory, size_t bytes)
+{
+    Released **list = list_for(va_align_up(bytes, 64));
+    va_assert(list != NULL);
+    va_lock_acquire(&va_meta_lock);
+    Released *released = memory;
+    released->next = *list;
+    *list = released;
+    va_lock_release(&va_meta_lock);
+}
+
+VA_COLD size_t va_meta_bytes(void)
 {
     va_lock_acquire(&va_meta_lock);
     size_t bytes = chunk.mapped_bytes;

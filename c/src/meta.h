@@ -1,8 +1,8 @@
 /* meta.h: memory for valloc's own structures: thread caches and their stacks.
  *
- * Mapped apart from the arenas, so that no user's block is its neighbour. Never given back:
- * what an owner no longer needs it keeps for later. Any thread; the lock is the last in the
- * lock order. */
+ * Mapped apart from the arenas, so that no user's block is its neighbour. Never given back to the
+ * kernel: what is released serves later requests of the same size. Any thread; the lock is the
+ * last in the lock order. */
 #ifndef VA_META_H
 #define VA_META_H
 
@@ -12,6 +12,9 @@ extern Lock va_meta_lock;
 
 /* Zeroed memory, aligned to 64 bytes; NULL when there is none. */
 void *va_meta_allocate(size_t bytes);
+
+/* Takes memory back. Its size must be a power of two. */
+void va_meta_release(void *memory, size_t bytes);
 
 /* Bytes mapped so far. */
 size_t va_meta_bytes(void);

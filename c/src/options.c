@@ -72,6 +72,16 @@ static VA_COLD void read_setting(const char *setting)
             reject(setting);
         else
             va_options.reserve_bytes = (size_t)number * VA_MIB;
+    } else if ((value = value_of(setting, "VALLOC_SOFT_LIMIT_MIB")) != NULL) {
+        if (!parse_number(value, &number))
+            reject(setting);
+        else
+            va_options.soft_limit_bytes = (size_t)number * VA_MIB;
+    } else if ((value = value_of(setting, "VALLOC_HARD_LIMIT_MIB")) != NULL) {
+        if (!parse_number(value, &number))
+            reject(setting);
+        else
+            va_options.hard_limit_bytes = (size_t)number * VA_MIB;
     }
 }
 

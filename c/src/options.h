@@ -3,6 +3,8 @@
  *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: past the first MiBs)
  *   VALLOC_PURGE_DELAY_MS=N               how long a free block stays dirty; 0 purges at once
  *   VALLOC_RESERVE_MIB=N                  address space to ask for first
+ *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none
+ *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
  */
 #ifndef VA_OPTIONS_H
 #define VA_OPTIONS_H
@@ -15,6 +17,8 @@ typedef struct Options {
     HugePages huge_pages;
     uint64_t purge_delay_ms;
     size_t reserve_bytes;
+    size_t soft_limit_bytes;
+    size_t hard_limit_bytes;
 } Options;
 
 /* Const after va_options_read, which the first arena calls under its lock. A value that is not

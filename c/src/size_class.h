@@ -19,6 +19,8 @@
 #define VA_CLASSES (VA_CLASSES_SMALL + VA_CLASSES_RUN)
 /* The pseudo class of large allocations, in table entries and block records. */
 #define VA_CLASS_LARGE VA_CLASSES
+/* That of blocks which an allocator holds but has no use for at present; table entries only. */
+#define VA_CLASS_SPARE (VA_CLASSES + 1)
 #define VA_CLASS_SHIFT 4
 #define VA_CLASS_NONE 255u
 

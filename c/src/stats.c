@@ -10,8 +10,8 @@ VA_COLD void va_stats_collect(valloc_stats *stats)
     ArenaStats arena;
     va_arena_stats(&arena);
     CacheStats caches;
-    va_cache_stats(&caches);
-    stats->caches = caches.made;
+    va_registry_stats(&caches);
+    stats->caches = caches.all;
     stats->threads = caches.attached;
     stats->cached = caches.capacity_bytes;
     stats->reserved = arena.reserved;

@@ -1,17 +1,10 @@
 /* thread.c: the life of threads as the allocator sees it.
  *
  * Exit: a pthread key's destructor retires the cache. Whatever the thread still allocates or
- * frees in later destructors goes through the shared cache: correct, but not fast.
- *
- * Fork: handlers take every lock, in the documented order, so that the child finds no structure
- * half changed; caches of threads that the child does not have count as exited. */
+ * frees in later destructors goes through the shared cache: correct, but not fast. */
 #include "thread.h"
 
 #include <pthread.h>
-#include <stdlib.h>
-
-#include "arena.h"
-#include "meta.h"
 
 #define EMPTY_STACK                                                                                \
     {                                                                                              \
@@ -24,10 +17,10 @@ static_assert(VA_CLASSES == 84, "EMPTY84 lists every class");
 
 /* A thread's front before its first cache and after its exit. The fast paths store into a front
  * only what they popped from it or after its tag matched: never into this one. */
-static const CacheFront no_front = {.stacks = {EMPTY84}, .tag = VA_TAG_NONE};
-#define NO_FRONT ((CacheFront *)(uintptr_t)&no_front)
+const CacheFront va_no_front = {.stacks = {EMPTY84}, .tag = VA_TAG_NONE};
 
-_Thread_local CacheFront *va_thread_front = NO_FRONT;
+_Thread_local CacheFront *va_thread_front = VA_NO_FRONT;
+_Thread_local uint32_t va_thread_id;
 static _Thread_local bool exited;
 
 static struct {
@@ -41,7 +34,8 @@ static bool exit_key_made;
 
 static VA_COLD void at_exit(void *cache)
 {
-    va_thread_front = NO_FRONT;
+    va_thread_front = VA_NO_FRONT;
+    va_thread_id = 0;
     exited = true;
     va_cache_retire(cache);
 }
@@ -59,6 +53,7 @@ static VA_COLD ThreadCache *attach(void)
     if (cache == NULL)
         return NULL;
     va_thread_front = &cache->front;
+    va_thread_id = cache->id;
     pthread_once(&exit_key_once, make_exit_key);
     if (exit_key_made)
         pthread_setspecific(exit_key, cache);
@@ -78,47 +73,28 @@ static VA_COLD ThreadCache *acquire_shared(void)
     return shared.cache;
 }
 
-ThreadCache *va_thread_acquire(void)
+VA_COLD ThreadCache *va_thread_acquire_slow(void)
 {
-    CacheFront *front = va_thread_front;
-    if (va_likely(front->tag != VA_TAG_NONE))
-        return (ThreadCache *)front;
     return exited ? acquire_shared() : attach();
 }
 
-void va_thread_release(ThreadCache *cache)
+VA_COLD void va_thread_attach(void)
 {
-    if (va_unlikely(cache != NULL && &cache->front != va_thread_front))
-        va_lock_release(&shared.lock);
+    if (va_thread_front->tag == VA_TAG_NONE && !exited)
+        attach();
 }
 
-static VA_COLD void before_fork(void)
+VA_COLD void va_thread_lock_shared(void)
 {
     va_lock_acquire(&shared.lock);
-    va_cache_lock_all();
-    va_lock_acquire(&va_arena_lock);
-    va_lock_acquire(&va_meta_lock);
 }
 
-static VA_COLD void after_fork_in_parent(void)
+VA_COLD void va_thread_unlock_shared(void)
 {
-    va_lock_release(&va_meta_lock);
-    va_lock_release(&va_arena_lock);
-    va_cache_unlock_all();
     va_lock_release(&shared.lock);
 }
 
-static VA_COLD void after_fork_in_child(void)
+VA_COLD void va_thread_reset_shared(void)
 {
-    CacheFront *front = va_thread_front;
-    va_lock_reset(&va_meta_lock);
-    va_lock_reset(&va_arena_lock);
-    va_cache_reset_all(front->tag != VA_TAG_NONE ? (ThreadCache *)front : NULL);
     va_lock_reset(&shared.lock);
-}
-
-/* Early: handlers that others register later run before ours in the parent, and may allocate. */
-__attribute__((constructor(101))) static void register_fork_handlers(void)
-{
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }

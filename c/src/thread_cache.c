@@ -1,4 +1,4 @@
-/* thread_cache.c: refill, flush, frees for other owners, adoption; the registry of owners.
+/* thread_cache.c: refill, flush, frees for other owners, adoption, the sizes of stacks.
  *
  * A slab's owner may change between the look at its entry and the moment its slots arrive: under
  * the owner's mutex the entry is read again, and what has moved on is forwarded, slot by slot. */
@@ -6,43 +6,17 @@
 
 #include <string.h>
 
-#include "arena.h"
 #include "check.h"
+#include "large.h"
 #include "meta.h"
 #include "os.h"
 #include "slab.h"
-
-Lock va_registry_lock;
-void *const va_stack_floor[1] = {NULL};
-
-/* Caches by owner id - 1, in chunks that stay where they are. */
-#define CHUNK_OWNERS 128
-static _Atomic(ThreadCache **) chunks[VA_OWNERS_MAX / CHUNK_OWNERS];
-static struct { /* va_registry_lock */
-    size_t made;
-    ThreadCache *exited; /* the most recent first */
-    size_t exited_count;
-} registry;
-/* Bit per class: an exited owner may have a slab with slots to take. Raised after the owner's own
- * bit; an adopter lowers it before it looks, and raises it again unless it looked at all in vain:
- * so no slab is overlooked for good. */
-static _Atomic uint64_t exited_open[2];
-static _Atomic size_t attached_caches; /* written under va_registry_lock */
 
 static void send(void *slot, const char *function);
 
 /* What a free cannot see at once shows when its slot leaves the thread's stores: by then the
  * function in the report may be an innocent one. */
 #define FREED_ALREADY_LATE "freed already, noticed when freed memory left the thread's cache"
-
-/* The cache of an owner that a table entry named: it exists. The acquire pairs with the release
- * in make_cache. */
-static ThreadCache *cache_of(uint32_t owner)
-{
-    ThreadCache **chunk =
-        atomic_load_explicit(&chunks[(owner - 1) / CHUNK_OWNERS], memory_order_acquire);
-    return chunk[(owner - 1) % CHUNK_OWNERS];
-}
 
 /* ---- The list of slabs with slots to take: mutex held ---- */
 
@@ -53,7 +27,7 @@ static void set_open(ThreadCache *cache, unsigned class, bool open)
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
     atomic_store_explicit(word, open ? old | bit : old & ~bit, memory_order_relaxed);
     if (open && !atomic_load_explicit(&cache->attached, memory_order_relaxed))
-        atomic_fetch_or_explicit(&exited_open[class / 64], bit, memory_order_release);
+        atomic_fetch_or_explicit(&va_exited_open[class / 64], bit, memory_order_release);
 }
 
 static void list_locked(ThreadCache *cache, Block *slab)
@@ -98,6 +72,7 @@ static uint32_t spare_blocks(const ThreadCache *cache)
 
 static void push_block(BlockStore *store, Block *block)
 {
+    va_entry_store(va_block_entry(block), va_entry_make(0, VA_CLASS_SPARE));
     store->blocks[store->count] = block;
     atomic_signal_fence(memory_order_release); /* a fork may come between: block first */
     store->count++;
@@ -109,7 +84,7 @@ static Block *take_block(ThreadCache *cache, ZoneKind zone)
     BlockStore *store = &cache->stores[zone];
     if (store->count == 0) {
         Block *lent[VA_SPARE_BLOCKS / 2];
-        size_t count = va_arena_lend_many(1, zone, lent, va_max(store->batch, 1));
+        size_t count = va_pool_lend_many(cache->allocator, 1, zone, lent, va_max(store->batch, 1));
         store->active = true;
         store->batch = (uint32_t)va_min((size_t)store->batch * 2 + 1, spare_blocks(cache) / 2);
         for (size_t i = count; i > 0; i--) /* the lowest address leaves first */
@@ -117,7 +92,9 @@ static Block *take_block(ThreadCache *cache, ZoneKind zone)
         if (count == 0)
             return NULL;
     }
-    return store->blocks[--store->count];
+    Block *block = store->blocks[--store->count];
+    va_pool_occupy(block);
+    return block;
 }
 
 /* Gives `count` spare blocks back to the arena, those kept longest first. */
@@ -131,7 +108,7 @@ static void drop_blocks(BlockStore *store, uint32_t count)
     store->count -= count;
     memmove(store->blocks, store->blocks + count, store->count * sizeof *store->blocks);
     if (chain != NULL)
-        va_arena_reclaim(chain);
+        va_pool_reclaim(chain);
 }
 
 /* Keeps slabs that this owner no longer uses, chained by next, as spare blocks. */
@@ -144,7 +121,6 @@ static void put_blocks(ThreadCache *cache, Block *chain)
         uint32_t most = spare_blocks(cache);
         if (store->count >= most)
             drop_blocks(store, store->count - most / 2);
-        va_entry_store(va_block_entry(chain), 0);
         chain->zero = false;
         push_block(store, chain);
         chain = next;
@@ -152,6 +128,16 @@ static void put_blocks(ThreadCache *cache, Block *chain)
 }
 
 /* ---- Giving slots back to their slabs ---- */
+
+/* An unused slab is none any more. */
+static void vacate_locked(ThreadCache *cache, Block *slab, Block **unused)
+{
+    va_entry_store(va_block_entry(slab), va_entry_make(0, VA_CLASS_SPARE));
+    va_pool_vacate(slab);
+    cache->slabs--;
+    slab->next = *unused;
+    *unused = slab;
+}
 
 /* An unused slab leaves, unless it is the only one of its class that a thread takes from: that
  * would come and go with every slot. One on its way from an exited owner stays. */
@@ -165,9 +151,7 @@ static void settle_locked(ThreadCache *cache, Block *slab, Block **unused)
         (!only || !atomic_load_explicit(&cache->attached, memory_order_relaxed))) {
         if (slab->listed)
             unlist_locked(cache, slab);
-        cache->slabs--;
-        slab->next = *unused;
-        *unused = slab;
+        vacate_locked(cache, slab, unused);
     } else if (!slab->listed) {
         list_locked(cache, slab);
     }
@@ -235,7 +219,7 @@ static void give(ThreadCache *cache, void **slots, uint32_t count, const char *f
     uint32_t strays = give_locked(cache, slots, count, &unused, function);
     va_lock_release(&cache->mutex);
     if (unused != NULL)
-        va_arena_reclaim(unused);
+        va_pool_reclaim(unused);
     for (uint32_t i = 0; i < strays; i++)
         send(slots[i], function);
 }
@@ -251,7 +235,7 @@ static uint32_t owner_of(void *slot, const char *function)
 /* Gives one slot to whoever owns it. */
 static void send(void *slot, const char *function)
 {
-    give(cache_of(owner_of(slot, function)), &slot, 1, function);
+    give(va_registry_cache(owner_of(slot, function)), &slot, 1, function);
 }
 
 /* ---- Outgoing ---- */
@@ -261,12 +245,12 @@ static void deliver(Outgoing *outgoing, const char *function)
     uint32_t count = outgoing->count;
     outgoing->count = 0;
     if (count != 0)
-        give(cache_of(outgoing->owner), outgoing->slots, count, function);
+        give(va_registry_cache(outgoing->owner), outgoing->slots, count, function);
 }
 
 static void deliver_all(ThreadCache *cache, const char *function)
 {
-    if (cache->outgoing_bytes == 0) /* a thread that never sent anything has no pages for it */
+    if (cache->outgoing_bytes == 0)
         return;
     for (unsigned i = 0; i < VA_OUTGOING_BATCHES; i++)
         deliver(&cache->outgoing[i], function);
@@ -277,6 +261,13 @@ static void deliver_all(ThreadCache *cache, const char *function)
 static void collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes,
                     const char *function)
 {
+    if (va_unlikely(cache->outgoing == NULL)) {
+        cache->outgoing = va_meta_allocate(VA_OUTGOING_BATCHES * sizeof *cache->outgoing);
+        if (cache->outgoing == NULL) {
+            send(slot, function);
+            return;
+        }
+    }
     Outgoing *outgoing = &cache->outgoing[owner % VA_OUTGOING_BATCHES];
     if (outgoing->owner != owner) {
         deliver(outgoing, function);
@@ -334,21 +325,15 @@ static VA_COLD bool grow_storage(ThreadCache *cache, unsigned class, uint32_t ca
     if (capacity <= state->room)
         return true;
     unsigned log = va_highest_bit(capacity) + 1;
-    void **storage = cache->spare[log];
-    if (storage != NULL)
-        cache->spare[log] = storage[0];
-    else
-        storage = va_meta_allocate(sizeof(void *) << log);
+    void **storage = va_meta_allocate(sizeof(void *) << log);
     if (storage == NULL)
         return false;
     size_t held = 0;
     storage[0] = NULL;
     if (state->storage != NULL) {
-        unsigned old_log = va_highest_bit(state->room) + 1;
         held = (size_t)(stack->top - state->storage);
         memcpy(storage, state->storage, (held + 1) * sizeof *storage);
-        state->storage[0] = cache->spare[old_log];
-        cache->spare[old_log] = state->storage;
+        va_meta_release(state->storage, (state->room + 1) * sizeof *storage);
     }
     state->storage = storage;
     state->room = (1u << log) - 1;
@@ -389,14 +374,16 @@ static void give_back_runs(void *const *addresses, size_t count, const char *fun
         Block *run = va_block_of(addresses[i]);
         if (va_unlikely(((uintptr_t)addresses[i] & (VA_BLOCK_BYTES - 1)) != 0))
             va_fatal(function, "not the start of an allocation", addresses[i]);
-        if (va_unlikely(atomic_exchange_explicit(va_block_entry(run), 0, memory_order_relaxed) ==
-                        0))
+        uint32_t spare = va_entry_make(0, VA_CLASS_SPARE);
+        uint32_t entry = atomic_exchange_explicit(va_block_entry(run), spare, memory_order_release);
+        if (va_unlikely(entry == 0 || entry == spare))
             va_fatal(function, FREED_ALREADY_LATE, addresses[i]);
+        va_pool_vacate(run);
         run->next = chain;
         chain = run;
     }
     if (chain != NULL)
-        va_arena_reclaim(chain);
+        va_pool_reclaim(chain);
 }
 
 /* Drops the oldest `count` slots from a stack. */
@@ -477,7 +464,7 @@ static void drop_large(ThreadCache *cache)
     Block *run = cache->large;
     cache->large = NULL;
     if (run != NULL)
-        va_arena_reclaim(run);
+        va_large_give_back(run);
 }
 
 void va_cache_put_large(ThreadCache *cache, Block *run)
@@ -487,7 +474,7 @@ void va_cache_put_large(ThreadCache *cache, Block *run)
     if (!run->moved && (bytes <= cache->large_room || reserve_large(cache, bytes)))
         cache->large = run;
     else
-        va_arena_reclaim(run);
+        va_pool_reclaim(run);
 }
 
 /* The bytes that the stacks may hold: the thread's share, and a part of what it has in use. */
@@ -499,11 +486,15 @@ static size_t budget(ThreadCache *cache)
     return cache->share + ((blocks << VA_BLOCK_SHIFT) >> VA_CACHE_USE_SHIFT);
 }
 
+/* The budget of all caches, shared out; of a limited allocator a part of the limit. */
 static void set_share(ThreadCache *cache)
 {
-    size_t threads = va_max(1, atomic_load_explicit(&attached_caches, memory_order_relaxed));
+    size_t least = va_is_other(cache->id) ? VA_CACHE_OTHER_MIN_BYTES : VA_CACHE_MIN_BYTES;
+    size_t limit = __atomic_load_n(&cache->allocator->hard_limit, __ATOMIC_RELAXED);
     cache->share =
-        va_max(VA_CACHE_MIN_BYTES, va_min(VA_CACHE_ALL_BYTES / threads, VA_CACHE_MAX_BYTES));
+        va_max(least, va_min(VA_CACHE_ALL_BYTES / va_registry_sharers(), VA_CACHE_MAX_BYTES));
+    if (va_unlikely(limit != 0))
+        cache->share = va_min(cache->share, limit << VA_BLOCK_SHIFT >> VA_CACHE_LIMIT_SHIFT);
 }
 
 static bool is_over_budget(ThreadCache *cache)
@@ -625,37 +616,66 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
 
 /* ---- Refill ---- */
 
+/* Takes a slab with slots from another cache, if it has one of this class. */
+static VA_COLD Block *take_over(ThreadCache *cache, ThreadCache *from, unsigned class)
+{
+    uint64_t bit = (uint64_t)1 << (class % 64);
+    if ((atomic_load_explicit(&from->open[class / 64], memory_order_relaxed) & bit) == 0)
+        return NULL;
+    va_lock_acquire(&from->mutex);
+    Block *slab = from->classes[class].first;
+    if (slab != NULL) {
+        unlist_locked(from, slab);
+        from->slabs--;
+        slab->arriving = true;
+        va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
+    }
+    va_lock_release(&from->mutex);
+    return slab;
+}
+
 /* Takes a slab of this class over from an owner whose thread has exited. */
-static Block *adopt(ThreadCache *cache, unsigned class)
+static VA_COLD Block *adopt_of_exited(ThreadCache *cache, unsigned class)
 {
     Block *slab = NULL;
-    _Atomic uint64_t *hint = &exited_open[class / 64];
+    _Atomic uint64_t *hint = &va_exited_open[class / 64];
     uint64_t bit = (uint64_t)1 << (class % 64);
     if ((atomic_load_explicit(hint, memory_order_relaxed) & bit) == 0)
         return NULL;
     va_lock_acquire(&va_registry_lock);
     /* The acquire pairs with the releases that raise it. */
     atomic_fetch_and_explicit(hint, ~bit, memory_order_acquire);
-    ThreadCache *exited = registry.exited;
+    ThreadCache *exited = va_registry_exited_locked();
     for (unsigned i = 0; i < VA_ADOPT_LOOKS && exited != NULL && slab == NULL;
-         i++, exited = exited->next_exited) {
-        if ((atomic_load_explicit(&exited->open[class / 64], memory_order_relaxed) & bit) == 0)
-            continue;
-        va_lock_acquire(&exited->mutex);
-        slab = exited->classes[class].first;
-        if (slab != NULL) {
-            unlist_locked(exited, slab);
-            exited->slabs--;
-            slab->arriving = true;
-            atomic_store_explicit(va_block_entry(slab), va_entry_make(cache->id, class),
-                                  memory_order_release);
-        }
-        va_lock_release(&exited->mutex);
-    }
+         i++, exited = exited->next)
+        slab = take_over(cache, exited, class);
     if (slab != NULL || exited != NULL)
         atomic_fetch_or_explicit(hint, bit, memory_order_relaxed);
     va_lock_release(&va_registry_lock);
     return slab;
+}
+
+/* The same within another allocator: from a cache whose thread has exited, or from any. */
+static VA_COLD Block *adopt_within(ThreadCache *cache, unsigned class, bool any)
+{
+    Block *slab = NULL;
+    ThreadCache *other = __atomic_load_n(&cache->allocator->caches, __ATOMIC_ACQUIRE);
+    for (unsigned i = 0; (any || i < VA_ADOPT_LOOKS) && other != NULL && slab == NULL;
+         i++, other = other->next) {
+        if (other == cache)
+            continue;
+        if (any || (other->thread != 0 &&
+                    !atomic_load_explicit(&va_registry_cache(other->thread)->attached,
+                                          memory_order_relaxed)))
+            slab = take_over(cache, other, class);
+    }
+    return slab;
+}
+
+static Block *adopt(ThreadCache *cache, unsigned class)
+{
+    return va_is_other(cache->id) ? adopt_within(cache, class, false)
+                                  : adopt_of_exited(cache, class);
 }
 
 static Block *fresh_slab(ThreadCache *cache, unsigned class)
@@ -691,6 +711,8 @@ static Block *obtain_slab(ThreadCache *cache, unsigned class)
     Block *slab = adopt(cache, class);
     if (slab == NULL)
         slab = fresh_slab(cache, class);
+    if (slab == NULL && va_is_other(cache->id)) /* at a limit others may have what is free */
+        slab = adopt_within(cache, class, true);
     if (slab != NULL)
         va_cache_update_view(cache);
     return slab;
@@ -724,9 +746,11 @@ static uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage, ui
 {
     Block *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
     va_assert(count <= sizeof runs / sizeof *runs);
-    size_t taken = va_arena_lend_many(va_size_classes[class].run_blocks, ZONE_DENSE, runs, count);
+    size_t taken = va_pool_lend_many(cache->allocator, va_size_classes[class].run_blocks,
+                                     ZONE_DENSE, runs, count);
     va_cache_update_view(cache);
     for (size_t i = 0; i < taken; i++) {
+        va_pool_occupy(runs[i]);
         runs[i]->class = (uint16_t) class;
         va_entry_store(va_block_entry(runs[i]), va_entry_make(cache->id, class));
         storage[taken - i] = va_block_address(runs[i]);
@@ -847,76 +871,51 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
 
 /* ---- Life of a cache ---- */
 
-static VA_COLD ThreadCache *make_cache_locked(void)
-{
-    if (registry.made == VA_OWNERS_MAX / CHUNK_OWNERS * CHUNK_OWNERS - 1)
-        return NULL;
-    _Atomic(ThreadCache **) *chunk = &chunks[registry.made / CHUNK_OWNERS];
-    ThreadCache **caches = atomic_load_explicit(chunk, memory_order_relaxed);
-    if (caches == NULL) {
-        caches = va_meta_allocate(CHUNK_OWNERS * sizeof *caches);
-        if (caches == NULL)
-            return NULL;
-        atomic_store_explicit(chunk, caches, memory_order_release);
-    }
-    ThreadCache *cache = va_meta_allocate(sizeof *cache);
-    if (cache == NULL)
-        return NULL;
-    cache->trim_ms = va_os_clock_ms() + VA_TRIM_MS;
-    cache->id = (uint32_t)registry.made + 1;
-    cache->front.tag = va_entry_make(cache->id, 0);
-    /* Never written: a stack at the floor is full, too. */
-    for (unsigned class = 0; class < VA_CLASSES; class ++)
-        cache->front.stacks[class].top = cache->front.stacks[class].limit =
-            (void **)(uintptr_t)va_stack_floor;
-    /* Published to other threads by the first table entry that names this id, whose readers got
-     * a slot of it through the program's own synchronisation. */
-    caches[registry.made % CHUNK_OWNERS] = cache;
-    registry.made++;
-    return cache;
-}
-
-static VA_COLD void count_attached_locked(void)
-{
-    atomic_store_explicit(&attached_caches, registry.made - registry.exited_count,
-                          memory_order_relaxed);
-}
-
 VA_COLD ThreadCache *va_cache_attach(void)
 {
-    va_lock_acquire(&va_registry_lock);
-    ThreadCache *cache = registry.exited;
-    if (cache != NULL) {
-        registry.exited = cache->next_exited;
-        registry.exited_count--;
-    } else {
-        cache = make_cache_locked();
-    }
-    if (cache != NULL)
-        atomic_store_explicit(&cache->attached, true, memory_order_relaxed);
-    count_attached_locked();
-    va_lock_release(&va_registry_lock);
+    ThreadCache *cache = va_registry_attach();
     if (cache != NULL)
         set_share(cache);
     return cache;
 }
 
-static VA_COLD void mark_exited_locked(ThreadCache *cache)
+VA_COLD ThreadCache *va_cache_make(MemoryAllocator *allocator, uint32_t thread)
 {
-    va_lock_acquire(&cache->mutex); /* set_open finds it exited, or what it did is seen here */
-    atomic_store_explicit(&cache->attached, false, memory_order_relaxed);
-    for (unsigned i = 0; i < 2; i++)
-        atomic_fetch_or_explicit(&exited_open[i],
-                                 atomic_load_explicit(&cache->open[i], memory_order_relaxed),
-                                 memory_order_release);
-    va_lock_release(&cache->mutex);
-    cache->next_exited = registry.exited;
-    registry.exited = cache;
-    registry.exited_count++;
-    count_attached_locked();
+    ThreadCache *cache = va_registry_take();
+    if (cache == NULL)
+        return NULL;
+    cache->allocator = allocator;
+    cache->thread = thread;
+    set_share(cache);
+    va_cache_update_view(cache);
+    return cache;
 }
 
-static VA_COLD void release_unused(ThreadCache *cache)
+/* What the cache holds its allocator gives back: it is forgotten. */
+VA_COLD void va_cache_abandon(ThreadCache *cache)
+{
+    for (unsigned class = 0; class < VA_CLASSES; class ++) {
+        ClassState *state = &cache->classes[class];
+        if (state->storage != NULL)
+            va_meta_release(state->storage, (state->room + 1) * sizeof *state->storage);
+        cache->front.stacks[class].top = cache->front.stacks[class].limit =
+            (void **)(uintptr_t)va_stack_floor;
+    }
+    memset(cache->classes, 0, sizeof cache->classes);
+    memset(cache->stores, 0, sizeof cache->stores);
+    for (unsigned i = 0; cache->outgoing_bytes != 0 && i < VA_OUTGOING_BATCHES; i++)
+        cache->outgoing[i].count = 0;
+    cache->outgoing_bytes = 0;
+    cache->large = NULL;
+    reserve_large(cache, 0);
+    cache->slabs = cache->run_blocks = 0;
+    atomic_store_explicit(&cache->capacity_bytes, 0, memory_order_relaxed);
+    for (unsigned i = 0; i < 2; i++)
+        atomic_store_explicit(&cache->open[i], 0, memory_order_relaxed);
+    va_registry_give(cache);
+}
+
+VA_COLD void va_cache_release_slabs(ThreadCache *cache)
 {
     Block *unused = NULL;
     va_lock_acquire(&cache->mutex);
@@ -927,14 +926,12 @@ static VA_COLD void release_unused(ThreadCache *cache)
             if (!va_slab_is_unused(slab))
                 continue;
             unlist_locked(cache, slab);
-            cache->slabs--;
-            slab->next = unused;
-            unused = slab;
+            vacate_locked(cache, slab, &unused);
         }
     }
     va_lock_release(&cache->mutex);
     if (unused != NULL)
-        va_arena_reclaim(unused);
+        va_pool_reclaim(unused);
 }
 
 static VA_COLD void flush_stacks(ThreadCache *cache)
@@ -946,13 +943,20 @@ static VA_COLD void flush_stacks(ThreadCache *cache)
     }
 }
 
+VA_COLD void va_cache_flush_slots(ThreadCache *cache)
+{
+    flush_stacks(cache);
+    drop_large(cache);
+    deliver_all(cache, "flush");
+}
+
 /* All but the stacks. */
 static VA_COLD void give_up_rest(ThreadCache *cache)
 {
     drop_large(cache);
     reserve_large(cache, 0);
     deliver_all(cache, "flush");
-    release_unused(cache);
+    va_cache_release_slabs(cache);
     for (unsigned zone = 0; zone < ZONES; zone++)
         drop_blocks(&cache->stores[zone], cache->stores[zone].count);
 }
@@ -969,10 +973,7 @@ static VA_COLD bool may_stay_warm(ThreadCache *cache)
     size_t bytes = 0;
     for (unsigned class = 0; class < VA_CLASSES && bytes <= VA_WARM_BYTES; class ++)
         bytes += stack_count(cache, class) * va_size_classes[class].bytes;
-    va_lock_acquire(&va_registry_lock);
-    bool few = registry.exited_count < VA_WARM_CACHES;
-    va_lock_release(&va_registry_lock);
-    return few && bytes <= VA_WARM_BYTES;
+    return bytes <= VA_WARM_BYTES && va_registry_exited_count() < VA_WARM_CACHES;
 }
 
 VA_COLD void va_cache_retire(ThreadCache *cache)
@@ -990,9 +991,7 @@ VA_COLD void va_cache_retire(ThreadCache *cache)
         cache->classes[class].new_blocks = 0;
     for (unsigned zone = 0; zone < ZONES; zone++)
         cache->stores[zone].batch = 0;
-    va_lock_acquire(&va_registry_lock);
-    mark_exited_locked(cache);
-    va_lock_release(&va_registry_lock);
+    va_registry_detach(cache);
 }
 
 VA_COLD void va_cache_release_unused(void)
@@ -1000,50 +999,10 @@ VA_COLD void va_cache_release_unused(void)
     CacheStats stats;
     /* No thread takes a cache over while its stacks are emptied. */
     va_lock_acquire(&va_registry_lock);
-    for (ThreadCache *cache = registry.exited; cache != NULL; cache = cache->next_exited)
+    for (ThreadCache *cache = va_registry_exited_locked(); cache != NULL; cache = cache->next)
         va_cache_flush_all(cache);
     va_lock_release(&va_registry_lock);
-    va_cache_stats(&stats);
-    for (uint32_t owner = 1; owner <= stats.made; owner++)
-        release_unused(cache_of(owner));
-}
-
-VA_COLD void va_cache_stats(CacheStats *stats)
-{
-    va_lock_acquire(&va_registry_lock);
-    *stats = (CacheStats){.made = registry.made, .attached = registry.made - registry.exited_count};
-    va_lock_release(&va_registry_lock);
-    for (uint32_t owner = 1; owner <= stats->made; owner++)
-        stats->capacity_bytes +=
-            atomic_load_explicit(&cache_of(owner)->capacity_bytes, memory_order_relaxed);
-}
-
-/* ---- Fork ---- */
-
-VA_COLD void va_cache_lock_all(void)
-{
-    va_lock_acquire(&va_registry_lock);
-    for (uint32_t owner = 1; owner <= registry.made; owner++)
-        va_lock_acquire(&cache_of(owner)->mutex);
-}
-
-VA_COLD void va_cache_unlock_all(void)
-{
-    for (uint32_t owner = 1; owner <= registry.made; owner++)
-        va_lock_release(&cache_of(owner)->mutex);
-    va_lock_release(&va_registry_lock);
-}
-
-/* A thread that vanished left its stacks consistent: both fast paths change them by one store of
- * top, and the slow paths run under the mutex or on the stack's own memory. */
-VA_COLD void va_cache_reset_all(ThreadCache *survivor)
-{
-    for (uint32_t owner = 1; owner <= registry.made; owner++) {
-        ThreadCache *cache = cache_of(owner);
-        va_lock_reset(&cache->mutex);
-        if (atomic_load_explicit(&cache->attached, memory_order_relaxed) && !cache->shared &&
-            cache != survivor)
-            mark_exited_locked(cache);
-    }
-    va_lock_reset(&va_registry_lock);
+    va_registry_stats(&stats);
+    for (uint32_t i = 0; i < stats.made; i++)
+        va_cache_release_slabs(va_registry_nth(stats.made, i));
 }

@@ -51,6 +51,7 @@ static void runs_never_overlap(void **state)
                 assert_true(
                     is_zero((unsigned char *)va_block_address(run), blocks << VA_BLOCK_SHIFT));
             memset(va_block_address(run), 0xaa, 64);
+            run->zero = false;
             *place = run;
         } else if ((r >> 50) % 3 == 0) {
             size_t old = (*place)->run_blocks;
@@ -89,6 +90,7 @@ static void purged_blocks_read_as_zero(void **state)
     (void)state;
     Block *run = va_arena_lend(100, 1);
     memset(va_block_address(run), 1, (size_t)100 << VA_BLOCK_SHIFT);
+    run->zero = false;
     va_arena_reclaim(run);
     assert_true(va_arena_purge_all() >= (size_t)100 << VA_BLOCK_SHIFT);
     assert_int_equal(va_arena_purge_all(), 0);
@@ -111,6 +113,7 @@ static void many_runs_come_and_go_at_once(void **state)
                 assert_true(is_zero((unsigned char *)va_block_address(runs[i]), VA_BLOCK_BYTES));
             assert_true(turn == 0 || !runs[i]->zero);
             memset(va_block_address(runs[i]), 1, 1);
+            runs[i]->zero = false;
             runs[i]->next = i == 0 ? NULL : runs[i - 1];
         }
         va_arena_reclaim(runs[19]);

@@ -166,3 +166,223 @@ extern "C" {
     /// Fills *stats.
     pub fn valloc_get_stats(stats: *mut valloc_stats);
 }
+/** Lives where its user puts it, static, on the stack or in other memory, and must stay there from
+ valloc_init to valloc_destroy: it can be neither copied nor moved. Before valloc_init its bytes
+ may hold anything; to use it then is an error that is reported if they are zero.
+
+ The first four members may be read at any time. They are exact while no other thread uses the
+ allocator. The others are valloc's.*/
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct MemoryAllocator {
+    /// held, free or occupied
+    pub total_blocks: usize,
+    /// occupied: a slot of it is in use, or in a thread's cache
+    pub used_blocks: usize,
+    /// occupied anew after having been freed, a running total
+    pub recycled_blocks: usize,
+    /// threads that can have a cache of their own
+    pub num_threads: ::core::ffi::c_int,
+    /// of the blocks; 0 is unlocked
+    pub mutex: u32,
+    /// by thread id, from 1
+    pub thread_caches: *mut *mut ::core::ffi::c_void,
+    /// how many there are: num_threads + 1
+    pub thread_places: u32,
+    /// this allocator while it is initialised
+    pub self_: *const ::core::ffi::c_void,
+    pub caches: *mut ::core::ffi::c_void,
+    /// for threads with an id above num_threads
+    pub shared_cache: *mut ::core::ffi::c_void,
+    pub shared_mutex: u32,
+    pub first_block: u32,
+    pub idle: *mut ::core::ffi::c_void,
+    pub idle_blocks: usize,
+    pub initial_blocks: usize,
+    /// blocks
+    pub soft_limit: usize,
+    pub hard_limit: usize,
+    pub next: *mut MemoryAllocator,
+    pub previous: *mut MemoryAllocator,
+    pub name: [::core::ffi::c_char; 32usize],
+}
+impl Default for MemoryAllocator {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+/// What valloc_init_with may be told. Zero means the default.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct valloc_options {
+    /// bytes; above it free memory is given back at once
+    pub soft_limit: usize,
+    /// bytes; allocations that would need more fail with ENOMEM
+    pub hard_limit: usize,
+    /// for dumps; copied, cut after VALLOC_NAME_BYTES - 1 bytes; may be NULL
+    pub name: *const ::core::ffi::c_char,
+}
+impl Default for valloc_options {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+extern "C" {
+    /** Makes an allocator that holds initial_blocks blocks of accessible memory from the start and
+ never fewer, with room for the caches of num_threads threads: threads whose id (a small number,
+ given at a thread's first use of valloc and used again after its exit) is above share one, under
+ a mutex. Returns 0, or -1 with errno EINVAL (allocator NULL or initialised already,
+ initial_blocks 0, num_threads not in 1 .. VALLOC_MAX_THREADS) or ENOMEM. Takes some microseconds.*/
+    pub fn valloc_init(
+        allocator: *mut MemoryAllocator,
+        initial_blocks: usize,
+        num_threads: ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+}
+extern "C" {
+    /** The same with options, which may be NULL. EINVAL also when a limit is below the one before it:
+ initial blocks, soft limit, hard limit.*/
+    pub fn valloc_init_with(
+        allocator: *mut MemoryAllocator,
+        initial_blocks: usize,
+        num_threads: ::core::ffi::c_int,
+        options: *const valloc_options,
+    ) -> ::core::ffi::c_int;
+}
+extern "C" {
+    /** Frees all memory of the allocator at once, without looking at what is allocated, and leaves it
+ zeroed, ready for valloc_init. No other thread may use the allocator or its memory meanwhile or
+ afterwards; that other threads have used it is no matter. Of one that is not initialised, or
+ NULL: nothing.*/
+    pub fn valloc_destroy(allocator: *mut MemoryAllocator);
+}
+extern "C" {
+    /// Like valloc_malloc and so on, from an allocator, which must be initialised.
+    pub fn valloc_allocate(
+        allocator: *mut MemoryAllocator,
+        size: usize,
+    ) -> *mut ::core::ffi::c_void;
+}
+extern "C" {
+    pub fn valloc_allocate_zeroed(
+        allocator: *mut MemoryAllocator,
+        count: usize,
+        size: usize,
+    ) -> *mut ::core::ffi::c_void;
+}
+extern "C" {
+    pub fn valloc_allocate_aligned(
+        allocator: *mut MemoryAllocator,
+        alignment: usize,
+        size: usize,
+    ) -> *mut ::core::ffi::c_void;
+}
+extern "C" {
+    pub fn valloc_allocate_aligned_zeroed(
+        allocator: *mut MemoryAllocator,
+        alignment: usize,
+        size: usize,
+    ) -> *mut ::core::ffi::c_void;
+}
+extern "C" {
+    /** Like valloc_realloc. A block stays with the allocator that it came from, whichever is named
+ here; the one named serves a NULL.*/
+    pub fn valloc_reallocate(
+        allocator: *mut MemoryAllocator,
+        ptr: *mut ::core::ffi::c_void,
+        size: usize,
+    ) -> *mut ::core::ffi::c_void;
+}
+extern "C" {
+    pub fn valloc_reallocate_aligned(
+        allocator: *mut MemoryAllocator,
+        ptr: *mut ::core::ffi::c_void,
+        alignment: usize,
+        size: usize,
+    ) -> *mut ::core::ffi::c_void;
+}
+extern "C" {
+    /** The allocator of the process, which valloc_malloc and malloc use: for the functions below. It
+ can be allocated from, too, but neither initialised nor destroyed. Its num_threads is 0: its
+ threads have no limit.*/
+    pub fn valloc_process() -> *mut MemoryAllocator;
+}
+extern "C" {
+    /** The allocator of the block at ptr; NULL if there is none: a pointer that is not valloc's, or
+ that was freed. Of a block larger than VALLOC_BLOCK_BYTES only the start is known.*/
+    pub fn valloc_owner(ptr: *const ::core::ffi::c_void) -> *mut MemoryAllocator;
+}
+extern "C" {
+    /** Changes the limits, in bytes, 0 for none. A soft limit below what is held gives back free memory
+ at once; a hard one below it makes allocations fail until enough is freed. For the allocator of
+ the process the limits count all allocators. Returns 0, or -1 with errno EINVAL if the soft
+ limit is above the hard one or the allocator is not initialised.*/
+    pub fn valloc_set_limits(
+        allocator: *mut MemoryAllocator,
+        soft_limit: usize,
+        hard_limit: usize,
+    ) -> ::core::ffi::c_int;
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct MemoryBlock {
+    pub address: *mut ::core::ffi::c_void,
+    /// bytes, a multiple of VALLOC_BLOCK_BYTES
+    pub size: usize,
+    /// VALLOC_BLOCK_FREE or VALLOC_BLOCK_OCCUPIED
+    pub status: ::core::ffi::c_int,
+    /// bytes of each of its slots; 0 if free
+    pub slot_size: usize,
+    /// that it is cut into; 1 if it is lent as a whole, 0 if free
+    pub slots: usize,
+    /// in use; those in other threads' caches count as well
+    pub live_slots: usize,
+}
+impl Default for MemoryBlock {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+extern "C" {
+    /** Calls visit(block, context) for every block of the allocator in the order of their addresses
+ until it returns another value than 0, and returns that, else 0. First flushes the calling
+ thread's cache. No lock is held during a call, which may allocate and free; what other threads
+ or visit itself change meanwhile may be seen or not. Of the allocator of the process all free
+ blocks of the address space in use are visited, neighbours as one.*/
+    pub fn valloc_blocks(
+        allocator: *mut MemoryAllocator,
+        visit: ::core::option::Option<
+            unsafe extern "C" fn(
+                block: *const MemoryBlock,
+                context: *mut ::core::ffi::c_void,
+            ) -> ::core::ffi::c_int,
+        >,
+        context: *mut ::core::ffi::c_void,
+    ) -> ::core::ffi::c_int;
+}
+extern "C" {
+    /** Describes the allocator to a person: its blocks by size of slot, how full they are, its limits.
+ Calls write(context, text) with pieces of text; NULL writes to stderr.*/
+    pub fn valloc_dump(
+        allocator: *mut MemoryAllocator,
+        write: ::core::option::Option<
+            unsafe extern "C" fn(
+                context: *mut ::core::ffi::c_void,
+                text: *const ::core::ffi::c_char,
+            ),
+        >,
+        context: *mut ::core::ffi::c_void,
+    );
+}

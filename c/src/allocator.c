@@ -1,0 +1,208 @@
+/* allocator.c: see allocator.h. The founding names of what happens here: get_thread_id,
+ * get_thread_cache. */
+#include "allocator.h"
+
+#include <string.h>
+
+#include "arena.h"
+#include "check.h"
+#include "meta.h"
+
+static struct {
+    Lock lock; /* after what exited threads share, before every allocator's */
+    MemoryAllocator *first;
+} live;
+
+/* An allocator's mutexes, in the order in which they are taken. */
+static Lock *shared_mutex(MemoryAllocator *allocator)
+{
+    return (Lock *)(void *)&allocator->shared_mutex;
+}
+
+static Lock *mutex(MemoryAllocator *allocator)
+{
+    return (Lock *)(void *)&allocator->mutex;
+}
+
+/* ---- Life ---- */
+
+static VA_COLD size_t table_bytes(size_t num_threads)
+{
+    size_t bytes = 64;
+    while (bytes < (num_threads + 1) * sizeof(void *))
+        bytes *= 2;
+    return bytes;
+}
+
+VA_COLD bool va_allocator_init(MemoryAllocator *allocator, size_t initial_blocks,
+                               size_t num_threads, size_t soft_limit, size_t hard_limit,
+                               const char *name)
+{
+    void **caches = va_meta_allocate(table_bytes(num_threads));
+    if (caches == NULL)
+        return false;
+    for (size_t i = 0; i <= num_threads; i++)
+        caches[i] = VA_NO_FRONT;
+    memset(allocator, 0, sizeof *allocator);
+    allocator->num_threads = (int)num_threads;
+    allocator->thread_caches = caches;
+    allocator->thread_places = (uint32_t)num_threads + 1;
+    allocator->soft_limit = soft_limit;
+    allocator->hard_limit = hard_limit;
+    for (size_t i = 0; name != NULL && name[i] != '\0' && i < sizeof allocator->name - 1; i++)
+        allocator->name[i] = name[i];
+    if (!va_pool_start(allocator, initial_blocks)) {
+        va_pool_end(allocator);
+        va_meta_release(caches, table_bytes(num_threads));
+        memset(allocator, 0, sizeof *allocator);
+        return false;
+    }
+    allocator->self = allocator;
+    va_lock_acquire(&live.lock);
+    allocator->next = live.first;
+    if (live.first != NULL)
+        live.first->previous = allocator;
+    live.first = allocator;
+    va_lock_release(&live.lock);
+    return true;
+}
+
+VA_COLD void va_allocator_destroy(MemoryAllocator *allocator)
+{
+    va_lock_acquire(&live.lock);
+    if (allocator->previous != NULL)
+        allocator->previous->next = allocator->next;
+    else
+        live.first = allocator->next;
+    if (allocator->next != NULL)
+        allocator->next->previous = allocator->previous;
+    va_lock_release(&live.lock);
+    for (ThreadCache *cache = allocator->caches; cache != NULL;) {
+        ThreadCache *next = cache->next;
+        va_cache_abandon(cache);
+        cache = next;
+    }
+    va_pool_end(allocator);
+    va_meta_release(allocator->thread_caches, table_bytes((size_t)allocator->num_threads));
+    memset(allocator, 0, sizeof *allocator);
+}
+
+/* ---- Thread caches ---- */
+
+/* 0 after the thread's exit, or if there is no memory. */
+static uint32_t get_thread_id(void)
+{
+    if (va_unlikely(va_thread_id == 0))
+        va_thread_attach();
+    return va_thread_id;
+}
+
+/* A new cache for a thread, 0 for several. */
+static VA_COLD ThreadCache *make_cache(MemoryAllocator *allocator, uint32_t thread)
+{
+    ThreadCache *cache = va_cache_make(allocator, thread);
+    if (cache == NULL)
+        return NULL;
+    va_lock_acquire(mutex(allocator));
+    cache->next = allocator->caches;
+    __atomic_store_n(&allocator->caches, cache, __ATOMIC_RELEASE); /* pairs with adoption's walk */
+    va_lock_release(mutex(allocator));
+    return cache;
+}
+
+static VA_COLD ThreadCache *acquire_shared_cache(MemoryAllocator *allocator)
+{
+    va_lock_acquire(shared_mutex(allocator));
+    if (allocator->shared_cache == NULL)
+        allocator->shared_cache = make_cache(allocator, 0);
+    if (allocator->shared_cache == NULL)
+        va_lock_release(shared_mutex(allocator));
+    return allocator->shared_cache;
+}
+
+static ThreadCache *get_thread_cache(MemoryAllocator *allocator, uint32_t thread_id)
+{
+    void **place = &allocator->thread_caches[thread_id];
+    if (va_unlikely(*place == (void *)VA_NO_FRONT)) {
+        ThreadCache *cache = make_cache(allocator, thread_id);
+        if (cache == NULL)
+            return NULL;
+        __atomic_store_n(place, cache, __ATOMIC_RELAXED); /* for the owner; the rest are readers */
+    }
+    return *place;
+}
+
+ThreadCache *va_allocator_acquire_own(MemoryAllocator *allocator)
+{
+    uint32_t thread_id = get_thread_id();
+    if (va_unlikely(thread_id == 0 || thread_id >= allocator->thread_places))
+        return acquire_shared_cache(allocator);
+    return get_thread_cache(allocator, thread_id);
+}
+
+void va_allocator_release_own(MemoryAllocator *allocator, ThreadCache *cache)
+{
+    if (va_unlikely(cache != NULL && cache->thread == 0))
+        va_lock_release(shared_mutex(allocator));
+}
+
+/* ---- Giving back ---- */
+
+static VA_COLD void release_slabs(MemoryAllocator *allocator)
+{
+    ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE);
+    for (; cache != NULL; cache = cache->next)
+        va_cache_release_slabs(cache);
+}
+
+VA_COLD void va_allocator_relieve(MemoryAllocator *allocator)
+{
+    ThreadCache *cache = va_allocator_acquire(allocator);
+    if (cache != NULL)
+        va_cache_flush_all(cache);
+    va_allocator_release(allocator, cache);
+    if (allocator == &va_process)
+        va_cache_release_unused();
+    else
+        release_slabs(allocator);
+}
+
+VA_COLD size_t va_allocators_purge(void)
+{
+    va_allocator_relieve(&va_process);
+    /* Nobody destroys an allocator that is looked at: it would have to leave the list first. */
+    va_lock_acquire(&live.lock);
+    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+        release_slabs(allocator);
+    va_lock_release(&live.lock);
+    return va_arena_purge_all();
+}
+
+/* ---- Fork ---- */
+
+VA_COLD void va_allocators_lock_all(void)
+{
+    va_lock_acquire(&live.lock);
+    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+        va_lock_acquire(shared_mutex(allocator));
+    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+        va_lock_acquire(mutex(allocator));
+}
+
+VA_COLD void va_allocators_unlock_all(void)
+{
+    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next) {
+        va_lock_release(mutex(allocator));
+        va_lock_release(shared_mutex(allocator));
+    }
+    va_lock_release(&live.lock);
+}
+
+VA_COLD void va_allocators_reset_all(void)
+{
+    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next) {
+        va_lock_reset(mutex(allocator));
+        va_lock_reset(shared_mutex(allocator));
+    }
+    va_lock_reset(&live.lock);
+}

@@ -1,0 +1,62 @@
+/* allocator.h: a MemoryAllocator beside that of the process: its life and its thread caches.
+ *
+ * Its caches hold slots of its blocks only, and no other cache ever does: that is what makes
+ * valloc_destroy safe whichever threads have used it. They are found by the thread's id, a small
+ * number; threads with an id above num_threads use the shared one, under its mutex. A thread that
+ * exits leaves its cache to the next thread with its id. */
+#ifndef VA_ALLOCATOR_H
+#define VA_ALLOCATOR_H
+
+#include "thread.h"
+
+/* Limits in blocks, 0 for none. False if there is no memory; then nothing is changed. */
+bool va_allocator_init(MemoryAllocator *allocator, size_t initial_blocks, size_t num_threads,
+                       size_t soft_limit, size_t hard_limit, const char *name);
+void va_allocator_destroy(MemoryAllocator *allocator);
+
+/* The front of the calling thread's cache, an empty one if it has none yet; NULL if the thread has
+ * no place in this allocator. */
+VA_INLINE CacheFront *va_allocator_front(const MemoryAllocator *allocator)
+{
+    uint32_t id = va_thread_id;
+    if (va_unlikely(id >= allocator->thread_places))
+        return NULL;
+    return __atomic_load_n(&allocator->thread_caches[id], __ATOMIC_RELAXED);
+}
+
+VA_INLINE bool va_allocator_is_live(const MemoryAllocator *allocator)
+{
+    return allocator->self == allocator;
+}
+
+ThreadCache *va_allocator_acquire_own(MemoryAllocator *allocator);
+void va_allocator_release_own(MemoryAllocator *allocator, ThreadCache *cache);
+
+/* A cache of any allocator that the caller may use until va_allocator_release, NULL if there is
+ * no memory for one. */
+VA_INLINE ThreadCache *va_allocator_acquire(MemoryAllocator *allocator)
+{
+    if (va_likely(allocator == &va_process))
+        return va_thread_acquire();
+    return va_allocator_acquire_own(allocator);
+}
+
+VA_INLINE void va_allocator_release(MemoryAllocator *allocator, ThreadCache *cache)
+{
+    if (va_likely(allocator == &va_process))
+        va_thread_release(cache);
+    else
+        va_allocator_release_own(allocator, cache);
+}
+
+/* Gives back what is free: what the calling thread's cache holds, and unused slabs of the others.
+ * For the process: of all allocators, and free pages. Returns the bytes of those. */
+void va_allocator_relieve(MemoryAllocator *allocator);
+size_t va_allocators_purge(void);
+
+/* Around fork: every allocator's locks. */
+void va_allocators_lock_all(void);
+void va_allocators_unlock_all(void);
+void va_allocators_reset_all(void);
+
+#endif

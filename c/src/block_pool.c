@@ -1,0 +1,276 @@
+/* block_pool.c: the list of an allocator's runs, its counters and its limits. */
+#include "block_pool.h"
+
+#include "lock.h"
+#include "os.h"
+
+MemoryAllocator va_process = {.self = &va_process, .name = "process"};
+
+static bool is_process(const MemoryAllocator *allocator)
+{
+    return allocator == &va_process;
+}
+
+/* The mutex of a public structure; both are four bytes that are 0 when unlocked. */
+static Lock *mutex_of(MemoryAllocator *allocator)
+{
+    static_assert(sizeof(Lock) == sizeof allocator->mutex, "a lock has the room of a mutex");
+    return (Lock *)(void *)&allocator->mutex;
+}
+
+/* The counters are read by the program, without a lock. */
+static void add(size_t *counter, size_t number)
+{
+    __atomic_fetch_add(counter, number, __ATOMIC_RELAXED);
+}
+
+static size_t load(const size_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+void va_pool_occupy(Block *run)
+{
+    add(&run->allocator->used_blocks, run->run_blocks);
+    if (!run->zero)
+        add(&run->allocator->recycled_blocks, run->run_blocks);
+}
+
+void va_pool_vacate(Block *run)
+{
+    add(&run->allocator->used_blocks, (size_t)0 - run->run_blocks);
+}
+
+/* ---- The list, under the mutex ---- */
+
+static VA_COLD void link_locked(MemoryAllocator *allocator, Block *run)
+{
+    Block *next = va_block_referred(allocator->first_block);
+    run->next_held = allocator->first_block;
+    run->previous_held = 0;
+    allocator->first_block = va_block_reference(run);
+    if (next != NULL)
+        next->previous_held = allocator->first_block;
+}
+
+static VA_COLD void unlink_locked(MemoryAllocator *allocator, const Block *run)
+{
+    Block *next = va_block_referred(run->next_held);
+    Block *previous = va_block_referred(run->previous_held);
+    if (next != NULL)
+        next->previous_held = run->previous_held;
+    if (previous != NULL)
+        previous->next_held = run->next_held;
+    else
+        allocator->first_block = run->next_held;
+}
+
+static VA_COLD Block *pop_idle_locked(MemoryAllocator *allocator)
+{
+    Block *block = allocator->idle;
+    allocator->idle = block->next;
+    allocator->idle_blocks--;
+    block->next = NULL;
+    return block;
+}
+
+static VA_COLD void push_idle_locked(MemoryAllocator *allocator, Block *block)
+{
+    va_entry_store(va_block_entry(block), va_entry_make(0, VA_CLASS_SPARE));
+    block->next = allocator->idle;
+    allocator->idle = block;
+    allocator->idle_blocks++;
+}
+
+/* ---- Lending ---- */
+
+/* Blocks that may be held beyond those that are. */
+static size_t allowance(const MemoryAllocator *allocator)
+{
+    size_t limit = load(&allocator->hard_limit);
+    size_t total = load(&allocator->total_blocks);
+    if (limit == 0)
+        return SIZE_MAX;
+    return limit > total ? limit - total : 0;
+}
+
+static size_t own(MemoryAllocator *allocator, Block **runs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        runs[i]->allocator = allocator;
+    if (count != 0)
+        add(&allocator->total_blocks, count * runs[0]->run_blocks);
+    return count;
+}
+
+/* Of another allocator: the limits of the process are the arenas' business. */
+static VA_COLD size_t lend_held(MemoryAllocator *allocator, size_t blocks, ZoneKind zone,
+                                Block **runs, size_t count)
+{
+    size_t lent = 0;
+    va_lock_acquire(mutex_of(allocator));
+    while (blocks == 1 && lent < count && allocator->idle != NULL)
+        runs[lent++] = pop_idle_locked(allocator);
+    count = va_min(count - lent, allowance(allocator) / blocks) + lent;
+    if (lent < count) {
+        size_t more = va_arena_lend_many(blocks, zone, runs + lent, count - lent);
+        own(allocator, runs + lent, more);
+        for (size_t i = 0; i < more; i++)
+            link_locked(allocator, runs[lent + i]);
+        lent += more;
+    }
+    va_lock_release(mutex_of(allocator));
+    return lent;
+}
+
+size_t va_pool_lend_many(MemoryAllocator *allocator, size_t blocks, ZoneKind zone, Block **runs,
+                         size_t count)
+{
+    if (va_likely(is_process(allocator)))
+        return own(allocator, runs, va_arena_lend_many(blocks, zone, runs, count));
+    return lend_held(allocator, blocks, zone, runs, count);
+}
+
+static VA_COLD Block *lend_one_held(MemoryAllocator *allocator, size_t blocks, size_t align_blocks)
+{
+    Block *run = NULL;
+    va_lock_acquire(mutex_of(allocator));
+    if (blocks <= allowance(allocator))
+        run = va_arena_lend(blocks, align_blocks);
+    if (run != NULL) {
+        own(allocator, &run, 1);
+        link_locked(allocator, run);
+    }
+    va_lock_release(mutex_of(allocator));
+    return run;
+}
+
+Block *va_pool_lend(MemoryAllocator *allocator, size_t blocks, size_t align_blocks)
+{
+    if (va_unlikely(!is_process(allocator)))
+        return lend_one_held(allocator, blocks, align_blocks);
+    Block *run = va_arena_lend(blocks, align_blocks);
+    own(allocator, &run, run != NULL);
+    return run;
+}
+
+VA_COLD bool va_pool_start(MemoryAllocator *allocator, size_t initial_blocks)
+{
+    Block *runs[64];
+    while (allocator->total_blocks < initial_blocks) {
+        size_t some = va_min(initial_blocks - allocator->total_blocks, sizeof runs / sizeof *runs);
+        size_t lent = va_arena_lend_many(1, ZONE_SPARSE, runs, some);
+        own(allocator, runs, lent);
+        for (size_t i = 0; i < lent; i++) {
+            link_locked(allocator, runs[i]);
+            push_idle_locked(allocator, runs[i]);
+        }
+        if (lent < some)
+            return false;
+    }
+    allocator->initial_blocks = initial_blocks;
+    return true;
+}
+
+/* ---- Taking back ---- */
+
+/* A run's pages go at once: the arena finds it clean. */
+static void purge(Block *run)
+{
+    if (!run->moved)
+        run->zero = va_os_purge(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT);
+}
+
+static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs)
+{
+    Block *leaving = NULL;
+    size_t soft = load(&allocator->soft_limit);
+    va_lock_acquire(mutex_of(allocator));
+    while (runs != NULL) {
+        Block *run = runs;
+        runs = run->next;
+        run->zero = false;
+        if (run->run_blocks == 1 && allocator->idle_blocks < allocator->initial_blocks &&
+            load(&allocator->total_blocks) <= allocator->initial_blocks) {
+            push_idle_locked(allocator, run);
+            continue;
+        }
+        unlink_locked(allocator, run);
+        if (soft != 0 && load(&allocator->total_blocks) > soft)
+            purge(run);
+        add(&allocator->total_blocks, (size_t)0 - run->run_blocks);
+        run->next = leaving;
+        leaving = run;
+    }
+    va_lock_release(mutex_of(allocator));
+    if (leaving != NULL)
+        va_arena_reclaim(leaving);
+}
+
+void va_pool_reclaim(Block *runs)
+{
+    MemoryAllocator *allocator = runs->allocator;
+    if (va_unlikely(!is_process(allocator))) {
+        reclaim_held(allocator, runs);
+        return;
+    }
+    size_t blocks = 0;
+    for (Block *run = runs; run != NULL; run = run->next) {
+        run->zero = false;
+        blocks += run->run_blocks;
+    }
+    add(&allocator->total_blocks, (size_t)0 - blocks);
+    va_arena_reclaim(runs);
+}
+
+void va_pool_end(MemoryAllocator *allocator)
+{
+    Block *chain = NULL;
+    for (Block *run = va_block_referred(allocator->first_block); run != NULL;) {
+        Block *next = va_block_referred(run->next_held);
+        if (va_entry_class(va_entry_load(va_block_entry(run))) != VA_CLASS_SPARE)
+            run->zero = false;
+        run->next = chain;
+        chain = run;
+        run = next;
+    }
+    allocator->first_block = 0;
+    allocator->idle = NULL;
+    if (chain != NULL)
+        va_arena_reclaim(chain);
+}
+
+/* ---- Resizing, limits ---- */
+
+static void resized(Block *run, size_t more)
+{
+    add(&run->allocator->total_blocks, more);
+    add(&run->allocator->used_blocks, more);
+}
+
+VA_COLD bool va_pool_resize(Block *run, size_t blocks)
+{
+    MemoryAllocator *allocator = run->allocator;
+    size_t more = blocks - run->run_blocks; /* wraps when it shrinks; so do the sums */
+    if (va_likely(is_process(allocator))) {
+        bool done = va_arena_resize(run, blocks);
+        if (done)
+            resized(run, more);
+        return done;
+    }
+    va_lock_acquire(mutex_of(allocator));
+    bool allowed = blocks <= run->run_blocks || more <= allowance(allocator);
+    bool done = allowed && va_arena_resize(run, blocks);
+    if (done)
+        resized(run, more);
+    va_lock_release(mutex_of(allocator));
+    return done;
+}
+
+VA_COLD void va_pool_limit(MemoryAllocator *allocator, size_t soft, size_t hard)
+{
+    __atomic_store_n(&allocator->soft_limit, soft, __ATOMIC_RELAXED);
+    __atomic_store_n(&allocator->hard_limit, hard, __ATOMIC_RELAXED);
+    if (is_process(allocator))
+        va_arena_limit(soft, hard);
+}

@@ -1,0 +1,41 @@
+/* fork.c: handlers take every lock, in the documented order, so that the child finds no structure
+ * half changed; caches of threads that the child does not have count as exited. */
+#include <pthread.h>
+
+#include "allocator.h"
+#include "arena.h"
+#include "meta.h"
+
+static VA_COLD void before_fork(void)
+{
+    va_thread_lock_shared();
+    va_allocators_lock_all();
+    va_registry_lock_all();
+    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_meta_lock);
+}
+
+static VA_COLD void after_fork_in_parent(void)
+{
+    va_lock_release(&va_meta_lock);
+    va_lock_release(&va_arena_lock);
+    va_registry_unlock_all();
+    va_allocators_unlock_all();
+    va_thread_unlock_shared();
+}
+
+static VA_COLD void after_fork_in_child(void)
+{
+    const CacheFront *front = va_thread_front;
+    va_lock_reset(&va_meta_lock);
+    va_lock_reset(&va_arena_lock);
+    va_registry_reset_all(front->tag != VA_TAG_NONE ? (const ThreadCache *)front : NULL);
+    va_allocators_reset_all();
+    va_thread_reset_shared();
+}
+
+/* Early: handlers that others register later run before ours in the parent, and may allocate. */
+__attribute__((constructor(101))) static void register_fork_handlers(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}

@@ -1,0 +1,202 @@
+/* registry.c: ids to caches through chunks that stay where they are. */
+#include "registry.h"
+
+#include "meta.h"
+#include "os.h"
+
+#define CHUNK_OWNERS 128
+
+Lock va_registry_lock;
+_Atomic uint64_t va_exited_open[2];
+void *const va_stack_floor[1] = {NULL};
+
+/* Caches by owner id - 1. */
+static VA_ARRAY_LAST _Atomic(ThreadCache **) chunks[VA_OWNERS_HALF * 2 / CHUNK_OWNERS];
+
+static struct { /* va_registry_lock */
+    uint32_t made;
+    uint32_t others;
+    ThreadCache *exited;
+    size_t exited_count;
+    ThreadCache *unused; /* made for allocators that were destroyed */
+    size_t unused_count;
+} registry;
+static _Atomic size_t sharers; /* written under va_registry_lock */
+
+/* The acquire pairs with the release in make_locked. */
+ThreadCache *va_registry_cache(uint32_t owner)
+{
+    ThreadCache **chunk =
+        atomic_load_explicit(&chunks[(owner - 1) / CHUNK_OWNERS], memory_order_acquire);
+    return chunk[(owner - 1) % CHUNK_OWNERS];
+}
+
+/* A new cache with the id that follows *made. */
+static VA_COLD ThreadCache *make_locked(uint32_t *made, uint32_t first)
+{
+    uint32_t id = first + *made;
+    if (*made == VA_OWNERS_HALF - CHUNK_OWNERS)
+        return NULL;
+    _Atomic(ThreadCache **) *chunk = &chunks[(id - 1) / CHUNK_OWNERS];
+    ThreadCache **caches = atomic_load_explicit(chunk, memory_order_relaxed);
+    if (caches == NULL) {
+        caches = va_meta_allocate(CHUNK_OWNERS * sizeof *caches);
+        if (caches == NULL)
+            return NULL;
+        atomic_store_explicit(chunk, caches, memory_order_release);
+    }
+    ThreadCache *cache = va_meta_allocate(sizeof *cache);
+    if (cache == NULL)
+        return NULL;
+    cache->trim_ms = va_os_clock_ms() + VA_TRIM_MS;
+    cache->allocator = &va_process;
+    cache->id = id;
+    cache->front.tag = va_entry_make(id, 0);
+    /* Never written: a stack at the floor is full, too. */
+    for (unsigned class = 0; class < VA_CLASSES; class ++)
+        cache->front.stacks[class].top = cache->front.stacks[class].limit =
+            (void **)(uintptr_t)va_stack_floor;
+    /* Published to other threads by the first table entry that names this id, whose readers got
+     * a slot of it through the program's own synchronisation. */
+    caches[(id - 1) % CHUNK_OWNERS] = cache;
+    ++*made;
+    return cache;
+}
+
+static VA_COLD void count_sharers_locked(void)
+{
+    atomic_store_explicit(
+        &sharers, registry.made - registry.exited_count + registry.others - registry.unused_count,
+        memory_order_relaxed);
+}
+
+size_t va_registry_sharers(void)
+{
+    return va_max(1, atomic_load_explicit(&sharers, memory_order_relaxed));
+}
+
+VA_COLD ThreadCache *va_registry_attach(void)
+{
+    va_lock_acquire(&va_registry_lock);
+    ThreadCache *cache = registry.exited;
+    if (cache != NULL) {
+        registry.exited = cache->next;
+        registry.exited_count--;
+    } else {
+        cache = make_locked(&registry.made, 1);
+    }
+    if (cache != NULL)
+        atomic_store_explicit(&cache->attached, true, memory_order_relaxed);
+    count_sharers_locked();
+    va_lock_release(&va_registry_lock);
+    return cache;
+}
+
+static VA_COLD void detach_locked(ThreadCache *cache)
+{
+    va_lock_acquire(&cache->mutex); /* who lists a slab finds it exited, or that is seen here */
+    atomic_store_explicit(&cache->attached, false, memory_order_relaxed);
+    for (unsigned i = 0; i < 2; i++)
+        atomic_fetch_or_explicit(&va_exited_open[i],
+                                 atomic_load_explicit(&cache->open[i], memory_order_relaxed),
+                                 memory_order_release);
+    va_lock_release(&cache->mutex);
+    cache->next = registry.exited;
+    registry.exited = cache;
+    registry.exited_count++;
+    count_sharers_locked();
+}
+
+VA_COLD void va_registry_detach(ThreadCache *cache)
+{
+    va_lock_acquire(&va_registry_lock);
+    detach_locked(cache);
+    va_lock_release(&va_registry_lock);
+}
+
+VA_COLD ThreadCache *va_registry_take(void)
+{
+    va_lock_acquire(&va_registry_lock);
+    ThreadCache *cache = registry.unused;
+    if (cache != NULL) {
+        registry.unused = cache->next;
+        registry.unused_count--;
+    } else {
+        cache = make_locked(&registry.others, VA_OWNERS_HALF + 1);
+    }
+    if (cache != NULL)
+        atomic_store_explicit(&cache->attached, true, memory_order_relaxed);
+    count_sharers_locked();
+    va_lock_release(&va_registry_lock);
+    return cache;
+}
+
+VA_COLD void va_registry_give(ThreadCache *cache)
+{
+    va_lock_acquire(&va_registry_lock);
+    cache->next = registry.unused;
+    registry.unused = cache;
+    registry.unused_count++;
+    count_sharers_locked();
+    va_lock_release(&va_registry_lock);
+}
+
+ThreadCache *va_registry_exited_locked(void)
+{
+    return registry.exited;
+}
+
+VA_COLD size_t va_registry_exited_count(void)
+{
+    va_lock_acquire(&va_registry_lock);
+    size_t count = registry.exited_count;
+    va_lock_release(&va_registry_lock);
+    return count;
+}
+
+ThreadCache *va_registry_nth(uint32_t made, uint32_t n)
+{
+    return va_registry_cache(n < made ? n + 1 : VA_OWNERS_HALF + 1 + (n - made));
+}
+
+VA_COLD void va_registry_stats(CacheStats *stats)
+{
+    va_lock_acquire(&va_registry_lock);
+    *stats = (CacheStats){.made = registry.made,
+                          .all = registry.made + registry.others,
+                          .attached = registry.made - registry.exited_count};
+    va_lock_release(&va_registry_lock);
+    for (uint32_t i = 0; i < stats->all; i++)
+        stats->capacity_bytes += atomic_load_explicit(
+            &va_registry_nth(stats->made, i)->capacity_bytes, memory_order_relaxed);
+}
+
+/* ---- Fork ---- */
+
+VA_COLD void va_registry_lock_all(void)
+{
+    va_lock_acquire(&va_registry_lock);
+    for (uint32_t i = 0; i < registry.made + registry.others; i++)
+        va_lock_acquire(&va_registry_nth(registry.made, i)->mutex);
+}
+
+VA_COLD void va_registry_unlock_all(void)
+{
+    for (uint32_t i = 0; i < registry.made + registry.others; i++)
+        va_lock_release(&va_registry_nth(registry.made, i)->mutex);
+    va_lock_release(&va_registry_lock);
+}
+
+/* A thread that vanished left its stacks consistent: both fast paths change them by one store of
+ * top, and the slow paths run under the mutex or on the stack's own memory. */
+VA_COLD void va_registry_reset_all(const ThreadCache *survivor)
+{
+    for (uint32_t i = 0; i < registry.made + registry.others; i++) {
+        ThreadCache *cache = va_registry_nth(registry.made, i);
+        va_lock_reset(&cache->mutex);
+        if (i < registry.made && cache != survivor && !cache->shared &&
+            atomic_load_explicit(&cache->attached, memory_order_relaxed))
+            detach_locked(cache);
+    }
+    va_lock_reset(&va_registry_lock);
+}
