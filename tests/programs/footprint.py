@@ -6,7 +6,7 @@ import sys
 from support import run
 
 LIMIT_KIB = 200
-RUNS = 500  # of libc more or less is mapped around a fault, as its random address has it
+RUNS = 1500  # of libc more or less is mapped around a fault, as its random address has it
 
 
 def resident(valloc):
