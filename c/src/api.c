@@ -178,9 +178,10 @@ static VA_COLD void check_allocator(const MemoryAllocator *allocator, const char
         va_fatal(function, "not an initialised MemoryAllocator", allocator);
 }
 
+/* A limit in blocks; 0 stays 0, which is none. */
 static VA_COLD size_t blocks_of(size_t bytes)
 {
-    return bytes >> VA_BLOCK_SHIFT;
+    return bytes == 0 ? 0 : va_max(bytes >> VA_BLOCK_SHIFT, 1);
 }
 
 VA_COLD int valloc_init_with(MemoryAllocator *allocator, size_t initial_blocks, int num_threads,

@@ -157,6 +157,8 @@ Block *va_pool_lend(MemoryAllocator *allocator, size_t blocks, size_t align_bloc
 VA_COLD bool va_pool_start(MemoryAllocator *allocator, size_t initial_blocks)
 {
     Block *runs[64];
+    if (initial_blocks > VA_RESERVE_BYTES >> VA_BLOCK_SHIFT)
+        return false;
     while (allocator->total_blocks < initial_blocks) {
         size_t some = va_min(initial_blocks - allocator->total_blocks, sizeof runs / sizeof *runs);
         size_t lent = va_arena_lend_many(1, ZONE_SPARSE, runs, some);

@@ -131,7 +131,75 @@ static void usable_size_of_static(void)
         abort();
 }
 
+static MemoryAllocator allocator;
+
+static void *allocate_from_own(size_t size)
+{
+    if (valloc_init(&allocator, 1, 4) != 0)
+        _exit(1);
+    return hide(valloc_allocate(&allocator, size));
+}
+
+static void allocate_from_uninitialised(void)
+{
+    if (hide(valloc_allocate(&allocator, 100)) == NULL)
+        _exit(1);
+}
+
+static void allocate_from_a_copy(void)
+{
+    free_valloc(&allocator, allocate_from_own(100));
+    MemoryAllocator copy = allocator;
+    for (int i = 0; i < 2000; i++)
+        if (valloc_allocate(&copy, 100) == NULL)
+            _exit(1);
+}
+
+static void free_into_a_destroyed_allocator(void)
+{
+    void *block = allocate_from_own(100);
+    valloc_destroy(&allocator);
+    free_valloc(&allocator, hide(block));
+}
+
+static void free_of_a_destroyed_allocator(void)
+{
+    void *block = allocate_from_own(100);
+    valloc_destroy(&allocator);
+    valloc_free(hide(block));
+}
+
+static void destroy_the_process(void)
+{
+    valloc_destroy(valloc_process());
+}
+
+static void free_own_twice(void)
+{
+    void *block = allocate_from_own(100);
+    free_valloc(&allocator, block);
+    free_valloc(&allocator, hide(block));
+}
+
+static void free_inside_an_own_slot(void)
+{
+    char *block = allocate_from_own(100);
+    free_valloc(&allocator, hide(block + 16));
+    valloc_dump(&allocator, NULL, NULL); /* flushes */
+}
+
 static const Crime crimes[] = {
+    {"allocate_from_uninitialised", allocate_from_uninitialised,
+     "valloc: valloc_allocate: not an initialised MemoryAllocator"},
+    {"allocate_from_a_copy", allocate_from_a_copy,
+     "valloc: valloc_allocate: not an initialised MemoryAllocator"},
+    {"free_into_a_destroyed_allocator", free_into_a_destroyed_allocator,
+     "valloc: free_valloc: not an initialised MemoryAllocator"},
+    {"free_of_a_destroyed_allocator", free_of_a_destroyed_allocator, "valloc: free: freed already"},
+    {"destroy_the_process", destroy_the_process,
+     "valloc: valloc_destroy: the allocator of the process cannot be destroyed"},
+    {"free_own_twice", free_own_twice, "valloc: free_valloc: freed already"},
+    {"free_inside_an_own_slot", free_inside_an_own_slot, "not the start of an allocation"},
     {"free_static", free_static, "valloc: free: not a pointer of this allocator"},
     {"free_stack", free_stack, "valloc: free: not a pointer of this allocator"},
     {"free_wild", free_wild, "valloc: free: not a pointer of this allocator"},

@@ -1,4 +1,5 @@
-"""limits.py EXHAUST: small address spaces, by limit and by option; exhaustion is survived."""
+"""limits.py EXHAUST: small address spaces and limits, by the kernel and by option; exhaustion is
+survived."""
 
 import sys
 
@@ -14,3 +15,9 @@ for mib in "16", "256", "131072":
     run(["python3", "-c", "x = ['a' * i for i in range(5000)]; print(len(x))"],
         more={"VALLOC_RESERVE_MIB": mib, "PYTHONMALLOC": "malloc"})
     print(f"a reserve of {mib} MiB at a time: works")
+
+# The process's own limits.
+run([sys.argv[1], "40"], more={"VALLOC_HARD_LIMIT_MIB": "64"})
+print("a hard limit of 64 MiB: held, and survived")
+run([sys.argv[1], "120"], limit_kib=256 << 10, more={"VALLOC_SOFT_LIMIT_MIB": "8"})
+print("a soft limit of 8 MiB: works")

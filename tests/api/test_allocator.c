@@ -1,0 +1,679 @@
+/* test_allocator.c: allocators beside that of the process: life, errors, every function's results,
+ * frees that cross allocators and threads, limits, introspection. */
+#include "support.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "child.h"
+
+#define VALLOC_NO_SHORT_NAMES
+#include "valloc.h"
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define BLOCK VALLOC_BLOCK_BYTES
+
+static const size_t sizes[] = {1,     8,     16,    100,        128,     1000,        4096,
+                               20000, 32768, 40000, 100 * 1024, 3 * MIB, 20 * MIB + 1};
+#define SIZES (sizeof sizes / sizeof *sizes)
+
+/* ---- Life ---- */
+
+static void assert_rejected(int result)
+{
+    assert_int_equal(result, -1);
+    assert_int_equal(errno, EINVAL);
+}
+
+static void bad_arguments_are_rejected(void **state)
+{
+    (void)state;
+    static MemoryAllocator allocator;
+    MemoryAllocator zeroed = {0};
+    assert_rejected(valloc_init(NULL, 1, 1));
+    assert_rejected(valloc_init(&allocator, 0, 1));
+    assert_rejected(valloc_init(&allocator, 1, 0));
+    assert_rejected(valloc_init(&allocator, 1, -1));
+    assert_rejected(valloc_init(&allocator, 1, VALLOC_MAX_THREADS + 1));
+    assert_rejected(valloc_init_with(&allocator, 3, 1, &(valloc_options){.hard_limit = 2 * BLOCK}));
+    assert_rejected(valloc_init_with(&allocator, 3, 1, &(valloc_options){.soft_limit = 2 * BLOCK}));
+    assert_rejected(valloc_init_with(
+        &allocator, 1, 1, &(valloc_options){.soft_limit = 4 * MIB, .hard_limit = 2 * MIB}));
+    assert_memory_equal(&allocator, &zeroed, sizeof zeroed);
+    assert_rejected(valloc_set_limits(&allocator, 0, 0));
+    assert_rejected(valloc_set_limits(NULL, 0, 0));
+    assert_rejected(valloc_init(valloc_process(), 1, 1));
+    valloc_destroy(NULL);
+    valloc_destroy(&allocator);
+
+    assert_int_equal(valloc_init(&allocator, 1, VALLOC_MAX_THREADS), 0);
+    assert_rejected(valloc_init(&allocator, 1, 1));
+    void *block = valloc_allocate(&allocator, 100);
+    assert_non_null(block);
+    assert_rejected(valloc_set_limits(&allocator, 4 * MIB, 2 * MIB));
+    valloc_destroy(&allocator);
+    assert_memory_equal(&allocator, &zeroed, sizeof zeroed);
+}
+
+static void no_memory_is_told(void **state)
+{
+    (void)state;
+    MemoryAllocator allocator = {0};
+    errno = 0;
+    assert_int_equal(valloc_init(&allocator, SIZE_MAX / BLOCK, 1), -1);
+    assert_int_equal(errno, ENOMEM);
+    assert_int_equal(valloc_init(&allocator, 1, 1), 0);
+    errno = 0;
+    assert_null(valloc_allocate(&allocator, PTRDIFF_MAX));
+    assert_int_equal(errno, ENOMEM);
+    errno = 0;
+    volatile size_t many = SIZE_MAX / 2; /* the compiler would tell us */
+    assert_null(valloc_allocate_zeroed(&allocator, many, 3));
+    assert_int_equal(errno, ENOMEM);
+    errno = 0;
+    assert_null(valloc_allocate_aligned(&allocator, 24, 100));
+    assert_int_equal(errno, EINVAL);
+    valloc_destroy(&allocator);
+}
+
+static void initial_blocks_are_there_from_the_start(void **state)
+{
+    (void)state;
+    MemoryAllocator allocator = {0};
+    assert_int_equal(valloc_init(&allocator, 200, 4), 0);
+    assert_int_equal(allocator.total_blocks, 200);
+    assert_int_equal(allocator.used_blocks, 0);
+    assert_int_equal(allocator.recycled_blocks, 0);
+    assert_int_equal(allocator.num_threads, 4);
+    /* 199 blocks of 16 slots each need no more than what is held. */
+    static void *blocks[199 * 16];
+    for (size_t i = 0; i < 199 * 16; i++) {
+        blocks[i] = valloc_allocate(&allocator, 4096);
+        assert_non_null(blocks[i]);
+        memset(blocks[i], 1, 4096);
+    }
+    assert_true(allocator.used_blocks >= 199);
+    assert_true(allocator.total_blocks <= 216); /* a batch may look ahead */
+    for (size_t i = 0; i < 199 * 16; i++)
+        free_valloc(&allocator, blocks[i]);
+    assert_true(allocator.total_blocks >= 200);
+    valloc_destroy(&allocator);
+}
+
+static void empty_allocators_come_and_go(void **state)
+{
+    (void)state;
+    valloc_stats before, after;
+    MemoryAllocator allocator = {0};
+    for (int i = 0; i < 20000; i++) {
+        assert_int_equal(valloc_init(&allocator, 1, 64), 0);
+        if (i % 2 == 0) {
+            char *block = valloc_allocate(&allocator, (size_t)i % 5000 + 1);
+            assert_non_null(block);
+            *block = 1;
+        }
+        valloc_destroy(&allocator);
+        if (i == 1000)
+            valloc_get_stats(&before);
+    }
+    valloc_get_stats(&after);
+    assert_int_equal(after.metadata, before.metadata);
+    assert_int_equal(after.committed, before.committed);
+    assert_int_equal(after.caches, before.caches);
+}
+
+#define MANY 10000
+static void ten_thousand_live_at_once(void **state)
+{
+    (void)state;
+    MemoryAllocator *allocators = valloc_calloc(MANY, sizeof *allocators);
+    char **blocks = valloc_calloc(MANY, sizeof *blocks);
+    for (size_t i = 0; i < MANY; i++) {
+        assert_int_equal(valloc_init(&allocators[i], 1, 2), 0);
+        blocks[i] = valloc_allocate(&allocators[i], 48);
+        assert_non_null(blocks[i]);
+        memset(blocks[i], (int)(i % 251), 48);
+    }
+    for (size_t i = 0; i < MANY; i++) {
+        assert_true(bytes_hold(blocks[i], 48, (unsigned char)(i % 251)));
+        assert_ptr_equal(valloc_owner(blocks[i]), &allocators[i]);
+        if (i % 3 == 0)
+            valloc_free(blocks[i]);
+        valloc_destroy(&allocators[i]);
+    }
+    valloc_free(blocks);
+    valloc_free(allocators);
+}
+
+/* ---- Allocation ---- */
+
+static void every_size_is_served(void **state)
+{
+    (void)state;
+    MemoryAllocator allocator = {0};
+    assert_int_equal(valloc_init(&allocator, 1, 1), 0);
+    for (size_t i = 0; i < SIZES; i++) {
+        size_t size = sizes[i];
+        for (size_t alignment = 16; alignment <= 2 * MIB; alignment *= 8) {
+            char *block = valloc_allocate_aligned(&allocator, alignment, size);
+            assert_non_null(block);
+            assert_int_equal((uintptr_t)block % alignment, 0);
+            assert_true(valloc_usable_size(block) >= size);
+            assert_ptr_equal(valloc_owner(block), &allocator);
+            fill_bytes(block, size, 0x5a);
+            free_valloc(&allocator, block);
+            char *zeroed = valloc_allocate_aligned_zeroed(&allocator, alignment, size);
+            assert_true(bytes_hold(zeroed, size, 0));
+            free_valloc(&allocator, zeroed);
+        }
+        char *block = valloc_allocate_zeroed(&allocator, size, 1);
+        assert_true(bytes_hold(block, size, 0));
+        fill_bytes(block, size, 7);
+        for (size_t j = 0; j < SIZES; j++) {
+            block = valloc_reallocate(&allocator, block, sizes[j]);
+            assert_non_null(block);
+            assert_ptr_equal(valloc_owner(block), &allocator);
+            assert_int_equal(block[0], 7);
+            fill_bytes(block, sizes[j], 7);
+        }
+        free_valloc(&allocator, block);
+    }
+    void *null_grown = valloc_reallocate(&allocator, NULL, 100);
+    assert_ptr_equal(valloc_owner(null_grown), &allocator);
+    void *aligned = valloc_reallocate_aligned(&allocator, null_grown, 4096, 100);
+    assert_int_equal((uintptr_t)aligned % 4096, 0);
+    void *empty = valloc_allocate(&allocator, 0);
+    assert_non_null(empty);
+    errno = 77;
+    free_valloc(&allocator, empty);
+    free_valloc(&allocator, NULL);
+    assert_int_equal(errno, 77);
+    valloc_destroy(&allocator);
+}
+
+static void the_process_is_an_allocator_too(void **state)
+{
+    (void)state;
+    MemoryAllocator *process = valloc_process();
+    size_t used = process->used_blocks;
+    char *run = valloc_allocate(process, 5 * MIB);
+    assert_ptr_equal(valloc_owner(run), process);
+    assert_int_equal(process->used_blocks - used, 80);
+    char *slot = valloc_allocate_zeroed(process, 10, 10);
+    assert_true(bytes_hold(slot, 100, 0));
+    valloc_free(slot);
+    free_valloc(process, run);
+}
+
+/* ---- Frees across allocators ---- */
+
+static int count_live(const MemoryBlock *block, void *context)
+{
+    *(size_t *)context += block->live_slots;
+    return 0;
+}
+
+static void any_function_frees_any_block(void **state)
+{
+    (void)state;
+    size_t live = 0;
+    MemoryAllocator a = {0}, b = {0};
+    assert_int_equal(valloc_init(&a, 2, 2), 0);
+    assert_int_equal(valloc_init(&b, 2, 2), 0);
+    for (int turn = 0; turn < 3000; turn++) {
+        size_t size = sizes[turn % (int)SIZES];
+        char *of_a = valloc_allocate(&a, size);
+        char *of_b = valloc_allocate(&b, size);
+        char *global = valloc_malloc(size);
+        char *grown = valloc_realloc(valloc_allocate(&a, size), 2 * size);
+        assert_ptr_equal(valloc_owner(of_a), &a);
+        assert_ptr_equal(valloc_owner(of_b), &b);
+        assert_ptr_equal(valloc_owner(global), valloc_process());
+        assert_ptr_equal(valloc_owner(grown), &a);
+        valloc_free(of_a);
+        free_valloc(&a, of_b);
+        free_valloc(&b, global);
+        if (turn % 2 == 0)
+            valloc_free_sized(grown, 2 * size);
+        else
+            free_valloc(&b, grown);
+    }
+    /* All came home: nothing is in use once the thread's caches are emptied. */
+    assert_int_equal(valloc_blocks(&a, count_live, &live), 0);
+    assert_int_equal(valloc_blocks(&b, count_live, &live), 0);
+    assert_int_equal(live, 0);
+    valloc_destroy(&a);
+    valloc_destroy(&b);
+}
+
+static void foreign_pointers_have_no_owner(void **state)
+{
+    (void)state;
+    static char bytes[64];
+    assert_null(valloc_owner(bytes));
+    assert_null(valloc_owner(&state));
+    assert_null(valloc_owner((void *)(uintptr_t)0x123456780));
+    void *freed = valloc_malloc(30 * MIB);
+    valloc_free(freed);
+    assert_null(valloc_owner(freed));
+}
+
+/* ---- Introspection ---- */
+
+typedef struct Sums {
+    MemoryAllocator *allocator;
+    size_t blocks, used, live, count;
+    const char *last;
+} Sums;
+
+static int add_block(const MemoryBlock *block, void *context)
+{
+    Sums *sums = context;
+    assert_true((const char *)block->address > sums->last);
+    assert_int_equal(block->size % BLOCK, 0);
+    sums->last = (const char *)block->address + block->size - 1;
+    sums->blocks += block->size / BLOCK;
+    sums->count++;
+    if (block->status == VALLOC_BLOCK_OCCUPIED) {
+        assert_true(block->live_slots <= block->slots);
+        assert_true(block->slots * block->slot_size <= block->size);
+        sums->used += block->size / BLOCK;
+        sums->live += block->live_slots;
+    } else {
+        assert_int_equal(block->status, VALLOC_BLOCK_FREE);
+        assert_int_equal(block->live_slots, 0);
+    }
+    if (sums->allocator != NULL) /* a visitor may use what it visits */
+        valloc_free(valloc_allocate(sums->allocator, 3000));
+    return 0;
+}
+
+static int stop_at_second(const MemoryBlock *block, void *context)
+{
+    (void)block;
+    return ++*(int *)context == 2 ? 42 : 0;
+}
+
+static void blocks_add_up(void **state)
+{
+    (void)state;
+    MemoryAllocator allocator = {0};
+    static void *live[5000];
+    uint64_t seed = 5;
+    int seen = 0;
+    assert_int_equal(valloc_init_with(&allocator, 3, 1, &(valloc_options){.name = "sums"}), 0);
+    for (int turn = 0; turn < 4; turn++) {
+        size_t count = 0;
+        for (size_t i = 0; i < 5000; i++) {
+            uint64_t r = random_next(&seed);
+            free_valloc(&allocator, live[i]);
+            live[i] = NULL;
+            if (r % 4 != 0)
+                live[i] = valloc_allocate(&allocator,
+                                          r % 100 == 1 ? (r >> 8) % (3 * MIB) : (r >> 8) % 2000);
+            count += live[i] != NULL;
+        }
+        Sums sums = {.allocator = NULL};
+        assert_int_equal(valloc_blocks(&allocator, add_block, &sums), 0);
+        assert_int_equal(sums.live, count);
+        assert_int_equal(sums.used, allocator.used_blocks);
+        assert_int_equal(sums.blocks, allocator.total_blocks);
+        Sums busy = {.allocator = &allocator};
+        assert_int_equal(valloc_blocks(&allocator, add_block, &busy), 0);
+        assert_true(busy.count >= sums.count);
+    }
+    assert_true(allocator.recycled_blocks > 0);
+    assert_int_equal(valloc_blocks(&allocator, stop_at_second, &seen), 42);
+    assert_int_equal(seen, 2);
+    for (size_t i = 0; i < 5000; i++)
+        free_valloc(&allocator, live[i]);
+    Sums empty = {.allocator = NULL};
+    valloc_blocks(&allocator, add_block, &empty);
+    assert_int_equal(empty.live, 0);
+    Sums process = {.allocator = NULL};
+    assert_int_equal(valloc_blocks(valloc_process(), add_block, &process), 0);
+    assert_true(process.used > 0);
+    valloc_destroy(&allocator);
+}
+
+static void collect_text(void *context, const char *text)
+{
+    char *all = context;
+    strncat(all, text, 8000 - strlen(all));
+}
+
+static void a_dump_tells_a_person(void **state)
+{
+    (void)state;
+    static char text[8192];
+    MemoryAllocator allocator = {0};
+    valloc_options options = {.name = "a name that is longer than there is room for",
+                              .hard_limit = 8 * MIB};
+    assert_int_equal(valloc_init_with(&allocator, 3, 1, &options), 0);
+    void *slot = valloc_allocate(&allocator, 100);
+    void *run = valloc_allocate(&allocator, 2 * MIB);
+    valloc_dump(&allocator, collect_text, text);
+    assert_non_null(strstr(text, "allocator 'a name that is longer than ther'"));
+    assert_non_null(strstr(text, "hard limit 8192 KiB"));
+    assert_non_null(strstr(text, "\n       112         1         585           1 "));
+    assert_non_null(strstr(text, "\n    larger        32           1           1 "));
+    free_valloc(&allocator, slot);
+    free_valloc(&allocator, run);
+    valloc_destroy(&allocator);
+}
+
+/* ---- Threads ---- */
+
+#define THREADS 8
+#define ROUNDS 20000
+#define PLACES 256
+
+static struct {
+    MemoryAllocator allocator;
+    void *_Atomic places[PLACES];
+} crossing;
+
+static void destroy_crossing(void)
+{
+    for (int i = 0; i < PLACES; i++) {
+        void *old = atomic_exchange(&crossing.places[i], NULL);
+        if (i % 2 == 0)
+            valloc_free(old);
+    }
+    valloc_destroy(&crossing.allocator);
+}
+
+static unsigned char mark_of(const void *block)
+{
+    return (unsigned char)((uintptr_t)block >> 4);
+}
+
+static void *cross(void *argument)
+{
+    uint64_t seed = 1 + (uintptr_t)argument;
+    for (int i = 0; i < ROUNDS; i++) {
+        uint64_t r = random_next(&seed);
+        size_t size = 1 + (r >> 16) % (r % 64 == 0 ? 100000 : 500);
+        char *block = valloc_allocate(&crossing.allocator, size);
+        memset(block, mark_of(block), size < 16 ? size : 16);
+        char *old = atomic_exchange(&crossing.places[(r >> 8) % PLACES], block);
+        if (old == NULL)
+            continue;
+        if (old[0] != (char)mark_of(old))
+            abort();
+        if (r % 2 == 0)
+            free_valloc(&crossing.allocator, old);
+        else
+            valloc_free(old);
+    }
+    return NULL;
+}
+
+static void run_crossing(int num_threads)
+{
+    pthread_t threads[THREADS];
+    assert_int_equal(valloc_init(&crossing.allocator, 4, num_threads), 0);
+    for (uintptr_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, cross, (void *)i), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    destroy_crossing();
+}
+
+static void threads_cross(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        run_crossing(64); /* a cache for each */
+        run_crossing(2);  /* most share one */
+    }
+}
+
+/* Threads fill their caches, stay, and go on after the destruction with another allocator. */
+#define PHASES 20
+static pthread_barrier_t barrier; /* met before and after each phase */
+
+static void *stay(void *argument)
+{
+    (void)argument;
+    for (int phase = 0; phase < PHASES; phase++) {
+        pthread_barrier_wait(&barrier);
+        for (int i = 0; i < 600; i++) {
+            size_t size = (size_t)(i + phase) * 16 % 3000 + 1;
+            char *block = valloc_allocate(&crossing.allocator, size);
+            memset(block, phase, size);
+            char *old = atomic_exchange(&crossing.places[i % PLACES], block);
+            if (old != NULL && *old != phase)
+                abort();
+            free_valloc(&crossing.allocator, old);
+        }
+        pthread_barrier_wait(&barrier);
+    }
+    return NULL;
+}
+
+static void destruction_leaves_caches_of_other_threads_sound(void **state)
+{
+    (void)state;
+    pthread_t threads[4];
+    assert_int_equal(pthread_barrier_init(&barrier, NULL, 5), 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, stay, NULL), 0);
+    for (int phase = 0; phase < PHASES; phase++) {
+        assert_int_equal(valloc_init(&crossing.allocator, 1, 64), 0);
+        pthread_barrier_wait(&barrier);
+        pthread_barrier_wait(&barrier);
+        destroy_crossing();
+    }
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&barrier);
+}
+
+static void *leave_half(void *argument)
+{
+    static _Atomic unsigned next;
+    (void)argument;
+    for (int i = 0; i < 200; i++) {
+        void *block = valloc_allocate(&crossing.allocator, 500);
+        void *old = atomic_exchange(&crossing.places[atomic_fetch_add(&next, 1) % PLACES], block);
+        if (old != NULL)
+            free_valloc(&crossing.allocator, old);
+    }
+    return NULL;
+}
+
+/* What threads leave behind serves the next ones: the allocator does not grow. */
+static void short_threads_do_not_grow_it(void **state)
+{
+    (void)state;
+    pthread_t others[3];
+    assert_int_equal(valloc_init(&crossing.allocator, 1, 64), 0);
+    for (int i = 0; i < 600; i++) {
+        for (int j = 0; j < 3; j++)
+            assert_int_equal(pthread_create(&others[j], NULL, leave_half, NULL), 0);
+        for (int j = 0; j < 3; j++)
+            pthread_join(others[j], NULL);
+    }
+    assert_true(crossing.allocator.total_blocks < 64);
+    destroy_crossing();
+}
+
+/* ---- Limits ---- */
+
+static MemoryAllocator limited;
+
+/* Allocates until that fails, verifies, frees all; several times. */
+static void *hit_the_limit(void *argument)
+{
+    size_t size = 1000 + 3000 * (uintptr_t)argument;
+    size_t most = 64 * MIB / size;
+    char **blocks = valloc_calloc(most, sizeof *blocks);
+    for (int round = 0; round < 5; round++) {
+        size_t count = 0;
+        while (count < most && (blocks[count] = valloc_allocate(&limited, size)) != NULL)
+            memset(blocks[count++], (int)round, size);
+        if (count == most || errno != ENOMEM)
+            abort();
+        for (size_t i = 0; i < count; i++) {
+            if (!bytes_hold(blocks[i], size, (unsigned char)round))
+                abort();
+            free_valloc(&limited, blocks[i]);
+        }
+    }
+    valloc_free(blocks);
+    return NULL;
+}
+
+static void a_hard_limit_holds_and_is_recovered_from(void **state)
+{
+    (void)state;
+    pthread_t threads[4];
+    valloc_options options = {.soft_limit = 8 * MIB, .hard_limit = 16 * MIB};
+    assert_int_equal(valloc_init_with(&limited, 16, 8, &options), 0);
+    for (uintptr_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, hit_the_limit, (void *)i), 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    assert_true(limited.total_blocks <= 16 * MIB / BLOCK);
+    /* Everything is free: nearly all of it can be had in another shape. */
+    size_t got = 0;
+    while (got < 64 && valloc_allocate(&limited, 200 * KIB) != NULL)
+        got++;
+    assert_true(got >= 48 && got < 64);
+    assert_null(valloc_allocate(&limited, 17 * MIB));
+    assert_int_equal(valloc_set_limits(&limited, 0, 0), 0);
+    assert_non_null(valloc_allocate(&limited, 17 * MIB));
+    char *large = valloc_allocate(&limited, 2 * MIB);
+    assert_int_equal(valloc_set_limits(&limited, 0, 1), 0);
+    assert_null(valloc_reallocate(&limited, large, 40 * MIB));
+    free_valloc(&limited, large);
+    valloc_destroy(&limited);
+}
+
+static void limit_of_the_process(void *unused)
+{
+    (void)unused;
+    static char *blocks[4096];
+    for (int round = 0; round < 3; round++) {
+        valloc_stats stats;
+        valloc_get_stats(&stats);
+        if (valloc_set_limits(valloc_process(), 0, stats.lent + 64 * MIB) != 0)
+            abort();
+        size_t count = 0;
+        while (count < 4096 && (blocks[count] = valloc_malloc(30000)) != NULL)
+            memset(blocks[count++], 1, 30000);
+        if (count == 4096 || count < 1900 || errno != ENOMEM || valloc_malloc(8 * MIB) != NULL)
+            abort();
+        MemoryAllocator other = {0};
+        if (valloc_init(&other, 1000, 1) != -1 || errno != ENOMEM)
+            abort();
+        for (size_t i = 0; i < count; i++)
+            valloc_free(blocks[i]);
+        if (valloc_init(&other, 100, 1) != 0)
+            abort();
+        valloc_destroy(&other);
+        if (valloc_set_limits(valloc_process(), 0, 0) != 0)
+            abort();
+        char *large = valloc_malloc(200 * MIB);
+        if (large == NULL)
+            abort();
+        valloc_free(large);
+    }
+}
+
+static void the_limit_of_the_process_counts_all(void **state)
+{
+    (void)state;
+    Child child = child_run(limit_of_the_process, NULL);
+    assert_int_equal(child.status, 0);
+}
+
+static void soft_limit_of_the_process(void *unused)
+{
+    (void)unused;
+    valloc_stats stats;
+    if (valloc_set_limits(valloc_process(), 8 * MIB, 0) != 0)
+        abort();
+    for (int i = 0; i < 20; i++) {
+        char *block = valloc_malloc(32 * MIB);
+        memset(block, 1, 32 * MIB);
+        char *small = valloc_malloc(10);
+        valloc_free(block);
+        valloc_free(small);
+        valloc_free(valloc_malloc(33 * MIB)); /* another size: the last one leaves its cache */
+    }
+    valloc_free(valloc_malloc(2 * MIB));
+    valloc_get_stats(&stats);
+    if (stats.dirty > 8 * MIB)
+        abort();
+}
+
+static void above_a_soft_limit_nothing_free_is_kept(void **state)
+{
+    (void)state;
+    Child child = child_run(soft_limit_of_the_process, NULL);
+    assert_int_equal(child.status, 0);
+}
+
+/* ---- Fork ---- */
+
+#ifndef SANITIZED
+static void use_inherited(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 1000; i++)
+        free_valloc(&crossing.allocator, valloc_allocate(&crossing.allocator, (size_t)i * 7));
+    for (int i = 0; i < PLACES; i++)
+        free_valloc(&crossing.allocator, atomic_exchange(&crossing.places[i], NULL));
+    valloc_destroy(&crossing.allocator);
+    MemoryAllocator own = {0};
+    if (valloc_init(&own, 1, 1) != 0 || valloc_allocate(&own, 100) == NULL)
+        abort();
+}
+
+static void children_inherit_allocators(void **state)
+{
+    (void)state;
+    pthread_t threads[THREADS];
+    assert_int_equal(valloc_init(&crossing.allocator, 4, 6), 0);
+    for (uintptr_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, cross, (void *)i), 0);
+    for (int i = 0; i < 60; i++) {
+        Child child = child_run(use_inherited, NULL);
+        assert_int_equal(child.status, 0);
+    }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    destroy_crossing();
+}
+#endif
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_arguments_are_rejected),
+        cmocka_unit_test(no_memory_is_told),
+        cmocka_unit_test(initial_blocks_are_there_from_the_start),
+        cmocka_unit_test(empty_allocators_come_and_go),
+        cmocka_unit_test(ten_thousand_live_at_once),
+        cmocka_unit_test(every_size_is_served),
+        cmocka_unit_test(the_process_is_an_allocator_too),
+        cmocka_unit_test(any_function_frees_any_block),
+        cmocka_unit_test(foreign_pointers_have_no_owner),
+        cmocka_unit_test(blocks_add_up),
+        cmocka_unit_test(a_dump_tells_a_person),
+        cmocka_unit_test(threads_cross),
+        cmocka_unit_test(destruction_leaves_caches_of_other_threads_sound),
+        cmocka_unit_test(short_threads_do_not_grow_it),
+        cmocka_unit_test(a_hard_limit_holds_and_is_recovered_from),
+        cmocka_unit_test(the_limit_of_the_process_counts_all),
+        cmocka_unit_test(above_a_soft_limit_nothing_free_is_kept),
+#ifndef SANITIZED
+        cmocka_unit_test(children_inherit_allocators),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
