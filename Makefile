@@ -54,6 +54,10 @@ test-rust:
 	cargo test --workspace --all-targets
 	cargo test --workspace --doc
 	cargo test --package valloc --features override
+	cargo test --package valloc --features allocator-api2 --test heap --test collections
+	cargo run --quiet --release --package valloc --features allocator-api2 --example request_arena
+	RUSTC_BOOTSTRAP=1 cargo check --quiet --package valloc --features nightly \
+	    --target-dir target/nightly
 	cargo run --quiet --release --package valloc --example json
 	cargo publish --workspace --dry-run --allow-dirty
 
@@ -87,7 +91,7 @@ lint: $(BUILD)/release/build.ninja
 	clang-format --dry-run --Werror $(C_FILES)
 	clang-tidy --quiet c/src/unity.c c/src/override.c -- -std=gnu11 -Ic/include
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --workspace --all-targets --features valloc/allocator-api2 --quiet -- -D warnings
 
 format:
 	@.ci/setup.sh lint

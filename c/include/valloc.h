@@ -143,7 +143,7 @@ VALLOC_API void valloc_get_stats(valloc_stats *stats);
  * Blocks are VALLOC_BLOCK_BYTES long, or runs of that. Any thread may allocate from any allocator
  * and free any pointer by any function. The functions above use the allocator of the process. */
 
-#define VALLOC_BLOCK_BYTES ((size_t)65536)
+#define VALLOC_BLOCK_BYTES 65536
 /* Threads that can have a cache of their own in one allocator. */
 #define VALLOC_MAX_THREADS 65536
 /* Of an allocator's name, with its end. */
@@ -237,18 +237,19 @@ VALLOC_API MemoryAllocator *valloc_process(void);
  * that was freed. Of a block larger than VALLOC_BLOCK_BYTES only the start is known. */
 VALLOC_API MemoryAllocator *valloc_owner(const void *ptr);
 
-/* Changes the limits, in bytes, 0 for none. A soft limit below what is held gives back free memory
- * at once; a hard one below it makes allocations fail until enough is freed. For the allocator of
- * the process the limits count all allocators. Returns 0, or -1 with errno EINVAL if the soft
- * limit is above the hard one or the allocator is not initialised. */
+/* Changes the limits, in bytes, 0 for none; they count in whole blocks, at least one. A soft limit
+ * below what is held gives back free memory at once; a hard one below it makes allocations that
+ * need more blocks fail. For the allocator of the process the limits count all allocators. Returns
+ * 0, or -1 with errno EINVAL if the soft limit is above the hard one or the allocator is not
+ * initialised. */
 VALLOC_API int valloc_set_limits(MemoryAllocator *allocator, size_t soft_limit, size_t hard_limit);
 
 /* A block of an allocator as valloc_blocks saw it. */
-enum { VALLOC_BLOCK_FREE, VALLOC_BLOCK_OCCUPIED };
+typedef enum valloc_block_status { VALLOC_BLOCK_FREE, VALLOC_BLOCK_OCCUPIED } valloc_block_status;
 typedef struct MemoryBlock {
     void *address;
-    size_t size;       /* bytes, a multiple of VALLOC_BLOCK_BYTES */
-    int status;        /* VALLOC_BLOCK_FREE or VALLOC_BLOCK_OCCUPIED */
+    size_t size; /* bytes, a multiple of VALLOC_BLOCK_BYTES */
+    valloc_block_status status;
     size_t slot_size;  /* bytes of each of its slots; 0 if free */
     size_t slots;      /* that it is cut into; 1 if it is lent as a whole, 0 if free */
     size_t live_slots; /* in use; those in other threads' caches count as well */

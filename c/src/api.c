@@ -313,6 +313,8 @@ VA_COLD int valloc_set_limits(MemoryAllocator *allocator, size_t soft_limit, siz
         return -1;
     }
     va_pool_limit(allocator, blocks_of(soft_limit), blocks_of(hard_limit));
+    if (soft_limit != 0)
+        va_allocator_relieve(allocator);
     return 0;
 }
 

@@ -13,7 +13,7 @@
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
-#define BLOCK VALLOC_BLOCK_BYTES
+#define BLOCK ((size_t)VALLOC_BLOCK_BYTES)
 
 static const size_t sizes[] = {1,     8,     16,    100,        128,     1000,        4096,
                                20000, 32768, 40000, 100 * 1024, 3 * MIB, 20 * MIB + 1};

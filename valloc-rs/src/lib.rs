@@ -14,13 +14,19 @@
 //! * [`purge`]: gives free memory back to the system;
 //! * [`stats`], [`version`].
 //!
-//! The feature `override` also serves `malloc` and `free` of the C libraries in the process.
+//! A [`Heap`] is an allocator of its own, whose memory is bounded, inspected and dropped as a whole.
+//!
+//! The feature `override` also serves `malloc` and `free` of the C libraries in the process;
+//! `allocator-api2` and `nightly` let collections take a `&Heap`.
 #![no_std]
+#![cfg_attr(feature = "nightly", feature(allocator_api))]
 
 mod global;
+mod heap;
 mod info;
 
 pub use global::Valloc;
+pub use heap::{AllocError, Heap, HeapBlock, HeapBuilder, HeapError, HeapStats, BLOCK_BYTES};
 pub use info::{good_size, purge, stats, usable_size, version, Stats};
 
 #[doc = include_str!("../README.md")]

@@ -4,6 +4,9 @@ pub const VALLOC_VERSION_MAJOR: u32 = 0;
 pub const VALLOC_VERSION_MINOR: u32 = 1;
 pub const VALLOC_VERSION_PATCH: u32 = 0;
 pub const VALLOC_VERSION: u32 = 100;
+pub const VALLOC_BLOCK_BYTES: u32 = 65536;
+pub const VALLOC_MAX_THREADS: u32 = 65536;
+pub const VALLOC_NAME_BYTES: u32 = 32;
 extern "C" {
     /// Allocates size bytes. The contents are unspecified.
     pub fn valloc_malloc(size: usize) -> *mut ::core::ffi::c_void;
@@ -310,6 +313,11 @@ extern "C" {
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
+    /** Frees the block at ptr into the allocator that it came from: fast if that is the one named,
+ correct if not. NULL as ptr is ignored.*/
+    pub fn free_valloc(allocator: *mut MemoryAllocator, ptr: *mut ::core::ffi::c_void);
+}
+extern "C" {
     /** The allocator of the process, which valloc_malloc and malloc use: for the functions below. It
  can be allocated from, too, but neither initialised nor destroyed. Its num_threads is 0: its
  threads have no limit.*/
@@ -321,24 +329,28 @@ extern "C" {
     pub fn valloc_owner(ptr: *const ::core::ffi::c_void) -> *mut MemoryAllocator;
 }
 extern "C" {
-    /** Changes the limits, in bytes, 0 for none. A soft limit below what is held gives back free memory
- at once; a hard one below it makes allocations fail until enough is freed. For the allocator of
- the process the limits count all allocators. Returns 0, or -1 with errno EINVAL if the soft
- limit is above the hard one or the allocator is not initialised.*/
+    /** Changes the limits, in bytes, 0 for none; they count in whole blocks, at least one. A soft limit
+ below what is held gives back free memory at once; a hard one below it makes allocations that
+ need more blocks fail. For the allocator of the process the limits count all allocators. Returns
+ 0, or -1 with errno EINVAL if the soft limit is above the hard one or the allocator is not
+ initialised.*/
     pub fn valloc_set_limits(
         allocator: *mut MemoryAllocator,
         soft_limit: usize,
         hard_limit: usize,
     ) -> ::core::ffi::c_int;
 }
+pub const VALLOC_BLOCK_FREE: valloc_block_status = 0;
+pub const VALLOC_BLOCK_OCCUPIED: valloc_block_status = 1;
+/// A block of an allocator as valloc_blocks saw it.
+pub type valloc_block_status = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub struct MemoryBlock {
     pub address: *mut ::core::ffi::c_void,
     /// bytes, a multiple of VALLOC_BLOCK_BYTES
     pub size: usize,
-    /// VALLOC_BLOCK_FREE or VALLOC_BLOCK_OCCUPIED
-    pub status: ::core::ffi::c_int,
+    pub status: valloc_block_status,
     /// bytes of each of its slots; 0 if free
     pub slot_size: usize,
     /// that it is cut into; 1 if it is lent as a whole, 0 if free

@@ -1,0 +1,8 @@
+fn main() {
+    let kept;
+    {
+        let heap = valloc::Heap::new().unwrap();
+        kept = heap.alloc(5).unwrap();
+    }
+    println!("{kept}");
+}
