@@ -74,6 +74,7 @@ bench-quick:
 bench-c: all
 	@.ci/setup.sh bench
 	python3 benches/c/compare.py $(BUILD)/release
+	$(BUILD)/release/benches/c/instances
 
 bench-threads: all
 	@.ci/setup.sh bench
