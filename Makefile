@@ -4,7 +4,7 @@ BUILD := build
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 SANITIZERS := asan ubsan tsan
-C_FILES := $(wildcard c/src/*.[ch] c/include/*.h tests/*/*.[ch] benches/c/*.[ch])
+C_FILES := $(wildcard c/src/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] benches/c/*.[ch])
 # Cargo's and the override library's builds get separate folders: they never wait for each other.
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
