@@ -6,7 +6,8 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::mem::size_of;
 use core::ops::ControlFlow;
-use core::ptr::{addr_of, addr_of_mut, NonNull};
+use core::ptr::{addr_of_mut, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use valloc_sys as sys;
 
@@ -321,13 +322,14 @@ impl Heap {
     /// What the heap holds now.
     pub fn stats(&self) -> HeapStats {
         let raw = self.raw.as_ptr();
-        // SAFETY: the counters are valid for reads at any time, by volatile loads: other threads
-        // may change them meanwhile.
+        // SAFETY: the counters live as long as the heap; the library changes them by atomics.
+        let read = |counter| unsafe { AtomicUsize::from_ptr(counter) }.load(Ordering::Relaxed);
+        // SAFETY: addresses of members, nothing is read.
         unsafe {
             HeapStats {
-                total_blocks: addr_of!((*raw).total_blocks).read_volatile(),
-                used_blocks: addr_of!((*raw).used_blocks).read_volatile(),
-                recycled_blocks: addr_of!((*raw).recycled_blocks).read_volatile(),
+                total_blocks: read(addr_of_mut!((*raw).total_blocks)),
+                used_blocks: read(addr_of_mut!((*raw).used_blocks)),
+                recycled_blocks: read(addr_of_mut!((*raw).recycled_blocks)),
             }
         }
     }
