@@ -23,6 +23,7 @@ static struct {
     size_t purged_bytes;     /* ever */
     size_t soft_limit;       /* blocks lent and dirty; SIZE_MAX for none */
     size_t hard_limit;
+    bool huge_is_dear; /* see try_huge */
 } state = {.soft_limit = SIZE_MAX, .hard_limit = SIZE_MAX};
 
 /* The purge clock: written under va_arena_lock, read without it as a hint, hence on a cache line
@@ -235,20 +236,44 @@ static VA_COLD bool commit_tables(Arena *arena, size_t end)
     return true;
 }
 
-static VA_COLD void advise_huge(const Arena *arena, size_t from, size_t to)
+/* The first block from `from` on that may lie on a huge page. */
+static VA_COLD size_t huge_from(const Arena *arena, size_t from)
 {
     const Zone *dense = &arena->zones[ZONE_DENSE];
-    size_t huge_first = arena->first;
-    if (va_options.huge_pages == HUGE_PAGES_NEVER)
-        return;
-    if (va_options.huge_pages == HUGE_PAGES_AUTO)
-        huge_first = dense->first > arena->first
-                         ? dense->first
-                         : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT);
-    from = va_max(from, huge_first);
+    if (va_options.huge_pages == HUGE_PAGES_NEVER ||
+        (va_options.huge_pages == HUGE_PAGES_AUTO && state.huge_is_dear))
+        return SIZE_MAX;
+    if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
+        return va_max(from, arena->first);
+    return va_max(from, dense->first > arena->first
+                            ? dense->first
+                            : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT));
+}
+
+static VA_COLD void advise_huge(const Arena *arena, size_t from, size_t to)
+{
+    from = huge_from(arena, from);
     if (from < to)
         va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT,
                           true);
+}
+
+/* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
+ * depends on the machine: the first one, which is wanted now, is made resident and timed. A dear
+ * one is the last. */
+static VA_COLD void try_huge(const Arena *arena, size_t from, size_t to)
+{
+    from = huge_from(arena, from);
+    if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to &&
+        to - from >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT) {
+        char *chunk = arena->base + (from << VA_BLOCK_SHIFT);
+        uint64_t start = va_os_thread_ns();
+        va_os_advise_huge(chunk, VA_HUGE_BYTES, true);
+        va_os_populate(chunk, VA_HUGE_BYTES);
+        state.huge_is_dear = va_os_thread_ns() - start > VA_HUGE_DEAR_NS;
+        from += VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
+    }
+    advise_huge(arena, from, to);
 }
 
 /* Makes blocks below `end` accessible, and some more; at least these if more is refused. */
@@ -272,7 +297,10 @@ static VA_COLD bool commit_blocks(Arena *arena, Zone *zone, size_t end)
         if (!va_os_commit(start, (wanted - zone->committed) << VA_BLOCK_SHIFT))
             return false;
     }
-    advise_huge(arena, zone->committed, wanted);
+    if (end - zone->committed <= huge_blocks)
+        try_huge(arena, zone->committed, wanted);
+    else
+        advise_huge(arena, zone->committed, wanted);
     zone->committed = wanted;
     return true;
 }

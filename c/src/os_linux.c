@@ -145,6 +145,15 @@ size_t va_os_address_limit(void)
     return known ? (size_t)limit.rlim_cur : SIZE_MAX;
 }
 
+uint64_t va_os_thread_ns(void)
+{
+    struct timespec used;
+    int saved = errno;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    errno = saved;
+    return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
 uint64_t va_os_clock_ms(void)
 {
     struct timespec now;
