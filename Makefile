@@ -92,7 +92,8 @@ lint: $(BUILD)/release/build.ninja
 	clang-format --dry-run --Werror $(C_FILES)
 	clang-tidy --quiet c/src/unity.c c/src/override.c -- -std=gnu11 -Ic/include
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features valloc/allocator-api2 --quiet -- -D warnings
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --package valloc --all-targets --features allocator-api2 --quiet -- -D warnings
 
 format:
 	@.ci/setup.sh lint

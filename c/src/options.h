@@ -1,6 +1,7 @@
 /* options.h: what the environment may change, read once.
  *
- *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: past the first MiBs)
+ *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: past the first MiBs,
+ *                                         until one proves dear)
  *   VALLOC_PURGE_DELAY_MS=N               how long a free block stays dirty; 0 purges at once
  *   VALLOC_RESERVE_MIB=N                  address space to ask for first
  *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none

@@ -501,6 +501,45 @@ static void short_threads_do_not_grow_it(void **state)
     destroy_crossing();
 }
 
+#ifndef SANITIZED /* TSan ends its own state before the last round */
+static pthread_key_t key;
+
+/* Runs in each round of the thread's destructors, also after valloc's own. */
+static void use_at_exit(void *round)
+{
+    char *block = valloc_allocate(&crossing.allocator, 5000);
+    memset(block, 3, 5000);
+    valloc_free(atomic_exchange(&crossing.places[(uintptr_t)round], block));
+    if ((uintptr_t)round < 4)
+        pthread_setspecific(key, (void *)((uintptr_t)round + 1));
+}
+
+static void *exit_soon(void *argument)
+{
+    pthread_setspecific(key, argument);
+    if (argument == (void *)1) /* the others' first use comes at their exit */
+        free_valloc(&crossing.allocator, valloc_allocate(&crossing.allocator, 100));
+    return NULL;
+}
+
+static void threads_past_their_exit_are_served(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    assert_int_equal(pthread_key_create(&key, use_at_exit), 0);
+    assert_int_equal(valloc_init(&crossing.allocator, 1, 64), 0);
+    for (uintptr_t i = 0; i < 20; i++) {
+        assert_int_equal(pthread_create(&thread, NULL, exit_soon, (void *)(1 + i % 2)), 0);
+        pthread_join(thread, NULL);
+    }
+    assert_true(crossing.allocator.total_blocks < 10);
+    for (int i = 1; i <= 4; i++)
+        assert_true(bytes_hold(crossing.places[i], 5000, 3));
+    destroy_crossing();
+    pthread_key_delete(key);
+}
+#endif
+
 /* ---- Limits ---- */
 
 static MemoryAllocator limited;
@@ -672,6 +711,7 @@ int main(void)
         cmocka_unit_test(the_limit_of_the_process_counts_all),
         cmocka_unit_test(above_a_soft_limit_nothing_free_is_kept),
 #ifndef SANITIZED
+        cmocka_unit_test(threads_past_their_exit_are_served),
         cmocka_unit_test(children_inherit_allocators),
 #endif
     };

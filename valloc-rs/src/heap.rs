@@ -435,6 +435,7 @@ fn nothing(layout: Layout) -> NonNull<[u8]> {
     NonNull::slice_from_raw_parts(start, 0)
 }
 
+#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
 macro_rules! implement_allocator {
     ($api:path) => {
         const _: () = {
