@@ -255,8 +255,9 @@ typedef struct MemoryBlock {
     size_t live_slots; /* in use; those in other threads' caches count as well */
 } MemoryBlock;
 
-/* Calls visit(block, context) for every block of the allocator in the order of their addresses
- * until it returns another value than 0, and returns that, else 0. First flushes the calling
+/* Calls visit(block, context) for every block of the allocator, in the order of their addresses
+ * (where the address space is limited, within each reserved range), until it returns another value
+ * than 0, and returns that, else 0. First flushes the calling
  * thread's cache. No lock is held during a call, which may allocate and free; what other threads
  * or visit itself change meanwhile may be seen or not. Of the allocator of the process all free
  * blocks of the address space in use are visited, neighbours as one. */
