@@ -9,7 +9,7 @@ C_FILES := $(wildcard c/src/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] b
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
 .PHONY: all help test test-c test-sanitizers test-rust bench bench-quick bench-c bench-threads \
-        bench-programs lint format install clean
+        bench-programs bench-memory lint format install clean
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -19,11 +19,12 @@ help:
 	@echo 'make test         every test, C and Rust, sanitizers included'
 	@echo 'make test-c       the C tests on the release and debug builds'
 	@echo 'make test-rust    the Rust tests'
-	@echo 'make bench        the founding benchmark: a table, a CSV, plots in build/bench'
+	@echo 'make bench        the founding benchmark and latencies: tables, CSV, a page in build/bench'
 	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
 	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
 	@echo 'make bench-threads  patterns of memory that crosses threads, by LD_PRELOAD'
 	@echo 'make bench-programs  whole programs by LD_PRELOAD against the peers'
+	@echo 'make bench-memory  resident memory over time, plotted against live bytes'
 	@echo 'make lint         formatting, static analysis, layers'
 	@echo 'make format       formats C and Rust in place'
 	@echo 'make install      to PREFIX ($(PREFIX))'
@@ -66,10 +67,15 @@ test-rust:
 bench:
 	@.ci/setup.sh build bench
 	cargo run --quiet --release --package valloc-benches --bin founding -- --out $(BUILD)/bench
+	cargo run --quiet --release --package valloc-benches --bin latency -- --out $(BUILD)/bench
 
 bench-quick:
 	@.ci/setup.sh build bench
 	cargo run --quiet --release --package valloc-benches --bin founding -- --quick --out $(BUILD)/bench
+
+bench-memory:
+	@.ci/setup.sh build bench
+	cargo run --quiet --release --package valloc-benches --bin memory -- --out $(BUILD)/bench
 
 bench-c: all
 	@.ci/setup.sh bench

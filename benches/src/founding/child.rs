@@ -7,8 +7,8 @@ use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 use valloc_benches::{layout, status_kib, with_contender, Contender, Visitor};
 
-/// Memory that the blocks of one thread may take at a time; larger sizes get fewer allocations.
-const LIVE_BYTES: usize = 256 << 20;
+/// Memory that the blocks of all threads may take at a time; larger sizes get fewer allocations.
+const LIVE_BYTES: usize = 128 << 20;
 
 pub fn run(name: &str, options: &Options) -> Result<()> {
     with_contender(name, Child(options)).context("there is no allocator of this name")?
@@ -25,7 +25,7 @@ impl Visitor for Child<'_> {
         for &threads in &self.0.threads {
             for filled in [true, false] {
                 for size in self.0.sizes() {
-                    let allocations = self.0.allocations.min((LIVE_BYTES / size).max(1));
+                    let allocations = self.0.allocations.min((LIVE_BYTES / threads / size).max(1));
                     for iteration in 0..self.0.iterations {
                         let sample = iterate::<C>(size, allocations, threads, filled);
                         let mut csv = csv.lock().unwrap_or_else(|e| e.into_inner());

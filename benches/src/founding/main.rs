@@ -9,31 +9,32 @@ mod child;
 mod plot;
 mod report;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use valloc_benches::NAMES;
+use std::process::Command;
+use valloc_benches::child::in_turn;
+use valloc_benches::{page, results, NAMES};
 
 /// Compares allocators by size and by threads.
 #[derive(Parser)]
 struct Options {
-    /// Folder for samples.csv, summary.csv and the plots
+    /// Folder for the samples, the summary, the plots and the page
     #[arg(long, default_value = "build/bench")]
     out: PathBuf,
     /// Fewer sizes and rounds
     #[arg(long)]
     quick: bool,
-    /// Allocators to compare
-    #[arg(long, value_delimiter = ',', default_values_t = NAMES.iter().map(|n| n.to_string()))]
+    /// Allocators to compare; `original` is the founding system
+    #[arg(long, value_delimiter = ',', default_values_t = everybody())]
     allocators: Vec<String>,
     /// Numbers of threads
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8])]
     threads: Vec<usize>,
     /// Processes per allocator and number of threads
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     rounds: u32,
-    /// Allocations per thread and iteration (fewer of sizes that would fill more than 256 MiB)
+    /// Allocations per thread and iteration (fewer of sizes that would fill more than 128 MiB)
     #[arg(long, default_value_t = 1000)]
     allocations: usize,
     /// Iterations per process
@@ -45,6 +46,10 @@ struct Options {
     /// Internal: run one allocator in this process and write samples to stdout
     #[arg(long, hide = true)]
     child: Option<String>,
+}
+
+fn everybody() -> Vec<String> {
+    NAMES.iter().copied().chain(["original"]).map(str::to_owned).collect()
 }
 
 impl Options {
@@ -78,15 +83,17 @@ fn main() -> Result<()> {
     if let Some(name) = &options.child {
         return child::run(name, &options);
     }
-    std::fs::create_dir_all(&options.out)
-        .with_context(|| format!("cannot make the folder {}", options.out.display()))?;
+    results::folder(&options.out)?;
     let samples = measure(&options)?;
     let summary = report::summarise(&samples);
-    report::write_csv(&options.out.join("samples.csv"), &samples)?;
-    report::write_csv(&options.out.join("summary.csv"), &summary)?;
-    report::print(&summary, &options.allocators);
+    results::write_csv(&options.out.join("founding-samples.csv"), &samples)?;
+    results::write_csv(&options.out.join("founding-summary.csv"), &summary)?;
+    let table = report::table(&summary, &options.allocators)?;
+    results::publish(&options.out.join("founding.txt"), &table)?;
     let plots = plot::draw(&options.out, &summary, &options.allocators)?;
-    println!("\nSamples, summary and {plots} plots are in {}", options.out.display());
+    page::write(&options.out)?;
+    let folder = options.out.display();
+    println!("\nSamples, summary and {plots} plots are in {folder}; index.html shows them.");
     Ok(())
 }
 
@@ -99,7 +106,7 @@ fn measure(options: &Options) -> Result<Vec<Sample>> {
     let mut done = 0;
     for round in 0..rounds {
         for threads in &options.threads {
-            for allocator in &options.allocators {
+            for allocator in in_turn(&options.allocators, round as usize) {
                 done += 1;
                 eprintln!(
                     "[{done:2}/{total}] {allocator}, {threads} thread(s), round {}",
@@ -111,9 +118,8 @@ fn measure(options: &Options) -> Result<Vec<Sample>> {
                 command.args(["--iterations", &options.iterations.to_string()]);
                 let sizes: Vec<_> = options.sizes().iter().map(ToString::to_string).collect();
                 command.args(["--sizes", &sizes.join(",")]);
-                let output = command.stderr(Stdio::inherit()).output()?;
-                anyhow::ensure!(output.status.success(), "{allocator} failed: {}", output.status);
-                for sample in csv::Reader::from_reader(&output.stdout[..]).deserialize() {
+                let (output, _) = valloc_benches::child::run(&mut command)?;
+                for sample in csv::Reader::from_reader(&output[..]).deserialize() {
                     samples.push(Sample { round, ..sample? });
                 }
             }

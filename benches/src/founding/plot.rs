@@ -1,141 +1,134 @@
-//! The summary as SVG plots that can be read on light and on dark pages.
+//! The summary as plots.
 
 use crate::report::{settings, Row};
 use anyhow::Result;
-use plotters::coord::ranged1d::{KeyPointHint, Ranged};
-use plotters::prelude::*;
 use std::path::Path;
+use valloc_benches::chart::{self, Axis, Scale, Series};
 use valloc_benches::human_size;
 
-const INK: RGBColor = RGBColor(128, 128, 128);
-/// Okabe and Ito's colours, apart for colour-blind eyes, legible on white and on black.
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(0, 114, 178),
-    RGBColor(86, 180, 233),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-];
+const SIZE: Axis =
+    Axis { name: "size", scale: Scale::Doublings, label: |size| human_size(size as usize) };
+const THREADS: Axis = Axis::new("threads", Scale::Doublings);
+const NANOSECONDS: Axis = Axis::new("ns per operation", Scale::Decades);
 
 /// What a plot shows of a row.
 struct View {
     file: &'static str,
     title: &'static str,
+    axis: Axis,
+    /// Shown of untouched blocks, too
+    untouched: bool,
     of: fn(&Row) -> f64,
 }
 
-const VIEWS: [View; 4] = [
-    View { file: "mean", title: "Mean of allocation and free, ns", of: |row| row.mean_ns },
-    View { file: "ratio", title: "Allocation / free", of: |row| row.ratio },
+const VIEWS: [View; 6] = [
     View {
-        file: "whole",
-        title: "Allocation, filling and free, ns",
+        file: "1-mean",
+        title: "Mean of allocation and free",
+        axis: NANOSECONDS,
+        untouched: true,
+        of: |row| row.mean_ns,
+    },
+    View {
+        file: "2-allocation",
+        title: "Allocation",
+        axis: NANOSECONDS,
+        untouched: false,
+        of: |row| row.alloc_ns,
+    },
+    View { file: "3-free", title: "Free", axis: NANOSECONDS, untouched: false, of: |r| r.free_ns },
+    View {
+        file: "4-ratio",
+        title: "Allocation / free",
+        axis: Axis::new("ratio", Scale::Decades),
+        untouched: false,
+        of: |row| row.ratio,
+    },
+    View {
+        file: "5-whole",
+        title: "Allocation, filling and free",
+        axis: NANOSECONDS,
+        untouched: false,
         of: |row| row.alloc_ns + row.fill_ns + row.free_ns,
     },
     View {
-        file: "resident",
-        title: "Resident memory, MiB",
+        file: "6-resident",
+        title: "Resident memory",
+        axis: Axis::new("MiB", Scale::Decades),
+        untouched: true,
         of: |row| row.resident_kib as f64 / 1024.0,
     },
 ];
 
-/// Draws every view of every setting; returns how many plots there are.
+/// Sizes whose times are shown against the number of threads.
+const SCALED: [usize; 4] = [64, 1 << 10, 16 << 10, 1 << 20];
+
+/// Draws everything; returns how many plots there are.
 pub fn draw(folder: &Path, rows: &[Row], allocators: &[String]) -> Result<usize> {
     let mut count = 0;
-    for (threads, filled) in settings(rows) {
-        let rows: Vec<_> =
-            rows.iter().filter(|row| row.threads == threads && row.filled == filled).collect();
-        for view in &VIEWS {
+    let mut plot = |file: String, title: &str, x: &Axis, y: &Axis, series: &[Series]| {
+        count += 1;
+        chart::lines(&folder.join(format!("founding-{file}.svg")), title, x, y, series)
+    };
+    // One line per allocator of what `point` makes of its rows.
+    let lines = |point: &dyn Fn(&Row) -> Option<(f64, f64)>| -> Vec<Series> {
+        let of = |name: &String| {
+            rows.iter().filter(|row| row.allocator == *name).filter_map(point).collect()
+        };
+        allocators.iter().map(|name| Series { name: name.clone(), points: of(name) }).collect()
+    };
+    for view in &VIEWS {
+        for (threads, filled) in settings(rows) {
+            if !filled && !view.untouched {
+                continue;
+            }
             let filling = if filled { "filled" } else { "untouched" };
-            let file = format!("{}-{threads}-threads-{filling}.svg", view.file);
+            let series = lines(&|row| {
+                let here = row.threads == threads && row.filled == filled;
+                here.then(|| (row.size as f64, (view.of)(row)))
+            });
             let title = format!("{} ({threads} threads, {filling})", view.title);
-            draw_one(&folder.join(file), &title, view, &rows, allocators)?;
-            count += 1;
+            plot(format!("{}-{filling}-{threads}", view.file), &title, &SIZE, &view.axis, &series)?;
+        }
+    }
+    for size in SCALED {
+        let series = lines(&|row| {
+            (row.size == size && row.filled).then(|| (row.threads as f64, row.mean_ns))
+        });
+        if series.iter().any(|one| one.points.len() > 1) {
+            let title = format!("Mean of allocation and free by threads, {}", human_size(size));
+            plot(format!("7-threads-{size:07}"), &title, &THREADS, &NANOSECONDS, &series)?;
+        }
+    }
+    for (threads, filled) in settings(rows).into_iter().filter(|setting| setting.1) {
+        let series = convergence(rows, threads, filled);
+        if series.len() > 1 {
+            let title = format!("Share of malloc's time, then and now ({threads} threads)");
+            let axis = Axis::new("time / malloc's time", Scale::Decades);
+            plot(format!("8-convergence-{threads}"), &title, &SIZE, &axis, &series)?;
         }
     }
     Ok(count)
 }
 
-/// Sizes on a logarithmic axis with a label at every fourth power of two.
-struct Sizes(usize, usize);
-
-impl Ranged for Sizes {
-    type FormatOption = plotters::coord::ranged1d::NoDefaultFormatting;
-    type ValueType = usize;
-
-    fn map(&self, value: &usize, (low, high): (i32, i32)) -> i32 {
-        let log = |size: usize| (size as f64).log2();
-        let part = (log(*value) - log(self.0)) / (log(self.1) - log(self.0));
-        low + (part * f64::from(high - low)) as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<usize> {
-        (3..=25).step_by(2).map(|log| 1 << log).collect()
-    }
-
-    fn range(&self) -> std::ops::Range<usize> {
-        self.0..self.1
-    }
-}
-
-impl plotters::coord::ranged1d::ValueFormatter<usize> for Sizes {
-    fn format_ext(&self, value: &usize) -> String {
-        human_size(*value)
-    }
-}
-
-fn draw_one(
-    path: &Path,
-    title: &str,
-    view: &View,
-    rows: &[&Row],
-    allocators: &[String],
-) -> Result<()> {
-    let values = || rows.iter().map(|row| (view.of)(row)).filter(|value| *value > 0.0);
-    let (low, high) = values().fold((f64::INFINITY, 0.0_f64), |(l, h), v| (l.min(v), h.max(v)));
-    let smallest = rows.iter().map(|row| row.size).min().unwrap_or(8);
-    let largest = rows.iter().map(|row| row.size).max().unwrap_or(16);
-    let area = SVGBackend::new(path, (900, 520)).into_drawing_area();
-    let text = |size: i32| ("sans-serif", size).into_font().color(&INK);
-    let mut chart = ChartBuilder::on(&area)
-        .caption(title, text(20))
-        .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(64)
-        .build_cartesian_2d(Sizes(smallest, largest), (low * 0.8..high * 1.25).log_scale())?;
-    chart
-        .configure_mesh()
-        .axis_style(INK)
-        .bold_line_style(INK.mix(0.35))
-        .light_line_style(TRANSPARENT)
-        .label_style(text(14))
-        .y_label_formatter(&|value| {
-            if *value < 10.0 {
-                format!("{value:.1}")
-            } else {
-                format!("{value:.0}")
-            }
+/// The times of the founding system and of valloc as shares of malloc's: the first came close to
+/// malloc above 100 KB, where both wait for the kernel.
+fn convergence(rows: &[Row], threads: usize, filled: bool) -> Vec<Series> {
+    let here: Vec<&Row> =
+        rows.iter().filter(|row| row.threads == threads && row.filled == filled).collect();
+    let malloc = |size| here.iter().find(|row| row.allocator == "malloc" && row.size == size);
+    let share = |row: &&Row| Some((row.size as f64, row.mean_ns / malloc(row.size)?.mean_ns));
+    ["malloc", "original", "valloc"]
+        .into_iter()
+        .map(|name| Series {
+            name: name.to_owned(),
+            points: here
+                .iter()
+                .copied()
+                .filter(|r| r.allocator == name)
+                .filter_map(|r| share(&r))
+                .collect(),
         })
-        .draw()?;
-    for (index, name) in allocators.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
-        let style = colour.stroke_width(if name == "valloc" { 4 } else { 2 });
-        let points = rows
-            .iter()
-            .filter(|row| row.allocator == *name && (view.of)(row) > 0.0)
-            .map(|row| (row.size, (view.of)(row)));
-        chart
-            .draw_series(LineSeries::new(points, style))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .label_font(text(14))
-        .border_style(INK.mix(0.35))
-        .draw()?;
-    area.present()?;
-    Ok(())
+        .filter(|series| !series.points.is_empty())
+        .collect()
 }

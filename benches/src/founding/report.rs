@@ -1,10 +1,9 @@
 //! Medians of the samples, as CSV and as tables.
 
 use crate::Sample;
-use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fmt::{Result, Write};
 use valloc_benches::{geometric_mean, human_size, median};
 
 /// The median of one allocator's samples of one size.
@@ -23,13 +22,6 @@ pub struct Row {
     /// allocation / free
     pub ratio: f64,
     pub resident_kib: u64,
-}
-
-pub fn write_csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
-    let mut csv =
-        csv::Writer::from_path(path).with_context(|| format!("cannot write {}", path.display()))?;
-    rows.iter().try_for_each(|row| csv.serialize(row))?;
-    Ok(csv.flush()?)
 }
 
 pub fn summarise(samples: &[Sample]) -> Vec<Row> {
@@ -81,46 +73,56 @@ fn describe(threads: usize, filled: bool) -> String {
     format!("{threads} thread(s), {filled}")
 }
 
-pub fn print(rows: &[Row], allocators: &[String]) {
+/// The table of every setting, then valloc against each of the others.
+pub fn table(rows: &[Row], allocators: &[String]) -> std::result::Result<String, std::fmt::Error> {
+    let mut out = String::new();
     for (threads, filled) in settings(rows) {
-        println!("\n{}: mean of allocation and free, ns (* fastest)", describe(threads, filled));
-        print!("{:>8}", "size");
-        allocators.iter().for_each(|name| print!(" {name:>11}"));
-        println!(" {:>13} {:>9}", "alloc + free", "ratio");
+        let setting = describe(threads, filled);
+        write!(out, "\n{setting}: mean of allocation and free, ns (* fastest)\n{:>8}", "size")?;
+        allocators.iter().try_for_each(|name| write!(out, " {name:>11}"))?;
+        writeln!(out, " {:>13} {:>9}", "alloc + free", "ratio")?;
         for (size, rows) in by_size(rows, threads, filled) {
-            print!("{:>8}", human_size(size));
+            write!(out, "{:>8}", human_size(size))?;
             let fastest = rows.iter().map(|row| row.mean_ns).fold(f64::INFINITY, f64::min);
             for name in allocators {
                 match rows.iter().find(|row| row.allocator == *name) {
                     Some(row) => {
                         let mark = if row.mean_ns == fastest { "*" } else { "" };
-                        print!(" {:>11}", format!("{mark}{:.1}", row.mean_ns));
+                        write!(out, " {:>11}", format!("{mark}{:.1}", row.mean_ns))?;
                     }
-                    None => print!(" {:>11}", "-"),
+                    None => write!(out, " {:>11}", "-")?,
                 }
             }
             if let Some(row) = rows.iter().find(|row| row.allocator == "valloc") {
-                print!(
-                    " {:>13} {:>9.2}",
-                    format!("{:.1} + {:.1}", row.alloc_ns, row.free_ns),
-                    row.ratio
-                );
+                let both = format!("{:.1} + {:.1}", row.alloc_ns, row.free_ns);
+                write!(out, " {both:>13} {:>9.2}", row.ratio)?;
             }
-            println!();
+            writeln!(out)?;
         }
     }
-    print_ratios(rows, allocators);
+    ratios(&mut out, rows, allocators)?;
+    Ok(out)
 }
 
 /// valloc against each of the others: time, time with the filling, resident memory.
-fn print_ratios(rows: &[Row], allocators: &[String]) {
-    println!("\nvalloc's share of the others' (geometric mean over the sizes; below 1 is better)");
-    println!(
+fn ratios(out: &mut String, rows: &[Row], allocators: &[String]) -> Result {
+    writeln!(
+        out,
+        "\nvalloc's share of the others' (geometric mean over the sizes; below 1 is better)"
+    )?;
+    writeln!(
+        out,
         "{:>34} {:>10} {:>10} {:>16} {:>10}  valloc is slower at",
         "", "against", "mean time", "with the filling", "resident"
-    );
+    )?;
+    let (mut first, mut places) = (0, 0);
     for (threads, filled) in settings(rows) {
         let sizes = by_size(rows, threads, filled);
+        for rows in sizes.values() {
+            let Some(ours) = rows.iter().find(|row| row.allocator == "valloc") else { continue };
+            places += 1;
+            first += u32::from(rows.iter().all(|row| row.mean_ns >= ours.mean_ns));
+        }
         for name in allocators.iter().filter(|name| *name != "valloc") {
             let pairs: Vec<_> = sizes
                 .values()
@@ -138,7 +140,8 @@ fn print_ratios(rows: &[Row], allocators: &[String]) {
                 .filter(|(ours, theirs)| ours.mean_ns > theirs.mean_ns)
                 .map(|(ours, _)| human_size(ours.size))
                 .collect();
-            println!(
+            writeln!(
+                out,
                 "{:>34} {name:>10} {:>10.2} {:>16.2} {:>10.2}  {}",
                 describe(threads, filled),
                 geometric_mean(pairs.iter().map(|(a, b)| a.mean_ns / b.mean_ns)),
@@ -147,7 +150,8 @@ fn print_ratios(rows: &[Row], allocators: &[String]) {
                     pairs.iter().map(|(a, b)| a.resident_kib as f64 / b.resident_kib as f64)
                 ),
                 if slower.is_empty() { "no size".to_owned() } else { slower.join(", ") },
-            );
+            )?;
         }
     }
+    writeln!(out, "\nvalloc is the fastest at {first} of {places} settings.")
 }

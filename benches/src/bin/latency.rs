@@ -1,0 +1,264 @@
+//! Regularity: how long single operations take, by size, out to the slowest ones.
+//!
+//! A thread replaces random blocks of one size among its live ones; every allocation (with the
+//! first write to the block) and every free is timed alone. docs/benchmarks.md has the method.
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use valloc_benches::chart::{self, Axis, Scale, Series};
+use valloc_benches::child::{self, in_turn};
+use valloc_benches::{
+    human_size, layout, median, page, results, with_contender, Contender, Random, Visitor,
+};
+
+/// Measures the distribution of single operations' latency.
+#[derive(Parser)]
+struct Options {
+    /// Folder for the samples, the summary, the plots and the page
+    #[arg(long, default_value = "build/bench")]
+    out: PathBuf,
+    /// Fewer operations and one round
+    #[arg(long)]
+    quick: bool,
+    /// Allocators to compare
+    #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned))]
+    allocators: Vec<String>,
+    /// Processes per allocator
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Operations timed per size
+    #[arg(long, default_value_t = 100_000)]
+    operations: usize,
+    /// Sizes in bytes
+    #[arg(long, value_delimiter = ',', default_values_t = [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20])]
+    sizes: Vec<usize>,
+    /// Internal: run one allocator in this process and write samples to stdout
+    #[arg(long, hide = true)]
+    child: Option<String>,
+}
+
+const CONTENDERS: [&str; 5] = ["malloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
+
+/// Blocks of a size that are live, at most, and what they take, at most.
+const LIVE: usize = 1000;
+const LIVE_BYTES: usize = 64 << 20;
+
+/// No size takes longer in one process; slow allocators get fewer operations.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The share of operations in a million that take longer than each column.
+const TAILS: [usize; 5] = [500_000, 10_000, 1_000, 100, 0];
+
+/// Latencies of one size in one process, in nanoseconds, the clock's own cost taken off.
+#[derive(Serialize, Deserialize, Clone)]
+struct Sample {
+    allocator: String,
+    size: usize,
+    operation: String,
+    round: usize,
+    operations: usize,
+    p50: f64,
+    p99: f64,
+    p999: f64,
+    p9999: f64,
+    max: f64,
+}
+
+impl Sample {
+    fn columns(&self) -> [f64; TAILS.len()] {
+        [self.p50, self.p99, self.p999, self.p9999, self.max]
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(name) = &options.child {
+        return with_contender(name, Child(&options))
+            .context("there is no allocator of this name")?;
+    }
+    results::folder(&options.out)?;
+    let samples = measure(&options)?;
+    let summary = summarise(&samples);
+    results::write_csv(&options.out.join("latency-samples.csv"), &samples)?;
+    results::write_csv(&options.out.join("latency-summary.csv"), &summary)?;
+    results::publish(&options.out.join("latency.txt"), &table(&summary, &options)?)?;
+    draw(&options, &summary)?;
+    page::write(&options.out)?;
+    println!("\nSamples, summary and plots are in {}.", options.out.display());
+    Ok(())
+}
+
+fn measure(options: &Options) -> Result<Vec<Sample>> {
+    let program = std::env::current_exe()?;
+    let rounds = if options.quick { 1 } else { options.rounds };
+    let operations = options.operations / if options.quick { 4 } else { 1 };
+    let sizes: Vec<_> = options.sizes.iter().map(ToString::to_string).collect();
+    let mut samples = Vec::new();
+    for round in 0..rounds {
+        for allocator in in_turn(&options.allocators, round) {
+            eprintln!("[{}/{rounds}] latency, {allocator}", round + 1);
+            let mut command = Command::new(&program);
+            command.args(["--child", allocator, "--sizes", &sizes.join(",")]);
+            command.args(["--operations", &operations.to_string()]);
+            let (output, _) = child::run(&mut command)?;
+            for sample in csv::Reader::from_reader(&output[..]).deserialize() {
+                samples.push(Sample { round, ..sample? });
+            }
+        }
+    }
+    Ok(samples)
+}
+
+struct Child<'a>(&'a Options);
+
+impl Visitor for Child<'_> {
+    type Out = Result<()>;
+
+    fn visit<C: Contender>(self) -> Result<()> {
+        let mut csv = csv::Writer::from_writer(std::io::stdout().lock());
+        let mut empty: Vec<u32> = (0..100_000).map(|_| time(|| ()).0).collect();
+        empty.sort_unstable();
+        let clock = empty[empty.len() / 2];
+        for &size in &self.0.sizes {
+            let [allocations, frees] = replace::<C>(size, self.0.operations);
+            for (operation, mut times) in [("allocation", allocations), ("free", frees)] {
+                times.sort_unstable();
+                let at = |tail: usize| {
+                    let beyond = (times.len() * tail).div_ceil(1_000_000).max(1);
+                    f64::from(times[times.len() - beyond].saturating_sub(clock))
+                };
+                let [p50, p99, p999, p9999, max] = TAILS.map(at);
+                csv.serialize(Sample {
+                    allocator: C::NAME.to_owned(),
+                    size,
+                    operation: operation.to_owned(),
+                    round: 0,
+                    operations: times.len(),
+                    p50,
+                    p99,
+                    p999,
+                    p9999,
+                    max,
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Nanoseconds that a call takes, with the clock's own cost.
+#[inline(always)]
+fn time<T>(call: impl FnOnce() -> T) -> (u32, T) {
+    let start = Instant::now();
+    let result = call();
+    (start.elapsed().as_nanos().min(u128::from(u32::MAX)) as u32, result)
+}
+
+fn replace<C: Contender>(size: usize, operations: usize) -> [Vec<u32>; 2] {
+    let layout = layout(size);
+    let allocate = || {
+        // SAFETY: the size is not zero; the write lies inside.
+        unsafe {
+            let block = black_box(C::get().alloc(layout));
+            block.write(1);
+            block
+        }
+    };
+    // SAFETY: what stands in its place is live.
+    let free = |block: *mut u8| unsafe { C::get().dealloc(black_box(block), layout) };
+    let mut live: Vec<_> = (0..LIVE.min(LIVE_BYTES / size)).map(|_| allocate()).collect();
+    let mut random = Random(11);
+    let mut times = [Vec::with_capacity(operations), Vec::with_capacity(operations)];
+    let start = Instant::now();
+    while times[0].len() < operations && start.elapsed() < PATIENCE {
+        for _ in 0..(operations / 100).max(1) {
+            let place = random.below(live.len());
+            times[1].push(time(|| free(live[place])).0);
+            let (nanoseconds, block) = time(allocate);
+            times[0].push(nanoseconds);
+            live[place] = block;
+        }
+    }
+    live.into_iter().for_each(free);
+    times
+}
+
+/// Medians over the rounds.
+fn summarise(samples: &[Sample]) -> Vec<Sample> {
+    let mut groups: BTreeMap<_, Vec<&Sample>> = BTreeMap::new();
+    for sample in samples {
+        let key = (&sample.operation, sample.size, &sample.allocator);
+        groups.entry(key).or_default().push(sample);
+    }
+    let middle = |group: Vec<&Sample>| {
+        let of = |column: usize| {
+            median(&mut group.iter().map(|sample| sample.columns()[column]).collect::<Vec<_>>())
+        };
+        Sample {
+            operations: group.iter().map(|sample| sample.operations).sum(),
+            p50: of(0),
+            p99: of(1),
+            p999: of(2),
+            p9999: of(3),
+            max: of(4),
+            ..group[0].clone()
+        }
+    };
+    groups.into_values().map(middle).collect()
+}
+
+fn table(rows: &[Sample], options: &Options) -> Result<String> {
+    let mut out = String::new();
+    for operation in ["allocation", "free"] {
+        writeln!(out, "\nns of a single {operation}: p50, p99, p99.9, p99.99, slowest")?;
+        write!(out, "{:>8}", "size")?;
+        options.allocators.iter().try_for_each(|name| write!(out, " {name:>32}"))?;
+        writeln!(out)?;
+        for &size in &options.sizes {
+            write!(out, "{:>8}", human_size(size))?;
+            for name in &options.allocators {
+                let row = rows.iter().find(|row| {
+                    row.operation == operation && row.size == size && row.allocator == *name
+                });
+                let cell = row.map_or("-".to_owned(), |row| {
+                    row.columns().map(|ns| format!("{ns:.0}")).join(" ")
+                });
+                write!(out, " {cell:>32}")?;
+            }
+            writeln!(out)?;
+        }
+    }
+    Ok(out)
+}
+
+/// By size, for allocations and frees: the median, and each tail.
+fn draw(options: &Options, rows: &[Sample]) -> Result<()> {
+    let size =
+        Axis { name: "size", scale: Scale::Doublings, label: |size| human_size(size as usize) };
+    let nanoseconds = Axis::new("ns", Scale::Decades);
+    let names = ["p50", "p99", "p99.9", "p99.99", "slowest"];
+    for operation in ["allocation", "free"] {
+        for (column, name) in names.iter().enumerate() {
+            let series = |allocator: &String| Series {
+                name: allocator.clone(),
+                points: rows
+                    .iter()
+                    .filter(|row| row.operation == operation && row.allocator == *allocator)
+                    .map(|row| (row.size as f64, row.columns()[column].max(1.0)))
+                    .collect(),
+            };
+            let lines: Vec<_> = options.allocators.iter().map(series).collect();
+            let title = format!("Single {operation}, {name}");
+            let path = format!("latency-{operation}-{}.svg", column + 1);
+            chart::lines(&options.out.join(path), &title, &size, &nanoseconds, &lines)?;
+        }
+    }
+    Ok(())
+}

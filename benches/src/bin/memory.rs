@@ -1,0 +1,411 @@
+//! Memory over time: resident memory against live bytes, while a heap grows, shrinks, idles,
+//! gives back and grows again. docs/benchmarks.md has the method.
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use valloc_benches::chart::{self, Axis, Scale, Series};
+use valloc_benches::child::{self, in_turn};
+use valloc_benches::{layout, median, page, results, with_contender, Contender, Random, Visitor};
+
+/// Plots resident memory against live bytes over time.
+#[derive(Parser)]
+struct Options {
+    /// Folder for the samples, the summary, the plots and the page
+    #[arg(long, default_value = "build/bench")]
+    out: PathBuf,
+    /// A quarter of the memory and of the operations, one round
+    #[arg(long)]
+    quick: bool,
+    /// Allocators to compare
+    #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned))]
+    allocators: Vec<String>,
+    /// Processes per allocator and scenario
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Live memory at its height, in MiB
+    #[arg(long, default_value_t = 256)]
+    mib: usize,
+    /// Scenarios
+    #[arg(long, value_delimiter = ',', default_values_t = SCENARIOS.map(|s| s.0.to_owned()))]
+    scenarios: Vec<String>,
+    /// Internal: run one allocator in this process and write samples to stdout
+    #[arg(long, hide = true)]
+    child: Option<String>,
+}
+
+const CONTENDERS: [&str; 5] = ["malloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
+
+/// Sizes of blocks: every size between the bounds is drawn so that its doublings are as likely.
+#[derive(Clone, Copy)]
+struct Mix(usize, usize);
+
+const SMALL: Mix = Mix(16, 256);
+const MIXED: Mix = Mix(16, 16 << 10);
+const LARGE: Mix = Mix(4 << 10, 1 << 20);
+
+type Scenario = fn(&mut dyn Heap, usize);
+
+const SCENARIOS: [(&str, &str, Scenario); 5] = [
+    ("fragments-small", "95 % freed at random, 16 to 256 B", |heap, mib| {
+        fragments(heap, mib, SMALL);
+    }),
+    ("fragments-mixed", "95 % freed at random, 16 B to 16 KiB", |heap, mib| {
+        fragments(heap, mib, MIXED);
+    }),
+    ("fragments-large", "95 % freed at random, 4 KiB to 1 MiB", |heap, mib| {
+        fragments(heap, mib, LARGE);
+    }),
+    ("waves", "growth and shrinking, sizes that change", waves),
+    ("server", "an hour of a server, steady live size", server),
+];
+
+/// A moment of one process.
+#[derive(Serialize, Deserialize, Clone)]
+struct Sample {
+    scenario: String,
+    allocator: String,
+    round: usize,
+    phase: String,
+    /// Position in the scenario: the same for every allocator
+    step: usize,
+    /// Processor seconds since the start
+    seconds: f64,
+    live_mib: f64,
+    /// Resident memory above that of the process before its first allocation
+    resident_mib: f64,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(name) = &options.child {
+        return with_contender(name, Child(&options))
+            .context("there is no allocator of this name")?;
+    }
+    results::folder(&options.out)?;
+    let samples = measure(&options)?;
+    let rows = middle(&samples);
+    results::write_csv(&options.out.join("memory-samples.csv"), &samples)?;
+    results::publish(&options.out.join("memory.txt"), &table(&rows, &options)?)?;
+    draw(&rows, &options)?;
+    page::write(&options.out)?;
+    println!("\nSamples and plots are in {}.", options.out.display());
+    Ok(())
+}
+
+fn measure(options: &Options) -> Result<Vec<Sample>> {
+    let program = std::env::current_exe()?;
+    let (rounds, mib) =
+        if options.quick { (1, options.mib / 4) } else { (options.rounds, options.mib) };
+    let mut samples = Vec::new();
+    for round in 0..rounds {
+        for scenario in &options.scenarios {
+            for allocator in in_turn(&options.allocators, round) {
+                eprintln!("[{}/{rounds}] memory, {scenario}, {allocator}", round + 1);
+                let mut command = Command::new(&program);
+                command.args(["--child", allocator, "--scenarios", scenario]);
+                command.args(["--mib", &mib.to_string()]);
+                let (output, _) = child::run(&mut command)?;
+                for sample in csv::Reader::from_reader(&output[..]).deserialize() {
+                    samples.push(Sample { round, ..sample? });
+                }
+            }
+        }
+    }
+    Ok(samples)
+}
+
+// ---- One allocator ----
+
+/// What a scenario does with an allocator; every call that changes the heap is a step.
+trait Heap {
+    /// Allocates blocks of a mix until so many bytes are live.
+    fn fill(&mut self, phase: &str, bytes: usize, mix: Mix);
+    /// Frees random blocks until at most so many bytes are live.
+    fn shrink(&mut self, phase: &str, bytes: usize);
+    /// Allocates a block of the mix, so many times, and frees random ones beyond the bytes that
+    /// were live before.
+    fn replace(&mut self, phase: &str, times: usize, mix: Mix);
+    /// Sleeps, with a few operations every ten milliseconds or without.
+    fn idle(&mut self, phase: &str, time: Duration, ticks: bool);
+    fn purge(&mut self, phase: &str);
+}
+
+fn fragments(heap: &mut dyn Heap, mib: usize, mix: Mix) {
+    let full = mib << 20;
+    heap.fill("fill", full, mix);
+    heap.shrink("free 95 %", full / 20);
+    heap.idle("idle", Duration::from_millis(1500), false);
+    heap.idle("tick", Duration::from_millis(1500), true);
+    heap.purge("purge");
+    heap.fill("grow", full, mix);
+    heap.shrink("free all", 0);
+    heap.idle("end", Duration::from_millis(1500), true);
+}
+
+fn waves(heap: &mut dyn Heap, mib: usize) {
+    for mix in [SMALL, LARGE, MIXED, Mix(256, 2 << 10), LARGE, SMALL] {
+        heap.fill("up", mib << 20, mix);
+        heap.shrink("down", mib << 20 >> 3);
+    }
+    heap.idle("end", Duration::from_millis(1500), true);
+}
+
+/// 3600 seconds at 10,000 operations each; what is asked for changes from minute to minute.
+fn server(heap: &mut dyn Heap, mib: usize) {
+    let live = mib << 20 >> 1;
+    heap.fill("start", live, MIXED);
+    for minute in 0..60 {
+        let mix = [SMALL, MIXED, Mix(64, 1 << 10), Mix(16, 4 << 10), MIXED][minute % 5];
+        heap.replace("serve", 600_000 * mib / 256, mix);
+        heap.shrink("serve", live);
+        heap.fill("serve", live, mix);
+    }
+}
+
+struct Subject<'a, C: Contender> {
+    contender: &'static C,
+    live: Vec<(*mut u8, u32)>,
+    bytes: usize,
+    random: Random,
+    base_kib: f64,
+    step: usize,
+    scenario: &'a str,
+    csv: csv::Writer<std::io::StdoutLock<'static>>,
+}
+
+struct Child<'a>(&'a Options);
+
+impl Visitor for Child<'_> {
+    type Out = Result<()>;
+
+    fn visit<C: Contender>(self) -> Result<()> {
+        let name = &self.0.scenarios[0];
+        let scenario = SCENARIOS.iter().find(|scenario| scenario.0 == name);
+        let (name, _, run) = scenario.context("there is no scenario of this name")?;
+        let mut subject = Subject {
+            contender: C::get(),
+            // Room for every block that may be live, resident from the start.
+            live: vec![(std::ptr::null_mut(), 1); (self.0.mib << 20) / 64],
+            bytes: 0,
+            random: Random(5),
+            base_kib: 0.0,
+            step: 0,
+            scenario: name,
+            csv: csv::Writer::from_writer(std::io::stdout().lock()),
+        };
+        subject.live.clear();
+        subject.base_kib = resident_kib();
+        run(&mut subject, self.0.mib);
+        Ok(())
+    }
+}
+
+fn resident_kib() -> f64 {
+    valloc_benches::status_kib("VmRSS:") as f64
+}
+
+fn processor_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the struct.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+impl<C: Contender> Subject<'_, C> {
+    fn allocate(&mut self, mix: Mix) {
+        let doublings = (mix.1 as f64 / mix.0 as f64).log2();
+        let part = (self.random.draw() >> 11) as f64 / (1u64 << 53) as f64;
+        let size = (mix.0 as f64 * (part * doublings).exp2()) as usize;
+        // SAFETY: the size is not zero; the writes lie inside.
+        let block = unsafe {
+            let block = self.contender.alloc(layout(size));
+            assert!(!block.is_null(), "{} has no {size} bytes", C::NAME);
+            block.write_bytes(1, size);
+            black_box(block)
+        };
+        self.live.push((block, size as u32));
+        self.bytes += size;
+    }
+
+    fn free(&mut self) {
+        let place = self.random.below(self.live.len());
+        let (block, size) = self.live.swap_remove(place);
+        self.bytes -= size as usize;
+        // SAFETY: it was live, and is not in the list any more.
+        unsafe { self.contender.dealloc(block, layout(size as usize)) };
+    }
+
+    fn sample(&mut self, phase: &str) {
+        let sample = Sample {
+            scenario: self.scenario.to_owned(),
+            allocator: C::NAME.to_owned(),
+            round: 0,
+            phase: phase.to_owned(),
+            step: self.step,
+            seconds: processor_seconds(),
+            live_mib: self.bytes as f64 / (1 << 20) as f64,
+            resident_mib: (resident_kib() - self.base_kib) / 1024.0,
+        };
+        self.step += 1;
+        self.csv.serialize(sample).expect("stdout is a pipe to the parent");
+    }
+}
+
+/// Samples of a phase.
+const SAMPLES: usize = 20;
+
+impl<C: Contender> Heap for Subject<'_, C> {
+    fn fill(&mut self, phase: &str, bytes: usize, mix: Mix) {
+        let start = self.bytes;
+        for part in 1..=SAMPLES {
+            let goal = start + bytes.saturating_sub(start) * part / SAMPLES;
+            while self.bytes < goal {
+                self.allocate(mix);
+            }
+            self.sample(phase);
+        }
+    }
+
+    fn shrink(&mut self, phase: &str, bytes: usize) {
+        let start = self.bytes;
+        for part in 1..=SAMPLES {
+            let goal = start - start.saturating_sub(bytes) * part / SAMPLES;
+            while self.bytes > goal {
+                self.free();
+            }
+            self.sample(phase);
+        }
+    }
+
+    fn replace(&mut self, phase: &str, times: usize, mix: Mix) {
+        let steady = self.bytes;
+        for _ in 0..times {
+            self.allocate(mix);
+            while self.bytes > steady {
+                self.free();
+            }
+        }
+        self.sample(phase);
+    }
+
+    fn idle(&mut self, phase: &str, time: Duration, ticks: bool) {
+        let start = Instant::now();
+        let mut sampled = 0;
+        while start.elapsed() < time {
+            std::thread::sleep(Duration::from_millis(10));
+            for _ in 0..if ticks { 20 } else { 0 } {
+                self.allocate(Mix(16, 1 << 10));
+                // What came last goes first: the live blocks stay.
+                let (block, size) = self.live.pop().expect("one was just pushed");
+                self.bytes -= size as usize;
+                // SAFETY: it is in the list no more.
+                unsafe { self.contender.dealloc(block, layout(size as usize)) };
+            }
+            let due = SAMPLES as f64 * start.elapsed().as_secs_f64() / time.as_secs_f64();
+            while sampled < SAMPLES && (sampled as f64) < due.floor() {
+                self.sample(phase);
+                sampled += 1;
+            }
+        }
+        for _ in sampled..SAMPLES {
+            self.sample(phase);
+        }
+    }
+
+    fn purge(&mut self, phase: &str) {
+        C::purge();
+        self.sample(phase);
+    }
+}
+
+// ---- Results ----
+
+/// Medians over the rounds, by scenario, allocator and step.
+fn middle(samples: &[Sample]) -> Vec<Sample> {
+    let mut groups: BTreeMap<_, Vec<&Sample>> = BTreeMap::new();
+    for sample in samples {
+        let key = (&sample.scenario, &sample.allocator, sample.step);
+        groups.entry(key).or_default().push(sample);
+    }
+    let row = |group: Vec<&Sample>| {
+        let of = |figure: fn(&Sample) -> f64| {
+            median(&mut group.iter().map(|sample| figure(sample)).collect::<Vec<_>>())
+        };
+        Sample {
+            seconds: of(|s| s.seconds),
+            live_mib: of(|s| s.live_mib),
+            resident_mib: of(|s| s.resident_mib),
+            ..group[0].clone()
+        }
+    };
+    groups.into_values().map(row).collect()
+}
+
+/// For every scenario: resident memory at the end of its phases, the mean, the time.
+fn table(rows: &[Sample], options: &Options) -> Result<String> {
+    let mut out = String::new();
+    for (name, title, _) in &SCENARIOS {
+        let mine: Vec<_> = rows.iter().filter(|row| row.scenario == *name).collect();
+        let of = |allocator: &str| -> Vec<&Sample> {
+            mine.iter().filter(|row| row.allocator == allocator).copied().collect()
+        };
+        let Some(model) = options.allocators.iter().map(|name| of(name)).find(|r| !r.is_empty())
+        else {
+            continue;
+        };
+        // The last step of each stretch of one phase.
+        let ends: Vec<usize> = (0..model.len())
+            .filter(|&at| model.get(at + 1).is_none_or(|next| next.phase != model[at].phase))
+            .collect();
+        writeln!(out, "\n{name}: {title}; MiB resident at the end of each phase")?;
+        write!(out, "{:>10}", "")?;
+        ends.iter().try_for_each(|&at| write!(out, " {:>9}", model[at].phase))?;
+        writeln!(out, " {:>9} {:>9} {:>9}", "mean", "peak", "cpu s")?;
+        write!(out, "{:>10}", "live")?;
+        ends.iter().try_for_each(|&at| write!(out, " {:>9.1}", model[at].live_mib))?;
+        writeln!(out)?;
+        for allocator in &options.allocators {
+            let own = of(allocator);
+            if own.len() != model.len() {
+                continue;
+            }
+            write!(out, "{allocator:>10}")?;
+            ends.iter().try_for_each(|&at| write!(out, " {:>9.1}", own[at].resident_mib))?;
+            let mean = own.iter().map(|row| row.resident_mib).sum::<f64>() / own.len() as f64;
+            let peak = own.iter().map(|row| row.resident_mib).fold(0.0, f64::max);
+            let seconds = own.last().map_or(0.0, |row| row.seconds);
+            writeln!(out, " {mean:>9.1} {peak:>9.1} {seconds:>9.2}")?;
+        }
+    }
+    Ok(out)
+}
+
+fn draw(rows: &[Sample], options: &Options) -> Result<()> {
+    for (name, title, _) in &SCENARIOS {
+        let mine: Vec<_> = rows.iter().filter(|row| row.scenario == *name).collect();
+        let series = |allocator: &String| Series {
+            name: allocator.clone(),
+            points: mine
+                .iter()
+                .filter(|row| row.allocator == *allocator)
+                .map(|row| (row.step as f64, row.resident_mib))
+                .collect(),
+        };
+        let mut lines: Vec<_> = options.allocators.iter().map(series).collect();
+        let Some(first) = options.allocators.first().filter(|_| !mine.is_empty()) else { continue };
+        let live = mine.iter().filter(|row| row.allocator == *first);
+        let points = live.map(|row| (row.step as f64, row.live_mib)).collect();
+        lines.insert(0, Series { name: "live".to_owned(), points });
+        let path = options.out.join(format!("memory-{name}.svg"));
+        let x = Axis::new("progress", Scale::Linear);
+        chart::lines(&path, title, &x, &Axis::new("MiB", Scale::Linear), &lines)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! Line and dot charts as SVG, legible on light and on dark pages.
+
+use anyhow::Result;
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use std::ops::Range;
+use std::path::Path;
+
+const INK: RGBColor = RGBColor(128, 128, 128);
+const WIDTH: u32 = 900;
+const LEGEND: u32 = 130;
+
+/// An allocator's colour, the same in every chart: Okabe and Ito's, apart for colour-blind eyes.
+fn colour(name: &str, index: usize) -> RGBColor {
+    const OTHERS: [RGBColor; 3] =
+        [RGBColor(90, 120, 90), RGBColor(150, 90, 200), RGBColor(170, 140, 110)];
+    match name {
+        "malloc" | "glibc" | "system" => RGBColor(0, 114, 178),
+        "calloc" => RGBColor(86, 180, 233),
+        "valloc" => RGBColor(213, 94, 0),
+        "mimalloc" => RGBColor(0, 158, 115),
+        "jemalloc" => RGBColor(204, 121, 167),
+        "snmalloc" => RGBColor(230, 159, 0),
+        "tcmalloc" => RGBColor(190, 170, 40),
+        "live" | "original" => INK,
+        _ => OTHERS[index % OTHERS.len()],
+    }
+}
+
+/// How an axis is divided.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Scale {
+    Linear,
+    /// By powers of ten
+    Decades,
+    /// By powers of two
+    Doublings,
+}
+
+pub struct Axis {
+    pub name: &'static str,
+    pub scale: Scale,
+    pub label: fn(f64) -> String,
+}
+
+impl Axis {
+    pub const fn new(name: &'static str, scale: Scale) -> Self {
+        Self { name, scale, label: number }
+    }
+}
+
+/// 0.25, 1.5, 3, 20, 20k, 3M.
+pub fn number(value: f64) -> String {
+    match value {
+        v if v >= 1e6 => format!("{}M", number(v / 1e6)),
+        v if v >= 1e4 => format!("{}k", number(v / 1e3)),
+        v if v == v.round() => format!("{v:.0}"),
+        v if v < 1.0 => format!("{v:.2}"),
+        v => format!("{v:.1}"),
+    }
+}
+
+pub struct Series {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// An axis over a range of values.
+struct Ruler<'a> {
+    low: f64,
+    high: f64,
+    axis: &'a Axis,
+}
+
+impl<'a> Ruler<'a> {
+    fn over(axis: &'a Axis, values: impl Iterator<Item = f64>, room: bool) -> Self {
+        let (low, high) = values
+            .filter(|value| value.is_finite() && (*value > 0.0 || axis.scale == Scale::Linear))
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let (low, high) = if low < high { (low, high) } else { (1.0, 2.0) };
+        let (low, high) = match (axis.scale, room) {
+            (Scale::Linear, _) => (low.min(0.0), high * 1.04),
+            (_, true) => (low * 0.8, high * 1.25),
+            (_, false) => (low, high),
+        };
+        Self { low, high, axis }
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        match self.axis.scale {
+            Scale::Linear => value,
+            _ => value.max(self.low).ln(),
+        }
+    }
+}
+
+impl Ranged for Ruler<'_> {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (low, high): (i32, i32)) -> i32 {
+        let (start, end) = (self.place(self.low), self.place(self.high));
+        let part = (self.place(*value) - start) / (end - start);
+        low + (part * f64::from(high - low)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        let wanted = hint.max_num_points().clamp(2, 12) as f64;
+        let inside = |value: &f64| (self.low..=self.high).contains(value);
+        match self.axis.scale {
+            Scale::Linear => {
+                let raw = (self.high - self.low) / wanted.min(8.0);
+                let power = 10f64.powf(raw.log10().floor());
+                let step = [1.0, 2.0, 5.0, 10.0]
+                    .into_iter()
+                    .map(|factor| factor * power)
+                    .find(|step| *step >= raw)
+                    .unwrap_or(raw);
+                let first = (self.low / step).ceil() as i64;
+                (first..).map(|i| i as f64 * step).take_while(|v| *v <= self.high).collect()
+            }
+            Scale::Doublings => {
+                let (first, last) = (self.low.log2().ceil() as i32, self.high.log2() as i32);
+                let step = (f64::from(last - first + 1) / wanted).ceil().max(1.0) as usize;
+                (first..=last).step_by(step).map(|log| 2f64.powi(log)).collect()
+            }
+            Scale::Decades => {
+                let few = (self.high / self.low).log10() < 3.0;
+                let factors: &[f64] = if few { &[1.0, 2.0, 5.0] } else { &[1.0] };
+                (self.low.log10().floor() as i32..=self.high.log10() as i32)
+                    .flat_map(|log| factors.iter().map(move |factor| factor * 10f64.powi(log)))
+                    .filter(inside)
+                    .collect()
+            }
+        }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.low..self.high
+    }
+}
+
+impl ValueFormatter<f64> for Ruler<'_> {
+    fn format_ext(&self, value: &f64) -> String {
+        (self.axis.label)(*value)
+    }
+}
+
+/// What a dot chart shows: subjects with a value for each of some names.
+pub type Rows = [(String, Vec<(String, f64)>)];
+
+/// The axis of the subjects, the first on top: subject i lies at i + 0.5.
+struct Subjects<'a>(&'a Rows);
+
+impl Ranged for Subjects<'_> {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (low, high): (i32, i32)) -> i32 {
+        high - (value / self.0.len() as f64 * f64::from(high - low)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        (0..self.0.len()).map(|row| row as f64 + 0.5).collect()
+    }
+
+    fn range(&self) -> Range<f64> {
+        0.0..self.0.len() as f64
+    }
+}
+
+impl ValueFormatter<f64> for Subjects<'_> {
+    fn format_ext(&self, value: &f64) -> String {
+        self.0[*value as usize].0.clone()
+    }
+}
+
+fn text(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&INK)
+}
+
+/// A line for each series; valloc's is the thick one, `live` a background.
+pub fn lines(path: &Path, title: &str, x: &Axis, y: &Axis, series: &[Series]) -> Result<()> {
+    let points = || series.iter().flat_map(|one| &one.points);
+    let across = Ruler::over(x, points().map(|point| point.0), false);
+    let up = Ruler::over(y, points().map(|point| point.1), true);
+    let area = SVGBackend::new(path, (WIDTH, 480)).into_drawing_area();
+    let (left, right) = area.split_horizontally(WIDTH - LEGEND);
+    let mut chart = ChartBuilder::on(&left)
+        .caption(title, text(20))
+        .margin(12)
+        .x_label_area_size(48)
+        .y_label_area_size(72)
+        .build_cartesian_2d(across, up)?;
+    chart
+        .configure_mesh()
+        .axis_style(INK)
+        .bold_line_style(INK.mix(0.35))
+        .light_line_style(TRANSPARENT)
+        .label_style(text(14))
+        .axis_desc_style(text(14))
+        .x_desc(x.name)
+        .y_desc(y.name)
+        .draw()?;
+    for (index, one) in series.iter().enumerate() {
+        let width = if one.name == "valloc" { 4 } else { 2 };
+        let style = colour(&one.name, index).stroke_width(width);
+        chart.draw_series(LineSeries::new(one.points.iter().copied(), style))?;
+    }
+    legend(&right, series.iter().map(|one| one.name.as_str()))?;
+    area.present()?;
+    Ok(())
+}
+
+fn legend<'a>(
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<()> {
+    for (index, name) in names.enumerate() {
+        let y = 60 + 24 * index as i32;
+        let width = if name == "valloc" { 4 } else { 2 };
+        let style = colour(name, index).stroke_width(width);
+        area.draw(&PathElement::new([(4, y), (26, y)], style))?;
+        area.draw(&Text::new(name.to_owned(), (34, y - 8), text(15)))?;
+    }
+    Ok(())
+}
+
+/// A row per subject, a dot per allocator: values on a logarithmic axis.
+pub fn dots(path: &Path, title: &str, axis: &Axis, rows: &Rows) -> Result<()> {
+    let values = rows.iter().flat_map(|(_, dots)| dots.iter().map(|dot| dot.1));
+    let across = Ruler::over(axis, values, true);
+    let height = 90 + 26 * rows.len() as u32;
+    let area = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
+    let (left, right) = area.split_horizontally(WIDTH - LEGEND);
+    let mut chart = ChartBuilder::on(&left)
+        .caption(title, text(20))
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(130)
+        .build_cartesian_2d(across, Subjects(rows))?;
+    chart
+        .configure_mesh()
+        .axis_style(INK)
+        .bold_line_style(INK.mix(0.35))
+        .light_line_style(TRANSPARENT)
+        .label_style(text(14))
+        .axis_desc_style(text(14))
+        .x_desc(axis.name)
+        .draw()?;
+    let mut names: Vec<&str> = Vec::new();
+    for (_, row) in rows {
+        names.extend(row.iter().map(|dot| dot.0.as_str()));
+        names.sort_unstable();
+        names.dedup();
+    }
+    // valloc's last, on top of the others.
+    names.sort_by_key(|name| *name == "valloc");
+    for (index, name) in names.iter().enumerate() {
+        let radius = if *name == "valloc" { 7 } else { 5 };
+        let style = colour(name, index).mix(0.85).filled();
+        for (row, (_, dots)) in rows.iter().enumerate() {
+            let place = row as f64 + 0.5;
+            let mine = dots.iter().filter(|dot| dot.0 == *name);
+            chart.draw_series(mine.map(|dot| Circle::new((dot.1, place), radius, style)))?;
+        }
+    }
+    legend(&right, names.into_iter())?;
+    area.present()?;
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! Processes of their own for what is measured.
+
+use anyhow::{Context, Result};
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// What a process used.
+#[derive(Clone, Copy)]
+pub struct Usage {
+    /// Processor time, user and system, in seconds
+    pub cpu: f64,
+    pub wall: f64,
+    pub peak_mib: f64,
+}
+
+/// Runs a command to its end: what it wrote to stdout, and what it used.
+pub fn run(command: &mut Command) -> Result<(Vec<u8>, Usage)> {
+    let start = Instant::now();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
+    let mut output = Vec::new();
+    child.stdout.take().context("its stdout is a pipe")?.read_to_end(&mut output)?;
+    let mut status = 0;
+    // SAFETY: rusage is plain data; the child is ours and was not waited for.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        let pid = child.id() as libc::pid_t;
+        anyhow::ensure!(libc::wait4(pid, &mut status, 0, &mut usage) == pid, "wait4 failed");
+        usage
+    };
+    anyhow::ensure!(status == 0, "{:?} ended with status {status:#x}", command);
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let usage = Usage {
+        cpu: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+        wall: start.elapsed().as_secs_f64(),
+        peak_mib: usage.ru_maxrss as f64 / 1024.0,
+    };
+    Ok((output, usage))
+}
+
+/// The items, beginning with another one in every turn: nobody is always the first.
+pub fn in_turn<T>(items: &[T], turn: usize) -> impl Iterator<Item = &T> {
+    items.iter().cycle().skip(turn % items.len().max(1)).take(items.len())
+}

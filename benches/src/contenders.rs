@@ -1,0 +1,179 @@
+//! The allocators compared, behind one trait.
+//!
+//! All of them serve one process at a time or side by side: each keeps heaps of its own and is
+//! called through its `GlobalAlloc`, monomorphised, as a Rust program would call it.
+
+use crate::original::Original;
+use std::alloc::{GlobalAlloc, Layout};
+
+/// An allocator under comparison.
+pub trait Contender: GlobalAlloc + Sync + 'static {
+    const NAME: &'static str;
+    fn get() -> &'static Self;
+
+    /// Allocates as this contender's users would: zeroed for `calloc`.
+    ///
+    /// # Safety
+    /// As `GlobalAlloc::alloc`.
+    #[inline(always)]
+    unsafe fn obtain(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.alloc(layout) }
+    }
+
+    /// Asks the allocator to give back to the kernel what it can, by its own call for that.
+    fn purge() {}
+}
+
+/// The system's malloc and free, called directly.
+pub struct Malloc;
+
+// SAFETY: malloc's contract covers alignments up to 16, the only ones asked for here.
+unsafe impl GlobalAlloc for Malloc {
+    #[inline(always)]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        debug_assert!(layout.align() <= 16);
+        // SAFETY: any size may be asked for.
+        unsafe { libc::malloc(layout.size()).cast() }
+    }
+
+    #[inline(always)]
+    unsafe fn dealloc(&self, ptr: *mut u8, _: Layout) {
+        // SAFETY: the caller got ptr from alloc above.
+        unsafe { libc::free(ptr.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn realloc(&self, ptr: *mut u8, _: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as for dealloc.
+        unsafe { libc::realloc(ptr.cast(), size).cast() }
+    }
+}
+
+/// The system's calloc and free.
+pub struct Calloc;
+
+// SAFETY: as for Malloc.
+unsafe impl GlobalAlloc for Calloc {
+    #[inline(always)]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: any size may be asked for.
+        unsafe { libc::calloc(1, layout.size()).cast() }
+    }
+
+    #[inline(always)]
+    unsafe fn dealloc(&self, ptr: *mut u8, _: Layout) {
+        // SAFETY: the caller got ptr from alloc above.
+        unsafe { libc::free(ptr.cast()) }
+    }
+}
+
+macro_rules! contenders {
+    ($($type:ty, $value:expr, $name:literal, $purge:expr;)*) => {
+        $(impl Contender for $type {
+            const NAME: &'static str = $name;
+            #[inline(always)]
+            fn get() -> &'static Self {
+                static ONE: $type = $value;
+                &ONE
+            }
+            fn purge() {
+                $purge
+            }
+        })*
+
+        /// Calls a generic function with the contender of this name as its type.
+        pub fn with_contender<V: Visitor>(name: &str, visitor: V) -> Option<V::Out> {
+            match name {
+                $($name => Some(visitor.visit::<$type>()),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+/// Their names, in the order of tables; `original` only where it is asked for.
+pub const NAMES: &[&str] = &["malloc", "calloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
+
+/// A function that is generic over the contender.
+pub trait Visitor {
+    type Out;
+    fn visit<C: Contender>(self) -> Self::Out;
+}
+
+contenders! {
+    Malloc, Malloc, "malloc", trim();
+    Calloc, Calloc, "calloc", trim();
+    valloc::Valloc, valloc::Valloc, "valloc", give_back();
+    mimalloc::MiMalloc, mimalloc::MiMalloc, "mimalloc", collect();
+    tikv_jemallocator::Jemalloc, tikv_jemallocator::Jemalloc, "jemalloc", purge_arenas();
+    // Its crate has no call that gives memory back.
+    snmalloc_rs::SnMalloc, snmalloc_rs::SnMalloc, "snmalloc", ();
+    Original, Original, "original", ();
+}
+
+fn give_back() {
+    valloc::purge();
+}
+
+fn trim() {
+    // SAFETY: it may be called at any time.
+    unsafe { libc::malloc_trim(0) };
+}
+
+fn collect() {
+    // SAFETY: as above.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+fn purge_arenas() {
+    // 4096 stands for all arenas (MALLCTL_ARENAS_ALL).
+    let name = c"arena.4096.purge";
+    // SAFETY: this command takes and returns no value.
+    unsafe {
+        tikv_jemalloc_sys::mallctl(
+            name.as_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+}
+
+/// xorshift64: the same order of frees for everyone.
+pub struct Random(pub u64);
+
+impl Random {
+    #[inline(always)]
+    pub fn draw(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.draw() % bound as u64) as usize
+    }
+
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i + 1));
+        }
+    }
+}
+
+/// Lets a pointer cross threads: it is an address and a promise.
+#[derive(Clone, Copy)]
+pub struct Shared(pub *mut u8);
+
+// SAFETY: the benchmarks hand each pointer to one thread at a time.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+/// The layout of a size at the alignment of malloc.
+pub fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).expect("the sizes here are small")
+}

@@ -1,0 +1,182 @@
+//! One page of all results in a folder, for a browser: plots, tables, and what they were
+//! measured on.
+
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// The parts of the page: prefix of their files, heading, what is seen.
+const SECTIONS: [(&str, &str, &str); 6] = [
+    (
+        "founding",
+        "By size and by threads",
+        "Every thread allocates blocks of one size, fills them by memset or leaves them untouched, \
+         and frees them. Mean = (allocation + free) / 2, in nanoseconds per operation.",
+    ),
+    (
+        "latency",
+        "Regularity",
+        "Latency of single operations: what one in so many takes or exceeds.",
+    ),
+    (
+        "memory",
+        "Memory over time",
+        "Resident memory against the bytes that are live, through growth, shrinking, idling, \
+         purging and growth again.",
+    ),
+    (
+        "programs-rust",
+        "Whole Rust programs",
+        "One binary for each global allocator, in turns; shares of the best.",
+    ),
+    (
+        "programs-c",
+        "Whole C and C++ programs",
+        "The distribution's packages, by LD_PRELOAD, in turns; shares of the best.",
+    ),
+    ("instructions", "Instructions", "Counted by callgrind, per operation."),
+];
+
+const STYLE: &str = "
+:root { color-scheme: light dark; --ink: #222; --paper: #fff; --soft: #f2f2f2; }
+@media (prefers-color-scheme: dark) { :root { --ink: #ddd; --paper: #181a1b; --soft: #26292b; } }
+body { color: var(--ink); background: var(--paper); font: 16px/1.5 system-ui, sans-serif;
+       max-width: 1900px; margin: 0 auto; padding: 1rem 2rem; }
+section { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 620px), 1fr));
+          gap: 1rem; }
+section > h2, section > p, section > details { grid-column: 1 / -1; margin: 0; }
+svg { width: 100%; height: auto; }
+svg text { fill: var(--ink); }
+pre { background: var(--soft); padding: 1rem; overflow-x: auto; font-size: 13px; }
+th { text-align: left; padding-right: 1.5rem; }
+";
+
+/// Writes index.html from the plots (*.svg), tables (*.txt) and samples (*.csv) of a folder.
+pub fn write(folder: &Path) -> Result<()> {
+    let mut files: Vec<String> = std::fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    files.sort();
+    let mut page = String::new();
+    write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>valloc measured</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+         <h1>valloc measured</h1>\n<table>\n"
+    )?;
+    for (what, value) in circumstances() {
+        writeln!(page, "<tr><th>{what}</th><td>{}</td></tr>", escape(&value))?;
+    }
+    page.push_str("</table>\n");
+    for (prefix, heading, intro) in SECTIONS {
+        let of = |ending: &str| {
+            let belongs = |file: &&String| file.starts_with(prefix) && file.ends_with(ending);
+            files.iter().filter(belongs).cloned().collect::<Vec<_>>()
+        };
+        let (plots, tables, samples) = (of(".svg"), of(".txt"), of(".csv"));
+        if plots.is_empty() && tables.is_empty() {
+            continue;
+        }
+        writeln!(page, "<section id=\"{prefix}\">\n<h2>{heading}</h2>\n<p>{intro}</p>")?;
+        for file in &plots {
+            writeln!(page, "<figure>{}</figure>", inline(&folder.join(file))?)?;
+        }
+        for file in &tables {
+            let table = read(&folder.join(file))?;
+            writeln!(
+                page,
+                "<details><summary>{}</summary><pre>{}</pre></details>",
+                escape(file.trim_end_matches(".txt")),
+                escape(&table)
+            )?;
+        }
+        let links: Vec<_> =
+            samples.iter().map(|file| format!("<a href=\"{file}\">{file}</a>")).collect();
+        if !links.is_empty() {
+            writeln!(page, "<p>Data: {}</p>", links.join(", "))?;
+        }
+        page.push_str("</section>\n");
+    }
+    page.push_str("</body>\n</html>\n");
+    let path = folder.join("index.html");
+    std::fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// An SVG file as an element of the page.
+fn inline(path: &Path) -> Result<String> {
+    let svg = read(path)?;
+    let start = svg.find("<svg").with_context(|| format!("{} is no SVG", path.display()))?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    Ok(svg[start..].replacen("<svg", &format!("<svg role=\"img\" aria-label=\"{name}\""), 1))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Machine, versions and commit.
+fn circumstances() -> Vec<(&'static str, String)> {
+    let line_of = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once([':', '=']).map_or("unknown", |pair| pair.1).trim_matches([' ', '"']).into()
+    };
+    let output = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output();
+        output.map_or_else(
+            |_| "unknown".to_owned(),
+            |done| String::from_utf8_lossy(&done.stdout).lines().next().unwrap_or("").to_owned(),
+        )
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory: String = line_of("/proc/meminfo", "MemTotal");
+    let dirty = match output("git", &["status", "--porcelain"]).as_str() {
+        "" => "",
+        _ => ", with changes",
+    };
+    let huge = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    vec![
+        ("Commit", output("git", &["describe", "--always", "--tags", "--abbrev=12"]) + dirty),
+        ("Date", output("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        ("Processor", format!("{}, {cores} cores", line_of("/proc/cpuinfo", "model name"))),
+        ("Memory", memory),
+        ("Huge pages", huge.unwrap_or_else(|_| "none".to_owned())),
+        ("System", line_of("/etc/os-release", "PRETTY_NAME")),
+        ("Kernel", output("uname", &["-sr"])),
+        ("C library", output("ldd", &["--version"])),
+        ("C compiler", output("cc", &["--version"])),
+        ("Rust", output("rustc", &["--version"])),
+        ("Crates", crates()),
+        ("Packages", packages()),
+    ]
+}
+
+/// Versions of the peers' crates, as locked.
+fn crates() -> String {
+    let lock = include_str!("../../Cargo.lock");
+    let named = ["libmimalloc-sys", "tikv-jemalloc-sys", "snmalloc-sys"];
+    let version = |name: &str| {
+        let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+        Some(format!("{name} {}", rest.split_once('"')?.0))
+    };
+    named.iter().filter_map(|name| version(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// Versions of the peers' packages, where dpkg knows them.
+fn packages() -> String {
+    let named = ["libmimalloc2.0", "libjemalloc2", "libtcmalloc-minimal4"];
+    let output = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Package} ${Version}, "])
+        .args(named)
+        .output();
+    output.map_or_else(
+        |_| "unknown".to_owned(),
+        |done| String::from_utf8_lossy(&done.stdout).trim_end_matches(", ").to_owned(),
+    )
+}
