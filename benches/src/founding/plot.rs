@@ -93,7 +93,7 @@ pub fn draw(folder: &Path, rows: &[Row], allocators: &[String]) -> Result<usize>
     }
     for size in SCALED {
         let series = lines(&|row| {
-            (row.size == size && row.filled).then(|| (row.threads as f64, row.mean_ns))
+            (row.size == size && row.filled).then_some((row.threads as f64, row.mean_ns))
         });
         if series.iter().any(|one| one.points.len() > 1) {
             let title = format!("Mean of allocation and free by threads, {}", human_size(size));
