@@ -180,6 +180,29 @@ fn text(size: i32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
 }
 
+/// Axes, their names and the lines between.
+fn mesh<X, Y>(
+    chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<X, Y>>,
+    x: &str,
+    y: &str,
+) -> Result<()>
+where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    chart
+        .configure_mesh()
+        .axis_style(INK)
+        .bold_line_style(INK.mix(0.35))
+        .light_line_style(TRANSPARENT)
+        .label_style(text(14))
+        .axis_desc_style(text(14))
+        .x_desc(x)
+        .y_desc(y)
+        .draw()?;
+    Ok(())
+}
+
 /// A line for each series; valloc's is the thick one, `live` a background.
 pub fn lines(path: &Path, title: &str, x: &Axis, y: &Axis, series: &[Series]) -> Result<()> {
     let points = || series.iter().flat_map(|one| &one.points);
@@ -193,16 +216,7 @@ pub fn lines(path: &Path, title: &str, x: &Axis, y: &Axis, series: &[Series]) ->
         .x_label_area_size(48)
         .y_label_area_size(72)
         .build_cartesian_2d(across, up)?;
-    chart
-        .configure_mesh()
-        .axis_style(INK)
-        .bold_line_style(INK.mix(0.35))
-        .light_line_style(TRANSPARENT)
-        .label_style(text(14))
-        .axis_desc_style(text(14))
-        .x_desc(x.name)
-        .y_desc(y.name)
-        .draw()?;
+    mesh(&mut chart, x.name, y.name)?;
     for (index, one) in series.iter().enumerate() {
         let width = if one.name == "valloc" { 4 } else { 2 };
         let style = colour(&one.name, index).stroke_width(width);
@@ -240,15 +254,7 @@ pub fn dots(path: &Path, title: &str, axis: &Axis, rows: &Rows) -> Result<()> {
         .x_label_area_size(44)
         .y_label_area_size(130)
         .build_cartesian_2d(across, Subjects(rows))?;
-    chart
-        .configure_mesh()
-        .axis_style(INK)
-        .bold_line_style(INK.mix(0.35))
-        .light_line_style(TRANSPARENT)
-        .label_style(text(14))
-        .axis_desc_style(text(14))
-        .x_desc(axis.name)
-        .draw()?;
+    mesh(&mut chart, axis.name, "")?;
     let mut names: Vec<&str> = Vec::new();
     for (_, row) in rows {
         names.extend(row.iter().map(|dot| dot.0.as_str()));

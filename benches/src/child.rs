@@ -1,6 +1,7 @@
 //! Processes of their own for what is measured.
 
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -39,6 +40,18 @@ pub fn run(command: &mut Command) -> Result<(Vec<u8>, Usage)> {
         peak_mib: usage.ru_maxrss as f64 / 1024.0,
     };
     Ok((output, usage))
+}
+
+/// Runs this program again, as a child that measures: the samples that it prints as CSV.
+pub fn samples<T: DeserializeOwned>(arguments: &[&str]) -> Result<Vec<T>> {
+    let (output, _) = run(Command::new(std::env::current_exe()?).args(arguments))?;
+    let rows = csv::Reader::from_reader(&output[..]).into_deserialize().collect::<Result<_, _>>();
+    rows.context("a child printed something else than samples")
+}
+
+/// Numbers as a list for the command line.
+pub fn list(numbers: &[usize]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// The items, beginning with another one in every turn: nobody is always the first.

@@ -11,12 +11,17 @@ pub fn status_kib(name: &str) -> u64 {
 
 /// The median of the values, which it sorts; NaN if there are none.
 pub fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The value that so large a part lies below, between neighbours by their distance; sorts the
+/// values. NaN if there are none.
+pub fn quantile(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => values[n / 2],
-        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
-    }
+    let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
+    let place = part * last as f64;
+    let (below, above) = (values[place as usize], values[place.ceil() as usize]);
+    below + (above - below) * place.fract()
 }
 
 /// The geometric mean of ratios.

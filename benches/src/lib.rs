@@ -7,6 +7,7 @@ mod figures;
 pub mod original;
 pub mod page;
 pub mod results;
+pub mod workloads;
 
 pub use contenders::*;
 pub use figures::*;

@@ -2,7 +2,28 @@
 
 use anyhow::{Context, Result};
 use serde::{de::DeserializeOwned, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What every benchmark lets its caller choose.
+#[derive(clap::Args)]
+pub struct Common {
+    /// Folder for the samples, the summary, the plots and the page
+    #[arg(long, default_value = "build/bench")]
+    pub out: PathBuf,
+    /// Much less work, one round
+    #[arg(long)]
+    pub quick: bool,
+    /// Internal: run one allocator in this process and write samples to stdout
+    #[arg(long, hide = true)]
+    pub child: Option<String>,
+}
+
+impl Common {
+    /// The path of a file of results.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.out.join(name)
+    }
+}
 
 pub fn write_csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
     let mut csv =

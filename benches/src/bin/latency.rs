@@ -9,11 +9,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 use valloc_benches::chart::{self, Axis, Scale, Series};
 use valloc_benches::child::{self, in_turn};
+use valloc_benches::results::Common;
 use valloc_benches::{
     human_size, layout, median, page, results, with_contender, Contender, Random, Visitor,
 };
@@ -21,12 +20,8 @@ use valloc_benches::{
 /// Measures the distribution of single operations' latency.
 #[derive(Parser)]
 struct Options {
-    /// Folder for the samples, the summary, the plots and the page
-    #[arg(long, default_value = "build/bench")]
-    out: PathBuf,
-    /// Fewer operations and one round
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    common: Common,
     /// Allocators to compare
     #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned))]
     allocators: Vec<String>,
@@ -39,9 +34,6 @@ struct Options {
     /// Sizes in bytes
     #[arg(long, value_delimiter = ',', default_values_t = [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20])]
     sizes: Vec<usize>,
-    /// Internal: run one allocator in this process and write samples to stdout
-    #[arg(long, hide = true)]
-    child: Option<String>,
 }
 
 const CONTENDERS: [&str; 5] = ["malloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
@@ -79,38 +71,33 @@ impl Sample {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(name) = &options.child {
+    if let Some(name) = &options.common.child {
         return with_contender(name, Child(&options))
             .context("there is no allocator of this name")?;
     }
-    results::folder(&options.out)?;
+    results::folder(&options.common.out)?;
     let samples = measure(&options)?;
     let summary = summarise(&samples);
-    results::write_csv(&options.out.join("latency-samples.csv"), &samples)?;
-    results::write_csv(&options.out.join("latency-summary.csv"), &summary)?;
-    results::publish(&options.out.join("latency.txt"), &table(&summary, &options)?)?;
+    results::write_csv(&options.common.file("latency-samples.csv"), &samples)?;
+    results::write_csv(&options.common.file("latency-summary.csv"), &summary)?;
+    results::publish(&options.common.file("latency.txt"), &table(&summary, &options)?)?;
     draw(&options, &summary)?;
-    page::write(&options.out)?;
-    println!("\nSamples, summary and plots are in {}.", options.out.display());
+    page::write(&options.common.out)?;
+    println!("\nSamples, summary and plots are in {}.", options.common.out.display());
     Ok(())
 }
 
 fn measure(options: &Options) -> Result<Vec<Sample>> {
-    let program = std::env::current_exe()?;
-    let rounds = if options.quick { 1 } else { options.rounds };
-    let operations = options.operations / if options.quick { 4 } else { 1 };
-    let sizes: Vec<_> = options.sizes.iter().map(ToString::to_string).collect();
+    let rounds = if options.common.quick { 1 } else { options.rounds };
+    let operations = options.operations / if options.common.quick { 4 } else { 1 };
+    let (operations, sizes) = (operations.to_string(), child::list(&options.sizes));
     let mut samples = Vec::new();
     for round in 0..rounds {
         for allocator in in_turn(&options.allocators, round) {
             eprintln!("[{}/{rounds}] latency, {allocator}", round + 1);
-            let mut command = Command::new(&program);
-            command.args(["--child", allocator, "--sizes", &sizes.join(",")]);
-            command.args(["--operations", &operations.to_string()]);
-            let (output, _) = child::run(&mut command)?;
-            for sample in csv::Reader::from_reader(&output[..]).deserialize() {
-                samples.push(Sample { round, ..sample? });
-            }
+            let arguments = ["--child", allocator, "--sizes", &sizes, "--operations", &operations];
+            let of_child = child::samples::<Sample>(&arguments)?;
+            samples.extend(of_child.into_iter().map(|sample| Sample { round, ..sample }));
         }
     }
     Ok(samples)
@@ -257,7 +244,7 @@ fn draw(options: &Options, rows: &[Sample]) -> Result<()> {
             let lines: Vec<_> = options.allocators.iter().map(series).collect();
             let title = format!("Single {operation}, {name}");
             let path = format!("latency-{operation}-{}.svg", column + 1);
-            chart::lines(&options.out.join(path), &title, &size, &nanoseconds, &lines)?;
+            chart::lines(&options.common.file(&path), &title, &size, &nanoseconds, &lines)?;
         }
     }
     Ok(())

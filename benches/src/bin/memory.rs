@@ -7,22 +7,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 use valloc_benches::chart::{self, Axis, Scale, Series};
 use valloc_benches::child::{self, in_turn};
+use valloc_benches::results::Common;
 use valloc_benches::{layout, median, page, results, with_contender, Contender, Random, Visitor};
 
 /// Plots resident memory against live bytes over time.
 #[derive(Parser)]
 struct Options {
-    /// Folder for the samples, the summary, the plots and the page
-    #[arg(long, default_value = "build/bench")]
-    out: PathBuf,
-    /// A quarter of the memory and of the operations, one round
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    common: Common,
     /// Allocators to compare
     #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned))]
     allocators: Vec<String>,
@@ -35,9 +30,6 @@ struct Options {
     /// Scenarios
     #[arg(long, value_delimiter = ',', default_values_t = SCENARIOS.map(|s| s.0.to_owned()))]
     scenarios: Vec<String>,
-    /// Internal: run one allocator in this process and write samples to stdout
-    #[arg(long, hide = true)]
-    child: Option<String>,
 }
 
 const CONTENDERS: [&str; 5] = ["malloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
@@ -84,37 +76,33 @@ struct Sample {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(name) = &options.child {
+    if let Some(name) = &options.common.child {
         return with_contender(name, Child(&options))
             .context("there is no allocator of this name")?;
     }
-    results::folder(&options.out)?;
+    results::folder(&options.common.out)?;
     let samples = measure(&options)?;
     let rows = middle(&samples);
-    results::write_csv(&options.out.join("memory-samples.csv"), &samples)?;
-    results::publish(&options.out.join("memory.txt"), &table(&rows, &options)?)?;
+    results::write_csv(&options.common.file("memory-samples.csv"), &samples)?;
+    results::publish(&options.common.file("memory.txt"), &table(&rows, &options)?)?;
     draw(&rows, &options)?;
-    page::write(&options.out)?;
-    println!("\nSamples and plots are in {}.", options.out.display());
+    page::write(&options.common.out)?;
+    println!("\nSamples and plots are in {}.", options.common.out.display());
     Ok(())
 }
 
 fn measure(options: &Options) -> Result<Vec<Sample>> {
-    let program = std::env::current_exe()?;
     let (rounds, mib) =
-        if options.quick { (1, options.mib / 4) } else { (options.rounds, options.mib) };
+        if options.common.quick { (1, options.mib / 4) } else { (options.rounds, options.mib) };
+    let mib = mib.to_string();
     let mut samples = Vec::new();
     for round in 0..rounds {
         for scenario in &options.scenarios {
             for allocator in in_turn(&options.allocators, round) {
                 eprintln!("[{}/{rounds}] memory, {scenario}, {allocator}", round + 1);
-                let mut command = Command::new(&program);
-                command.args(["--child", allocator, "--scenarios", scenario]);
-                command.args(["--mib", &mib.to_string()]);
-                let (output, _) = child::run(&mut command)?;
-                for sample in csv::Reader::from_reader(&output[..]).deserialize() {
-                    samples.push(Sample { round, ..sample? });
-                }
+                let arguments = ["--child", allocator, "--scenarios", scenario, "--mib", &mib];
+                let of_child = child::samples::<Sample>(&arguments)?;
+                samples.extend(of_child.into_iter().map(|sample| Sample { round, ..sample }));
             }
         }
     }
@@ -403,7 +391,7 @@ fn draw(rows: &[Sample], options: &Options) -> Result<()> {
         let live = mine.iter().filter(|row| row.allocator == *first);
         let points = live.map(|row| (row.step as f64, row.live_mib)).collect();
         lines.insert(0, Series { name: "live".to_owned(), points });
-        let path = options.out.join(format!("memory-{name}.svg"));
+        let path = options.common.file(&format!("memory-{name}.svg"));
         let x = Axis::new("progress", Scale::Linear);
         chart::lines(&path, title, &x, &Axis::new("MiB", Scale::Linear), &lines)?;
     }

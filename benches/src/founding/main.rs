@@ -11,20 +11,15 @@ mod report;
 
 use anyhow::Result;
 use clap::Parser;
-use std::path::PathBuf;
-use std::process::Command;
-use valloc_benches::child::in_turn;
+use valloc_benches::child::{in_turn, list, samples as child_samples};
+use valloc_benches::results::Common;
 use valloc_benches::{page, results, NAMES};
 
 /// Compares allocators by size and by threads.
 #[derive(Parser)]
 struct Options {
-    /// Folder for the samples, the summary, the plots and the page
-    #[arg(long, default_value = "build/bench")]
-    out: PathBuf,
-    /// Fewer sizes and rounds
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    common: Common,
     /// Allocators to compare; `original` is the founding system
     #[arg(long, value_delimiter = ',', default_values_t = everybody())]
     allocators: Vec<String>,
@@ -43,9 +38,6 @@ struct Options {
     /// Sizes in bytes instead of the powers of two from 8 B to 32 MiB
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<usize>,
-    /// Internal: run one allocator in this process and write samples to stdout
-    #[arg(long, hide = true)]
-    child: Option<String>,
 }
 
 fn everybody() -> Vec<String> {
@@ -57,7 +49,7 @@ impl Options {
         if !self.sizes.is_empty() {
             return self.sizes.clone();
         }
-        let steps = if self.quick { 2 } else { 1 };
+        let steps = if self.common.quick { 2 } else { 1 };
         (3..=25).step_by(steps).map(|log| 1 << log).collect()
     }
 }
@@ -80,27 +72,29 @@ pub struct Sample {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(name) = &options.child {
+    if let Some(name) = &options.common.child {
         return child::run(name, &options);
     }
-    results::folder(&options.out)?;
+    results::folder(&options.common.out)?;
     let samples = measure(&options)?;
     let summary = report::summarise(&samples);
-    results::write_csv(&options.out.join("founding-samples.csv"), &samples)?;
-    results::write_csv(&options.out.join("founding-summary.csv"), &summary)?;
+    results::write_csv(&options.common.file("founding-samples.csv"), &samples)?;
+    results::write_csv(&options.common.file("founding-summary.csv"), &summary)?;
     let table = report::table(&summary, &options.allocators)?;
-    results::publish(&options.out.join("founding.txt"), &table)?;
-    let plots = plot::draw(&options.out, &summary, &options.allocators)?;
-    page::write(&options.out)?;
-    let folder = options.out.display();
+    results::publish(&options.common.file("founding.txt"), &table)?;
+    let plots = plot::draw(&options.common.out, &summary, &options.allocators)?;
+    page::write(&options.common.out)?;
+    let folder = options.common.out.display();
     println!("\nSamples, summary and {plots} plots are in {folder}; index.html shows them.");
     Ok(())
 }
 
 /// Runs the children in turns and collects what they print.
 fn measure(options: &Options) -> Result<Vec<Sample>> {
-    let program = std::env::current_exe()?;
-    let rounds = if options.quick { 1 } else { options.rounds };
+    let sizes = list(&options.sizes());
+    let allocations = options.allocations.to_string();
+    let iterations = options.iterations.to_string();
+    let rounds = if options.common.quick { 1 } else { options.rounds };
     let total = rounds as usize * options.threads.len() * options.allocators.len();
     let mut samples = Vec::new();
     let mut done = 0;
@@ -112,16 +106,16 @@ fn measure(options: &Options) -> Result<Vec<Sample>> {
                     "[{done:2}/{total}] {allocator}, {threads} thread(s), round {}",
                     round + 1
                 );
-                let mut command = Command::new(&program);
-                command.args(["--child", allocator, "--threads", &threads.to_string()]);
-                command.args(["--allocations", &options.allocations.to_string()]);
-                command.args(["--iterations", &options.iterations.to_string()]);
-                let sizes: Vec<_> = options.sizes().iter().map(ToString::to_string).collect();
-                command.args(["--sizes", &sizes.join(",")]);
-                let (output, _) = valloc_benches::child::run(&mut command)?;
-                for sample in csv::Reader::from_reader(&output[..]).deserialize() {
-                    samples.push(Sample { round, ..sample? });
-                }
+                let threads = threads.to_string();
+                let arguments = [
+                    ["--child", allocator],
+                    ["--threads", &threads],
+                    ["--allocations", &allocations],
+                    ["--iterations", &iterations],
+                    ["--sizes", &sizes],
+                ];
+                let of_child = child_samples::<Sample>(arguments.as_flattened())?;
+                samples.extend(of_child.into_iter().map(|sample| Sample { round, ..sample }));
             }
         }
     }
