@@ -23,7 +23,7 @@ help:
 	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
 	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
 	@echo 'make bench-threads  patterns of memory that crosses threads, by LD_PRELOAD'
-	@echo 'make bench-programs  whole programs by LD_PRELOAD against the peers'
+	@echo 'make bench-programs  whole Rust, C and C++ programs against the peers'
 	@echo 'make bench-memory  resident memory over time, plotted against live bytes'
 	@echo 'make lint         formatting, static analysis, layers'
 	@echo 'make format       formats C and Rust in place'
@@ -88,7 +88,11 @@ bench-threads: all
 
 bench-programs: all
 	@.ci/setup.sh bench programs
-	python3 benches/programs/run.py $(BUILD)/release
+	@mkdir -p $(BUILD)/bench
+	cargo build --release --package valloc-benches --bins
+	target/release/programs --out $(BUILD)/bench
+	python3 benches/programs/run.py $(BUILD)/release --out $(BUILD)/bench/programs-c-samples.csv
+	target/release/programs --report-c --out $(BUILD)/bench
 
 # ---- Style ----
 

@@ -15,7 +15,10 @@ packages() {
         ;;
     lint) echo clang clang-format clang-tidy python3 ;;
     bench) echo python3 libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 ;;
-    programs) echo python3 clang perl sqlite3 redis-server redis-tools ghostscript z3 gawk git ;;
+    programs)
+        echo python3 clang perl sqlite3 redis-server redis-tools ghostscript z3 gawk git
+        echo lua5.4 ruby rocksdb-tools
+        ;;
     *)
         echo "setup.sh: no group named $1" >&2
         exit 2

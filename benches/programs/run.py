@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Whole programs from the distribution on each allocator, by LD_PRELOAD, in turns.
 
-run.py BUILD [--rounds N] [--only WORD] [--allocators A,B] [--extra NAME=LIBRARY]...
+run.py BUILD [--out FILE] [--rounds N] [--only A,B] [--allocators A,B] [--extra NAME=LIBRARY]...
 
-Prints medians of processor seconds (user + system) and peak resident MiB, then the geometric
-means of valloc's share of each other allocator's. Programs that are not installed are left out,
-and said so."""
+Prints medians of processor seconds (user + system, with the program's own children) and peak
+resident MiB, then the geometric means of valloc's share of each other allocator's. Programs that
+are not installed are left out, and said so. --out keeps every run as a line of CSV: program,
+allocator, round, cpu_s, wall_s, peak_mib."""
 
 import argparse
+import csv
 import math
 import os
+import resource
 import shutil
 import socket
 import statistics
@@ -17,10 +20,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import namedtuple
 from pathlib import Path
+from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "c"))
 from allocators import environment, find, in_turn  # noqa: E402
+
+Sample = namedtuple("Sample", "program allocator round cpu_s wall_s peak_mib")
 
 PYTHON = """
 import json, random
@@ -62,6 +69,34 @@ select count(*) from t a join t b on a.id = b.id + 1 where a.name < b.name;
 
 AWK = """BEGIN { srand(1); for (i = 0; i < 900000; i++) { k = int(rand() * 60000); a[k] = a[k] i % 10; if (length(a[k]) > 60) delete a[k] }
 n = 0; for (k in a) n += length(a[k]); print n }"""
+
+LUA = """
+math.randomseed(1)
+local kept, n = {}, 0
+for i = 1, 1500000 do
+  local k = math.random(50000)
+  local old = kept[k]
+  kept[k] = {id = i, name = "item-" .. i % 9973, next = old and old.next, tags = {i, i + 1, k}}
+  if i % 3 == 0 then kept[math.random(50000)] = nil end
+end
+local parts = {}
+for k, v in pairs(kept) do n = n + #v.name; parts[#parts + 1] = v.name end
+table.sort(parts)
+print(n, #table.concat(parts, ","))
+"""
+
+RUBY = """
+srand(1)
+Record = Struct.new(:id, :name, :tags)
+rows = Array.new(150_000) { |i| Record.new(i, "name-#{i % 1009}" * (i % 7 + 1), [i.to_s, (i * 3).to_s]) }
+groups = rows.group_by { |row| row.name[0, 9] }
+words = Hash.new(0)
+5.times do
+  rows.each { |row| row.tags.each { |tag| words[tag + row.name[5, 3]] += 1 } }
+  rows.map! { |row| rand(3).zero? ? Record.new(row.id, row.name.reverse, row.tags.map(&:succ)) : row }
+end
+puts groups.size, words.size, rows.sum { |row| row.name.size }
+"""
 
 CPP = """
 #include <algorithm>
@@ -120,6 +155,21 @@ POSTSCRIPT = """%!PS
 """
 
 
+def history(commits=400):
+    """A project's history for git fast-import, in pieces: files that change a line at a time."""
+    random = Random(1)
+    files = [[f"line {line} of file {name}" for line in range(300)] for name in range(40)]
+    for commit in range(1, commits + 1):
+        yield ("commit refs/heads/main\n"
+               f"committer A <a@example.org> {1700000000 + commit} +0000\n"
+               "data 6\nchange\n")
+        for name in range(40) if commit == 1 else random.sample(range(40), 5):
+            for _ in range(8):
+                files[name][random.randrange(300)] = f"changed in {commit}: {random.random()}"
+            text = "\n".join(files[name])
+            yield f"M 644 inline src/{name}.txt\ndata {len(text)}\n{text}\n"
+
+
 class Programs:
     """name -> command; input files in a folder of their own."""
 
@@ -134,32 +184,51 @@ class Programs:
             "perl": ["perl", "-e", PERL],
             "sqlite3": ["sqlite3", ":memory:", f".read {file('script.sql', SQL)}"],
             "gawk": ["gawk", AWK],
+            "lua": ["lua5.4", "-e", LUA],
+            "ruby": ["ruby", "--disable-gems", "-e", RUBY],
             "clang++": ["clang++", "-std=c++17", "-O1", "-c", source, "-o", "/dev/null"],
             "g++": ["g++", "-std=c++17", "-O1", "-c", source, "-o", "/dev/null"],
             "z3": ["z3", "-T:60", file("problem.smt2", smt())],
             "gs": ["gs", "-q", "-dNOPAUSE", "-dBATCH", "-sDEVICE=png16m", "-r100",
                    "-sOutputFile=/dev/null", file("page.ps", POSTSCRIPT)],
+            "rocksdb": ["db_bench", "--benchmarks=fillrandom,overwrite,readrandom,seekrandom",
+                        "--num=150000", "--value_size=200", "--threads=2", "--seed=1",
+                        "--write_buffer_size=8388608", "--compression_type=none",
+                        f"--db={folder / 'rocksdb'}"],
+            "git": ["git", "-C", str(folder / "repository"), "-c", "gc.autoDetach=false",
+                    "gc", "--quiet", "--aggressive", "--prune=now"],
             "redis": ["redis-server"],
         }
         self.folder = folder
+        if shutil.which("git"):
+            where = ["git", "-C", str(folder / "repository")]
+            subprocess.run(["git", "init", "--quiet", "-b", "main", where[2]], check=True)
+            with subprocess.Popen([*where, "fast-import", "--quiet"], stdin=subprocess.PIPE,
+                                  text=True) as importer:
+                importer.stdin.writelines(history())
+
+    def installed(self, name):
+        return shutil.which(self.commands[name][0]) is not None
 
     def run(self, name, library):
-        """Processor seconds and peak resident MiB."""
+        """Processor seconds, seconds, peak resident MiB."""
         if name == "redis":
             return self.redis(library)
         command = self.commands[name]
+        begin = time.monotonic()
         process = subprocess.Popen(command, env={**environment(library), "PYTHONMALLOC": "malloc"},
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         error = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         if status != 0:
             sys.exit(f"{name} failed with {library or 'glibc'}: {error.decode()[-2000:]}")
-        return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        return figures(usage, begin)
 
     def redis(self, library):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
+        begin = time.monotonic()
         server = subprocess.Popen(
             ["redis-server", "--port", port, "--save", "", "--dir", str(self.folder)],
             env=environment(library), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -171,45 +240,72 @@ class Programs:
                             "-P", "16", *load], check=True, stdout=subprocess.DEVNULL)
         subprocess.run([*client, "shutdown", "nosave"], stdout=subprocess.DEVNULL)
         _, _, usage = os.wait4(server.pid, 0)
-        return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        return figures(usage, begin)
+
+
+def figures(usage, begin):
+    # A child begins with the peak of the process that started it: ours must not be what is seen.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if usage.ru_maxrss <= own:
+        sys.exit(f"a program with a peak below {own} KiB cannot be measured from here")
+    return (usage.ru_utime + usage.ru_stime, time.monotonic() - begin, usage.ru_maxrss / 1024)
+
+
+def report(samples, libraries):
+    """Medians of every program, then valloc's shares of the others."""
+    programs = list(dict.fromkeys(sample.program for sample in samples))
+    median = {}
+    for program in programs:
+        for name in libraries:
+            runs = [s for s in samples if (s.program, s.allocator) == (program, name)]
+            median[program, name] = [statistics.median(getattr(run, column) for run in runs)
+                                     for column in ("cpu_s", "peak_mib")]
+    print(f"{'seconds / peak MiB':18}", *(f"{name:>16}" for name in libraries))
+    for program in programs:
+        print(f"{program:18}", *(f"{median[program, name][0]:>8.2f} / {median[program, name][1]:>5.0f}"
+                                 for name in libraries))
+    for other in libraries:
+        if other == "valloc" or not programs:
+            continue
+        time_share, memory_share = (
+            math.exp(statistics.mean(math.log(median[p, "valloc"][i] / median[p, other][i])
+                                     for p in programs)) for i in (0, 1))
+        print(f"valloc to {other}: time {time_share:.3f}, peak resident memory {memory_share:.3f}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="folder with libvalloc-override.so")
+    parser.add_argument("--out", help="file for the samples")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="programs, by commas")
     parser.add_argument("--allocators", type=lambda text: text.split(","))
     parser.add_argument("--extra", action="append", default=[], help="NAME=LIBRARY")
     options = parser.parse_args()
     libraries = find(options.build, options.allocators, options.extra)
-    results = {}
+    samples = []
     with tempfile.TemporaryDirectory() as folder:
         programs = Programs(Path(folder))
-        chosen = options.only.split(",") if options.only else programs.commands
-        print(f"{'seconds / peak MiB':12}", *(f"{name:>16}" for name in libraries))
-        for program in chosen:
-            if shutil.which(programs.commands[program][0]) is None:
-                print(f"{program:12} is not installed")
-                continue
-            samples = {name: [] for name in libraries}
-            for turn in range(options.rounds):
+        chosen = options.only.split(",") if options.only else list(programs.commands)
+        unknown = [name for name in chosen if name not in programs.commands]
+        if unknown:
+            parser.error(f"no program named {unknown[0]}; there are {', '.join(programs.commands)}")
+        for name in [name for name in chosen if not programs.installed(name)]:
+            print(f"{name} is not installed")
+            chosen.remove(name)
+        for turn in range(options.rounds):
+            for program in chosen:
                 for name, library in in_turn(libraries.items(), turn):
-                    print(f"\r{program} {turn + 1}/{options.rounds} {name:12}", end="",
-                          file=sys.stderr)
-                    samples[name].append(programs.run(program, library))
-            print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
-            results[program] = {name: [statistics.median(column) for column in zip(*rows)]
-                                for name, rows in samples.items()}
-            print(f"{program:12}", *(f"{seconds:>8.2f} / {mib:>5.0f}"
-                                     for seconds, mib in results[program].values()), flush=True)
-    for other in libraries:
-        if other == "valloc" or not results:
-            continue
-        shares = [[r["valloc"][i] / r[other][i] for r in results.values()] for i in (0, 1)]
-        time_share, memory_share = (math.exp(statistics.mean(map(math.log, s))) for s in shares)
-        print(f"valloc to {other}: time {time_share:.3f}, peak resident memory {memory_share:.3f}")
+                    print(f"[{turn + 1}/{options.rounds}] {program}, {name}", file=sys.stderr)
+                    samples.append(Sample(program, name, turn, *programs.run(program, library)))
+    report(samples, libraries)
+    if options.out:
+        with open(options.out, "w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(Sample._fields)
+            table.writerows(samples)
 
 
-main()
+if __name__ == "__main__":
+    main()
