@@ -12,6 +12,8 @@ packages() {
         # The suite of the distribution's own python3, by its version.
         apt-cache depends python3 2>/dev/null |
             sed -n 's/^ *Depends: \(python3\.[0-9]*\)$/lib\1-testsuite/p'
+        # Ubuntu has it as a snap only; the test of the benchmarks' page then opens no browser.
+        ! grep -qx 'ID=debian' /etc/os-release || echo chromium
         ;;
     lint) echo clang clang-format clang-tidy python3 ;;
     bench) echo python3 libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 ;;
