@@ -30,8 +30,8 @@ static struct {
  * that stays shared. */
 static struct {
     _Alignas(64) _Atomic uint64_t next_tick_ms;
-    _Atomic bool purging; /* something is due */
-    uint64_t last_tick_ms;
+    _Atomic bool purging;  /* something is due */
+    uint64_t last_tick_ms; /* 0 before the first tick, which the first reclaim makes */
 } clock_state;
 
 #define GROUP_BLOCKS 64
@@ -189,7 +189,7 @@ typedef struct Tables {
 
 /* Where the tables of an arena of so many blocks lie: each starts on a block of its own, behind
  * one that is never accessible. */
-static VA_COLD Tables lay_out(size_t blocks)
+static VA_STARTUP Tables lay_out(size_t blocks)
 {
     Tables t;
     size_t groups = (blocks + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
@@ -205,7 +205,7 @@ static VA_COLD Tables lay_out(size_t blocks)
 }
 
 /* Makes bytes [from, to) of a table accessible, to whole pages. */
-static VA_COLD bool commit_table(char *table, size_t from, size_t to)
+static VA_STARTUP bool commit_table(char *table, size_t from, size_t to)
 {
     size_t page = va_os_page_bytes();
     size_t start = va_align_down(from, page);
@@ -214,7 +214,7 @@ static VA_COLD bool commit_table(char *table, size_t from, size_t to)
 
 /* Makes the tables accessible for blocks below `end`. A failure half way leaves pages that a
  * later try commits again: harmless. */
-static VA_COLD bool commit_tables(Arena *arena, size_t end)
+static VA_STARTUP bool commit_tables(Arena *arena, size_t end)
 {
     size_t from = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
     size_t to = va_min(va_align_up(end, VA_COMMIT_TABLE_BLOCKS), arena->blocks);
@@ -237,7 +237,7 @@ static VA_COLD bool commit_tables(Arena *arena, size_t end)
 }
 
 /* The first block from `from` on that may lie on a huge page. */
-static VA_COLD size_t huge_from(const Arena *arena, size_t from)
+static VA_STARTUP size_t huge_from(const Arena *arena, size_t from)
 {
     const Zone *dense = &arena->zones[ZONE_DENSE];
     if (va_options.huge_pages == HUGE_PAGES_NEVER ||
@@ -250,7 +250,7 @@ static VA_COLD size_t huge_from(const Arena *arena, size_t from)
                             : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT));
 }
 
-static VA_COLD void advise_huge(const Arena *arena, size_t from, size_t to)
+static VA_STARTUP void advise_huge(const Arena *arena, size_t from, size_t to)
 {
     from = huge_from(arena, from);
     if (from < to)
@@ -261,7 +261,7 @@ static VA_COLD void advise_huge(const Arena *arena, size_t from, size_t to)
 /* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
  * depends on the machine: the first one, which is wanted now, is made resident and timed. A dear
  * one is the last. */
-static VA_COLD void try_huge(const Arena *arena, size_t from, size_t to)
+static VA_STARTUP void try_huge(const Arena *arena, size_t from, size_t to)
 {
     from = huge_from(arena, from);
     if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to &&
@@ -277,7 +277,7 @@ static VA_COLD void try_huge(const Arena *arena, size_t from, size_t to)
 }
 
 /* Makes blocks below `end` accessible, and some more; at least these if more is refused. */
-static VA_COLD bool commit_blocks(Arena *arena, Zone *zone, size_t end)
+static VA_STARTUP bool commit_blocks(Arena *arena, Zone *zone, size_t end)
 {
     const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
     size_t heap = (zone->committed - zone->first) << VA_BLOCK_SHIFT;
@@ -307,7 +307,7 @@ static VA_COLD bool commit_blocks(Arena *arena, Zone *zone, size_t end)
 
 /* Reserves address space for an arena of *bytes, halved until the kernel agrees and `blocks`
  * still fit; NULL if they do not. *bytes and *tables tell what it came to. */
-static VA_COLD char *reserve(size_t *bytes, size_t blocks, Tables *tables)
+static VA_STARTUP char *reserve(size_t *bytes, size_t blocks, Tables *tables)
 {
     for (; *bytes >= VA_RESERVE_MIN_BYTES; *bytes = va_align_down(*bytes / 2, VA_HUGE_BYTES)) {
         *tables = lay_out(*bytes >> VA_BLOCK_SHIFT);
@@ -334,7 +334,7 @@ static VA_COLD char *reserve_limited(size_t *bytes, size_t blocks, Tables *table
     return base;
 }
 
-static VA_COLD void start_zone(Zone *zone, size_t first, size_t end)
+static VA_STARTUP void start_zone(Zone *zone, size_t first, size_t end)
 {
     *zone = (Zone){.first = first,
                    .end = end,
@@ -345,7 +345,7 @@ static VA_COLD void start_zone(Zone *zone, size_t first, size_t end)
 }
 
 /* Reserves a new arena that can lend a run of this many blocks. */
-static VA_COLD Arena *add_arena(size_t blocks)
+static VA_STARTUP Arena *add_arena(size_t blocks)
 {
     unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     size_t limit = va_os_address_limit();
@@ -578,8 +578,10 @@ static void purge_some(void)
         if (now >= atomic_load_explicit(&clock_state.next_tick_ms, memory_order_relaxed)) {
             uint64_t delay = va_options.purge_delay_ms;
             atomic_store_explicit(&clock_state.next_tick_ms, now + delay, memory_order_relaxed);
+            bool first = clock_state.last_tick_ms == 0;
             if (state.dirty_blocks != 0)
-                mark_due_locked(delay == 0 || now - clock_state.last_tick_ms >= 2 * delay);
+                mark_due_locked(delay == 0 ||
+                                (!first && now - clock_state.last_tick_ms >= 2 * delay));
             clock_state.last_tick_ms = now;
             state.last_peak_blocks = state.peak_blocks;
             state.peak_blocks = state.lent_blocks + state.dirty_blocks;
@@ -610,16 +612,12 @@ static void limit_locked(size_t soft, size_t hard)
     state.soft_limit = soft != 0 ? soft : state.hard_limit;
 }
 
-static VA_COLD void initialise_locked(void)
+static VA_STARTUP void initialise_locked(void)
 {
     state.initialised = true;
     va_options_read();
     limit_locked(va_options.soft_limit_bytes >> VA_BLOCK_SHIFT,
                  va_options.hard_limit_bytes >> VA_BLOCK_SHIFT);
-    clock_state.last_tick_ms = va_os_clock_ms();
-    atomic_store_explicit(&clock_state.next_tick_ms,
-                          clock_state.last_tick_ms + va_options.purge_delay_ms,
-                          memory_order_relaxed);
 }
 
 /* Lends up to `count` runs that lie side by side in one zone, of this kind if it can be; returns

@@ -92,7 +92,7 @@ static VA_COLD Block *take_over(ThreadCache *cache, ThreadCache *from, unsigned 
 }
 
 /* Takes a slab of this class over from an owner whose thread has exited. */
-static VA_COLD Block *adopt_of_exited(ThreadCache *cache, unsigned class)
+static VA_STARTUP Block *adopt_of_exited(ThreadCache *cache, unsigned class)
 {
     Block *slab = NULL;
     _Atomic uint64_t *hint = &va_exited_open[class / 64];

@@ -130,12 +130,17 @@ static VA_COLD void trim(ThreadCache *cache)
 /* What every slow path of a class does: counts it, and trims the cache when it is time. */
 static void visit(ThreadCache *cache, ClassState *state)
 {
+    state->active = true;
+    if (cache->young_visits < VA_YOUNG_VISITS) {
+        cache->young_visits++;
+        return;
+    }
     uint64_t now = va_os_clock_ms();
     if (va_unlikely(now >= cache->trim_ms)) {
         cache->trim_ms = now + VA_TRIM_MS;
         trim(cache);
+        state->active = true;
     }
-    state->active = true;
     if ((uint32_t)now - state->window_ms > VA_BUSY_MS) {
         state->window_ms = (uint32_t)now;
         state->visits = 0;
@@ -333,7 +338,7 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
 
 /* ---- Life of a cache ---- */
 
-VA_COLD ThreadCache *va_cache_attach(void)
+VA_STARTUP ThreadCache *va_cache_attach(void)
 {
     ThreadCache *cache = va_registry_attach();
     if (cache != NULL)
