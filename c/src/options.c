@@ -82,6 +82,11 @@ static VA_COLD void read_setting(const char *setting)
             reject(setting);
         else
             va_options.hard_limit_bytes = (size_t)number * VA_MIB;
+    } else if ((value = value_of(setting, "VALLOC_BACKGROUND")) != NULL) {
+        if (!parse_number(value, &number) || number > 1)
+            reject(setting);
+        else
+            va_options.background = number == 1;
     }
 }
 
