@@ -285,7 +285,8 @@ VA_COLD void va_arena_stats(ArenaStats *stats)
     for (unsigned i = 0; i < arenas; i++) {
         size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
         stats->metadata +=
-            tabled * sizeof(uint32_t) + tabled / VA_GROUP_BLOCKS * sizeof(BlockGroup) +
+            tabled * sizeof(uint32_t) +
+            tabled / VA_GROUP_BLOCKS * (sizeof(BlockGroup) + 2 * sizeof(FreeSpan)) +
             (tabled - va_arenas[i].first) * (sizeof(Block) + VA_SLAB_WORDS * sizeof(uint64_t));
         stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;
         for (unsigned kind = 0; kind < ZONES; kind++) {
