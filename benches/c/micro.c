@@ -145,7 +145,7 @@ static void replace(size_t live)
 }
 
 #define THREADS_MAX 64
-#define TOUCH_BYTES ((size_t)1 << 30) /* written by each thread in a round */
+#define TOUCH_BYTES ((size_t)256 << 20) /* written by each thread in a round */
 
 static void *touch_round(void *argument)
 {
