@@ -81,6 +81,7 @@ bench-c: all
 	@.ci/setup.sh bench
 	python3 benches/c/compare.py $(BUILD)/release
 	$(BUILD)/release/benches/c/instances
+	$(BUILD)/release/benches/c/runs
 
 bench-threads: all
 	@.ci/setup.sh bench

@@ -9,8 +9,8 @@
 static bool huge_is_dear; /* see try_huge; arena lock */
 
 typedef struct Tables {
-    size_t groups, summary, records, bitmaps, end; /* offsets in bytes; entries at 0 */
-    size_t first;                                  /* block behind them */
+    size_t groups, spans, records, bitmaps, end; /* offsets in bytes; entries at 0 */
+    size_t first;                                /* block behind them */
 } Tables;
 
 /* Where the tables of an arena of so many blocks lie: each starts on a block of its own, behind
@@ -21,8 +21,8 @@ static VA_STARTUP Tables lay_out(size_t blocks)
     size_t groups = (blocks + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
 #define AFTER(bytes) (va_align_up((bytes), VA_BLOCK_BYTES) + VA_BLOCK_BYTES)
     t.groups = AFTER(blocks * sizeof(uint32_t));
-    t.summary = AFTER(t.groups + groups * sizeof(BlockGroup));
-    t.records = AFTER(t.summary + (groups + 63) / 64 * sizeof(uint64_t));
+    t.spans = AFTER(t.groups + groups * sizeof(BlockGroup));
+    t.records = AFTER(t.spans + groups * 2 * sizeof(FreeSpan));
     t.bitmaps = AFTER(t.records + blocks * sizeof(Block));
     t.end = AFTER(t.bitmaps + blocks * VA_SLAB_WORDS * sizeof(uint64_t));
     t.first = va_align_up(t.end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
@@ -51,7 +51,8 @@ static VA_STARTUP bool commit_tables(Arena *arena, size_t end)
     if (!commit_table((char *)arena->entries, from * sizeof(uint32_t), to * sizeof(uint32_t)) ||
         !commit_table((char *)arena->groups, from_groups * sizeof(BlockGroup),
                       to_groups * sizeof(BlockGroup)) ||
-        !commit_table((char *)arena->summary, from_groups / 8, va_align_up(to_groups, 64) / 8) ||
+        !commit_table((char *)arena->spans, from_groups * 2 * sizeof(FreeSpan),
+                      to_groups * 2 * sizeof(FreeSpan)) ||
         !commit_table((char *)arena->records, va_max(from, arena->first) * sizeof(Block),
                       to * sizeof(Block)) ||
         !commit_table((char *)arena->bitmaps,
@@ -187,7 +188,7 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     arena->blocks = bytes >> VA_BLOCK_SHIFT;
     arena->entries = (_Atomic uint32_t *)base;
     arena->groups = (BlockGroup *)(base + tables.groups);
-    arena->summary = (uint64_t *)(base + tables.summary);
+    arena->spans = (FreeSpan *)(base + tables.spans);
     arena->records = (Block *)(base + tables.records);
     arena->bitmaps = (uint64_t *)(base + tables.bitmaps);
     arena->first = tables.first;
