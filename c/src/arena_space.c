@@ -77,18 +77,35 @@ static VA_STARTUP size_t huge_from(const Arena *arena, size_t from)
                             : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT));
 }
 
-static VA_STARTUP void advise_huge(const Arena *arena, size_t from, size_t to)
+static VA_STARTUP void advise_huge(Arena *arena, size_t from, size_t to)
 {
     from = huge_from(arena, from);
-    if (from < to)
-        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT,
-                          true);
+    if (from >= to)
+        return;
+    va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT, true);
+    arena->zones[va_zone_of(arena, from)].huge = true;
+}
+
+VA_COLD void va_space_refuse_huge(void)
+{
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
+        return;
+    for (unsigned i = 0; i < arenas; i++) {
+        const Arena *arena = &va_arenas[i];
+        Zone *zone = &va_arenas[i].zones[ZONE_DENSE];
+        if (!zone->huge)
+            continue;
+        va_os_advise_huge(arena->base + (zone->first << VA_BLOCK_SHIFT),
+                          (zone->committed - zone->first) << VA_BLOCK_SHIFT, false);
+        zone->huge = false;
+    }
 }
 
 /* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
  * depends on the machine: the first one, which is wanted now, is made resident and timed. A dear
  * one is the last. */
-static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
+static VA_STARTUP void try_huge(Arena *arena, Zone *zone, size_t from, size_t to)
 {
     from = huge_from(arena, from);
     if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to &&
@@ -201,12 +218,16 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
         va_os_unreserve(base, bytes);
         return NULL;
     }
+    /* Where the kernel gives huge pages unasked, small heaps go without all the same. */
+    if (split != tables.first && va_options.huge_pages != HUGE_PAGES_ALWAYS)
+        va_os_advise_huge(base + (tables.first << VA_BLOCK_SHIFT),
+                          (split - tables.first) << VA_BLOCK_SHIFT, false);
     va_os_exclude_from_dump(base, tables.end);
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
 }
 
-VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
+VA_COLD bool va_space_remap(Arena *arena, size_t first, size_t blocks)
 {
     if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
         return false;

@@ -86,6 +86,7 @@ typedef struct Zone {
     size_t top;          /* blocks from here on were never lent */
     size_t committed;    /* blocks from here on are not accessible */
     size_t populated;    /* blocks below it were made resident in advance, also those from top on */
+    bool huge;           /* some blocks may lie on huge pages */
     size_t free_blocks;  /* below top */
     size_t lowest_group; /* groups below it have no free block */
     size_t purge_group;  /* groups below it have nothing due */
