@@ -45,7 +45,7 @@ def read(lines):
     names = {}
     profile = Profile(defaultdict(int), defaultdict(int), defaultdict(int))
     where = {"ob": None, "fn": ""}
-    calls = 0
+    calls = None
     for line in lines:
         named = re.match(r"(ob|fn|cob|cfn)=\((\d+)\)(?: (\S+))?", line)
         if named:
@@ -59,10 +59,10 @@ def read(lines):
             calls = int(line[len("calls="):].split()[0])
         elif re.match(r"[-+*\d]", line):
             cost = int(line.split()[1])
-            if calls == 0:
+            if calls is None:
                 profile.own[Path(where["ob"]).name] += cost
             elif where["fn"].startswith("call_"):
                 profile.calls[where["fn"].removeprefix("call_")] += calls
                 profile.costs[where["fn"].removeprefix("call_")] += cost
-            calls = 0
+            calls = None
     return profile
