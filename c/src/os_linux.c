@@ -18,6 +18,10 @@
 
 #include "config.h"
 
+#ifdef VALLOC_TEST_OS_HEADER /* test builds put their own calls between */
+#include VALLOC_TEST_OS_HEADER
+#endif
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
