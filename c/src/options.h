@@ -3,7 +3,7 @@
  *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: past the first MiBs,
  *                                         until one proves dear)
  *   VALLOC_PURGE_DELAY_MS=N               how long a free block stays dirty; 0 purges at once
- *   VALLOC_RESERVE_MIB=N                  address space to ask for first
+ *   VALLOC_RESERVE_MIB=N                  address space to ask for at a time
  *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
  */

@@ -94,10 +94,29 @@ static void *test_mmap(void *address, size_t bytes, int protection, int flags, i
                            : test_map_anywhere(bytes, protection, flags);
 }
 
+/* Pages once made writable stay charged: ranges that grow at their ends. Under the arena's lock. */
+static struct {
+    uintptr_t start, end;
+} test_writable[256];
+
 static int test_mprotect(void *address, size_t bytes, int protection)
 {
+    uintptr_t start = (uintptr_t)address;
+    uintptr_t end = start + bytes;
+    size_t i = 0;
     test_aligned("mprotect", address, bytes);
-    return test_may_commit(bytes, protection) ? mprotect(address, bytes, protection) : -1;
+    while (i < 255 && test_writable[i].end != 0 &&
+           (start < test_writable[i].start || start > test_writable[i].end))
+        i++;
+    uintptr_t charged = test_writable[i].end > start ? test_writable[i].end : start;
+    if (end <= charged)
+        return mprotect(address, bytes, protection);
+    if (!test_may_commit(end - charged, protection))
+        return -1;
+    if (test_writable[i].end == 0)
+        test_writable[i].start = start;
+    test_writable[i].end = end;
+    return mprotect(address, bytes, protection);
 }
 
 static int test_madvise(void *address, size_t bytes, int advice)
