@@ -1,0 +1,206 @@
+/* test_arenas.c: as many arenas as there can be, small ones: blocks in all of them are found, kept
+ * apart, resized and freed, by any thread; pointers beside them are told apart. */
+#include "support.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "block_table.h"
+#include "child.h"
+
+#define BLOCKS 30000
+#define THREADS 4
+#define TURNS 40000
+
+/* In the children cmocka cannot report. */
+#define require(condition)                                                                         \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                                \
+            _exit(1);                                                                              \
+        }                                                                                          \
+    } while (0)
+
+typedef struct Held {
+    unsigned char *block;
+    size_t size;
+    unsigned char value;
+} Held;
+
+static Held all[BLOCKS];
+
+static size_t random_size(uint64_t *seed)
+{
+    uint64_t r = random_next(seed);
+    size_t most = r % 50 == 0 ? (size_t)3 << 20 : r % 4 == 0 ? 100000 : 8000;
+    return 1 + (size_t)(r >> 20) % most;
+}
+
+static bool begin(Held *one, uint64_t *seed)
+{
+    one->size = random_size(seed);
+    one->value = (unsigned char)(1 + random_next(seed) % 250);
+    errno = 0;
+    one->block = valloc_malloc(one->size);
+    if (one->block == NULL) {
+        require(errno == ENOMEM);
+        return false;
+    }
+    fill_bytes(one->block, one->size, one->value);
+    return true;
+}
+
+static void end(Held *one)
+{
+    if (one->block == NULL)
+        return;
+    require(bytes_hold(one->block, one->size, one->value));
+    valloc_free(one->block);
+    one->block = NULL;
+}
+
+static void end_all(void)
+{
+    for (size_t i = 0; i < BLOCKS; i++)
+        end(&all[i]);
+}
+
+/* Takes blocks until nothing is left: every arena has some. */
+static void fill_arenas(uint64_t seed)
+{
+    size_t in_arena[VA_ARENAS_MAX] = {0};
+    size_t count = 0;
+    while (count < BLOCKS && begin(&all[count], &seed))
+        count++;
+    require(count < BLOCKS);
+    require(va_arena_count == VA_ARENAS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        Arena *arena = va_arena_find(all[i].block);
+        require(arena != NULL && arena == va_arena_of(all[i].block));
+        in_arena[arena - va_arenas]++;
+        require(valloc_owner(all[i].block) == valloc_process());
+        require(valloc_usable_size(all[i].block) >= all[i].size);
+    }
+    for (size_t i = 0; i < VA_ARENAS_MAX; i++)
+        require(in_arena[i] > 0);
+}
+
+/* The first and the last byte of every arena are its own, those beside it are not; its tables are
+ * no allocation. */
+static void look_at_edges(void)
+{
+    for (size_t i = 0; i < VA_ARENAS_MAX; i++) {
+        char *start = va_arenas[i].base;
+        char *behind = start + (va_arenas[i].blocks << VA_BLOCK_SHIFT);
+        require(va_arena_of(start) == &va_arenas[i]);
+        require(va_arena_of(behind - 1) == &va_arenas[i]);
+        require(va_arena_of(start - 1) != &va_arenas[i]);
+        require(va_arena_of(behind) != &va_arenas[i]);
+        require(valloc_owner(start) == NULL && valloc_owner(start + 100) == NULL);
+        require(valloc_owner(start + (va_arenas[i].first << VA_BLOCK_SHIFT) - 1) == NULL);
+    }
+    int local;
+    require(valloc_owner(&local) == NULL && valloc_owner(NULL) == NULL);
+}
+
+/* Replaces, resizes and frees blocks of a quarter of all places, whoever allocated them. */
+static void *replace(void *number)
+{
+    size_t first = (uintptr_t)number;
+    uint64_t seed = first + 99;
+    for (int i = 0; i < TURNS; i++) {
+        Held *one = &all[first + random_next(&seed) % (BLOCKS / THREADS) * THREADS];
+        uint64_t r = random_next(&seed);
+        if (one->block != NULL && r % 4 == 0) {
+            size_t size = random_size(&seed);
+            size_t kept = size < one->size ? size : one->size;
+            unsigned char *moved = valloc_realloc(one->block, size);
+            if (moved == NULL)
+                continue;
+            kept = kept < FILL_EDGE / 2 ? kept : FILL_EDGE / 2;
+            require(bytes_hold(moved, kept, one->value));
+            one->block = moved;
+            one->size = size;
+            fill_bytes(moved, size, one->value);
+        } else {
+            end(one);
+            if (r % 3 != 0)
+                begin(one, &seed);
+        }
+        if (i % 10000 == 0)
+            valloc_purge();
+    }
+    return NULL;
+}
+
+static void with_reserve(void *mib)
+{
+    pthread_t threads[THREADS];
+    setenv("VALLOC_RESERVE_MIB", mib, 1);
+    for (uint64_t turn = 0; turn < 3; turn++) {
+        fill_arenas(turn + 1);
+        look_at_edges();
+        for (size_t i = 0; i < THREADS; i++)
+            require(pthread_create(&threads[i], NULL, replace, (void *)i) == 0);
+        for (size_t i = 0; i < THREADS; i++)
+            pthread_join(threads[i], NULL);
+        end_all();
+        valloc_purge();
+    }
+    fill_arenas(9);
+    end_all();
+}
+
+static void arenas(const char *mib)
+{
+    Child child = child_run(with_reserve, (void *)(uintptr_t)mib);
+    if (child.status != 0)
+        fail_msg("status %x, %s", (unsigned)child.status, child.text);
+}
+
+static void arenas_of_8_mib(void **state)
+{
+    (void)state;
+    arenas("8");
+}
+
+static void arenas_of_16_mib(void **state)
+{
+    (void)state;
+    arenas("16");
+}
+
+static void with_large_blocks(void *unused)
+{
+    (void)unused;
+    setenv("VALLOC_RESERVE_MIB", "8", 1);
+    size_t size = (size_t)100 << 20;
+    unsigned char *small = valloc_malloc(100);
+    unsigned char *block = valloc_malloc(size);
+    require(small != NULL && block != NULL);
+    fill_bytes(block, size, 1);
+    block = valloc_realloc(block, size * 3);
+    require(block != NULL && bytes_hold(block, FILL_EDGE, 1));
+    require(valloc_usable_size(block) >= size * 3);
+    require(va_arena_of(block) != va_arena_of(small));
+    valloc_free(block);
+    valloc_free(small);
+}
+
+static void a_block_larger_than_the_reserve(void **state)
+{
+    (void)state;
+    Child child = child_run(with_large_blocks, NULL);
+    if (child.status != 0)
+        fail_msg("status %x, %s", (unsigned)child.status, child.text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arenas_of_8_mib),
+        cmocka_unit_test(arenas_of_16_mib),
+        cmocka_unit_test(a_block_larger_than_the_reserve),
+    };
+    return cmocka_run_group_tests_name("arenas", tests, NULL, NULL);
+}
