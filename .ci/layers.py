@@ -8,7 +8,8 @@ from pathlib import Path
 
 LAYERS = [
     "base", "config", "check", "os", "os_linux", "lock", "meta", "options", "size_class", "bitmap",
-    "slot_stack", "block_table", "arena", "block_pool", "slab", "large", "cache", "registry",
+    "slot_stack", "block_table", "run_set", "arena_space", "arena_purge", "arena", "block_pool",
+    "slab", "large", "cache", "registry", "delivery", "supply", "stack_size", "large_cache",
     "thread_cache", "thread", "allocator", "fork", "alloc", "stats", "inspect", "api", "override",
 ]
 UPWARD = {("check", "os")}  # the fatal report writes through the seam

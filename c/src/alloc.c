@@ -50,7 +50,7 @@ VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t 
     if (class == VA_CLASS_LARGE) {
         Block *run = NULL;
         if (alignment <= VA_BLOCK_BYTES)
-            run = va_cache_take_large(cache, va_large_blocks(size));
+            run = va_large_cache_take(cache, va_large_blocks(size));
         va_allocator_release(allocator, cache);
         return run != NULL ? va_large_start(run)
                            : va_large_allocate(allocator, size, alignment, zero);
@@ -110,7 +110,7 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
     } else {
         va_large_end(block, pointer, function);
         if (cache != NULL)
-            va_cache_put_large(cache, block);
+            va_large_cache_put(cache, block);
         else
             va_large_give_back(block);
     }

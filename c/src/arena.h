@@ -1,4 +1,4 @@
-/* arena.h: reserves address space, commits it, lends and reclaims runs of blocks, purges.
+/* arena.h: lends and reclaims runs of blocks, from address space that it reserves and commits.
  *
  * A run is a number of adjacent blocks. Each block is free, or in one lent run, or never used.
  * The lowest address that fits is lent first: a dense heap is what huge pages and purging need.
@@ -7,10 +7,7 @@
 #ifndef VA_ARENA_H
 #define VA_ARENA_H
 
-#include "block_table.h"
-#include "lock.h"
-
-extern Lock va_arena_lock;
+#include "arena_purge.h"
 
 /* Lends a run whose first block's address is a multiple of align_blocks blocks (a power of two).
  * The record's run_blocks is set, and zero if all its bytes read as zero; next is NULL, the entry
@@ -48,9 +45,6 @@ typedef struct ScanCursor {
     size_t block;
 } ScanCursor;
 size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most);
-
-/* Purges every free block. Returns the bytes given back. */
-size_t va_arena_purge_all(void);
 
 typedef struct ArenaStats {
     size_t reserved, committed, lent, dirty, metadata, purged; /* bytes */

@@ -24,6 +24,7 @@
 #define VALLOC_NO_SHORT_NAMES
 #include "../include/valloc.h"
 #include "config.h"
+#include "lock.h"
 #include "size_class.h"
 
 static_assert(VALLOC_BLOCK_BYTES == VA_BLOCK_BYTES, "valloc.h tells the size of a block");
@@ -89,6 +90,9 @@ typedef struct Arena {
     Zone zones[ZONES];
     _Atomic size_t tabled; /* records from here on are not accessible; read without lock */
 } Arena;
+
+/* What is free in all arenas. */
+extern Lock va_arena_lock;
 
 extern Arena va_arenas[VA_ARENAS_MAX];
 /* Arenas [0, count) are complete. The release store that raises it pairs with the acquire load

@@ -67,6 +67,7 @@ typedef struct ThreadCache {
     _Atomic bool attached; /* a thread uses it; written under the registry lock. Always, if it is
                               another allocator's */
     bool shared;           /* process-wide: by threads that are past their exit; const */
+    uint8_t young_visits;  /* refills and flushes, up to VA_YOUNG_VISITS; owner thread */
     uint64_t trim_ms;      /* when idle classes are looked for next; owner thread */
     size_t share;          /* bytes of all threads' budget, as of the last trim; owner thread */
     _Atomic size_t capacity_bytes; /* of all stacks; written by the owner thread, for statistics */

@@ -113,6 +113,10 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* How many slots ahead of the one given back its slab is fetched into the processor's cache. */
 #define VA_PREFETCH_SLOTS 8
 
+/* A cache's first refills and flushes do not look at the clock: the page of libc that tells the
+ * time is one that small programs then never touch. */
+#define VA_YOUNG_VISITS 64
+
 /* A class without a slow path for this long gives half its slots back. Milliseconds. */
 #define VA_TRIM_MS 1000
 

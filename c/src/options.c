@@ -85,11 +85,12 @@ static VA_COLD void read_setting(const char *setting)
     }
 }
 
-VA_COLD void va_options_read(void)
+VA_STARTUP void va_options_read(void)
 {
+    static VA_TABLE const char prefix[] = "VALLOC_";
     if (environ == NULL)
         return;
     for (char **setting = environ; *setting != NULL; setting++)
-        if (strncmp(*setting, "VALLOC_", 7) == 0)
+        if (strncmp(*setting, prefix, sizeof prefix - 1) == 0)
             read_setting(*setting);
 }

@@ -4,7 +4,8 @@
 #ifndef VA_THREAD_CACHE_H
 #define VA_THREAD_CACHE_H
 
-#include "registry.h"
+#include "large_cache.h"
+#include "supply.h"
 
 /* A cache for the calling thread: one whose thread has exited, else a new one; NULL when there
  * is no memory for it. */
@@ -26,15 +27,6 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero);
 /* Frees a slot or run whose entry was just read; cache may be NULL. */
 void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
                    const char *function);
-
-/* The large run that this thread freed last, if it has this length; else NULL. */
-Block *va_cache_take_large(ThreadCache *cache, size_t blocks);
-
-/* Takes a large run that is no allocation any more: keeps it, or gives it back to the arena. */
-void va_cache_put_large(ThreadCache *cache, Block *run);
-
-/* Lets the front see the first arena's table as it is now. Owner thread. */
-void va_cache_update_view(ThreadCache *cache);
 
 /* Gives back everything that the cache holds, and the slabs that this leaves unused. */
 void va_cache_flush_all(ThreadCache *cache);

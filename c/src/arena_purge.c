@@ -1,0 +1,176 @@
+/* arena_purge.c: decay. Every purge delay a tick marks the blocks that have been free and dirty
+ * since the last tick as due, so a block is purged after one to two delays of disuse and never
+ * while it is in use again and again. Due runs are purged a few at a time by whoever comes through
+ * here, taken out of the free set meanwhile so that the lock is not held across system calls. */
+#include "arena_purge.h"
+
+#include "lock.h"
+#include "options.h"
+#include "os.h"
+#include "run_set.h"
+
+/* The purge clock: written under va_arena_lock, read without it as a hint, hence on a cache line
+ * that stays shared. */
+static struct {
+    _Alignas(64) _Atomic uint64_t next_tick_ms;
+    _Atomic bool purging;    /* something is due */
+    uint64_t last_tick_ms;   /* 0 before the first tick, which the first visit makes */
+    size_t last_peak_blocks; /* the peak of the tick before */
+} purge_clock;
+
+static VA_COLD bool next_due(const Arena *arena, Zone *zone, size_t *first, size_t *count)
+{
+    size_t end = va_runs_group_end(zone);
+    for (size_t group = zone->purge_group; group < end; group++) {
+        uint64_t due = arena->groups[group].due;
+        if (due == 0)
+            continue;
+        unsigned bit = va_lowest_bit(due);
+        uint64_t ended = ~(due >> bit);
+        zone->purge_group = group;
+        *first = group * VA_GROUP_BLOCKS + bit;
+        *count = ended == 0 ? VA_GROUP_BLOCKS : va_min(va_lowest_bit(ended), VA_GROUP_BLOCKS - bit);
+        return true;
+    }
+    zone->purge_group = end;
+    return false;
+}
+
+typedef struct DueRuns {
+    size_t count, bytes;
+    struct {
+        Arena *arena;
+        Zone *zone;
+        size_t first, blocks;
+        bool purged;
+    } runs[VA_PURGE_RUNS];
+} DueRuns;
+
+/* Takes due runs out of the free set, up to about max_bytes and as many as there is room for. */
+static VA_COLD void take_due_locked(DueRuns *due, Arena *arena, Zone *zone, size_t max_bytes)
+{
+    size_t first;
+    size_t blocks;
+    while (due->bytes < max_bytes && next_due(arena, zone, &first, &blocks)) {
+        size_t last = due->count - 1;
+        bool joins = due->count > 0 && due->runs[last].zone == zone &&
+                     due->runs[last].first + due->runs[last].blocks == first;
+        if (!joins && due->count == VA_PURGE_RUNS)
+            return;
+        va_runs_take(arena, first, blocks);
+        if (!joins) {
+            last = due->count++;
+            due->runs[last].arena = arena;
+            due->runs[last].zone = zone;
+            due->runs[last].first = first;
+            due->runs[last].blocks = 0;
+        }
+        due->runs[last].blocks += blocks;
+        due->bytes += blocks << VA_BLOCK_SHIFT;
+    }
+}
+
+/* Purges due runs, up to about max_bytes. Returns the bytes purged; 0 when nothing is due. */
+static VA_COLD size_t purge_due(size_t max_bytes)
+{
+    DueRuns due;
+    due.count = due.bytes = 0;
+    va_lock_acquire(&va_arena_lock);
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    for (unsigned i = 0; i < arenas; i++)
+        for (unsigned kind = 0; kind < ZONES; kind++)
+            take_due_locked(&due, &va_arenas[i], &va_arenas[i].zones[kind], max_bytes);
+    if (due.count == 0)
+        atomic_store_explicit(&purge_clock.purging, false, memory_order_relaxed);
+    va_lock_release(&va_arena_lock);
+    if (due.count == 0)
+        return 0;
+    for (size_t i = 0; i < due.count; i++)
+        due.runs[i].purged =
+            va_os_purge(due.runs[i].arena->base + (due.runs[i].first << VA_BLOCK_SHIFT),
+                        due.runs[i].blocks << VA_BLOCK_SHIFT);
+    va_lock_acquire(&va_arena_lock);
+    for (size_t i = 0; i < due.count; i++) {
+        va_runs_return(due.runs[i].arena, due.runs[i].first, due.runs[i].blocks,
+                       !due.runs[i].purged);
+        if (due.runs[i].purged)
+            va_use.purged_bytes += due.runs[i].blocks << VA_BLOCK_SHIFT;
+    }
+    va_lock_release(&va_arena_lock);
+    return due.bytes;
+}
+
+static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
+{
+    bool due = false;
+    size_t end = va_runs_group_end(zone);
+    for (size_t g = va_runs_next_group(arena, zone, zone->lowest_group); g < end;
+         g = va_runs_next_group(arena, zone, g + 1)) {
+        BlockGroup *group = &arena->groups[g];
+        uint64_t dirty = group->free & group->dirty;
+        group->due |= all ? dirty : dirty & group->aged;
+        group->aged = dirty;
+        if (group->due != 0)
+            due = true;
+    }
+    zone->purge_group = zone->first / VA_GROUP_BLOCKS;
+    return due;
+}
+
+/* Marks what is free and dirty as due: all of it, or what was so at the last tick already. */
+static VA_COLD void mark_due_locked(bool all)
+{
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    bool due = false;
+    for (unsigned i = 0; i < arenas; i++)
+        for (unsigned kind = 0; kind < ZONES; kind++)
+            due |= mark_zone_locked(&va_arenas[i], &va_arenas[i].zones[kind], all);
+    atomic_store_explicit(&purge_clock.purging, due, memory_order_relaxed);
+}
+
+bool va_purge_is_excess(size_t blocks, bool large)
+{
+    size_t peak = va_max(va_use.peak_blocks, purge_clock.last_peak_blocks);
+    size_t idle = peak - va_min(peak, va_use.lent_blocks - blocks);
+    size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
+                         va_min(idle, VA_DIRTY_KEEP_MAX_BYTES >> VA_BLOCK_SHIFT));
+    if (va_unlikely(va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit))
+        return true;
+    return large && va_use.dirty_blocks + blocks > keep;
+}
+
+/* ---- The purge clock ---- */
+
+void va_purge_visit(void)
+{
+    uint64_t now = va_os_clock_ms();
+    if (va_unlikely(now >= atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed))) {
+        va_lock_acquire(&va_arena_lock);
+        if (now >= atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed)) {
+            uint64_t delay = va_options.purge_delay_ms;
+            atomic_store_explicit(&purge_clock.next_tick_ms, now + delay, memory_order_relaxed);
+            bool first = purge_clock.last_tick_ms == 0;
+            if (va_use.dirty_blocks != 0)
+                mark_due_locked(delay == 0 ||
+                                (!first && now - purge_clock.last_tick_ms >= 2 * delay));
+            purge_clock.last_tick_ms = now;
+            purge_clock.last_peak_blocks = va_use.peak_blocks;
+            va_use.peak_blocks = va_use.lent_blocks + va_use.dirty_blocks;
+        }
+        va_lock_release(&va_arena_lock);
+    }
+    if (va_unlikely(atomic_load_explicit(&purge_clock.purging, memory_order_relaxed)))
+        purge_due(VA_PURGE_VISIT_BYTES);
+}
+
+VA_COLD size_t va_arena_purge_all(void)
+{
+    size_t total = 0;
+    size_t bytes;
+    va_lock_acquire(&va_arena_lock);
+    mark_due_locked(true);
+    va_lock_release(&va_arena_lock);
+    while ((bytes = purge_due(SIZE_MAX)) != 0)
+        total += bytes;
+    return total;
+}

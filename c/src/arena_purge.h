@@ -1,0 +1,19 @@
+/* arena_purge.h: gives free memory back to the kernel after a while: the purge clock. Any thread;
+ * takes the arena lock, but makes its system calls without it. */
+#ifndef VA_ARENA_PURGE_H
+#define VA_ARENA_PURGE_H
+
+#include "block_table.h"
+
+/* Called without locks wherever blocks come and go: keeps the purge clock. */
+void va_purge_visit(void);
+
+/* More dirty memory than is worth keeping, once this run joins it? What was resident within the
+ * last delay may be wanted again: up to that peak nothing is gained at once by purging. Arena lock
+ * held. */
+bool va_purge_is_excess(size_t blocks, bool large);
+
+/* Purges every free block. Returns the bytes given back. */
+size_t va_arena_purge_all(void);
+
+#endif

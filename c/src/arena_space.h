@@ -1,0 +1,18 @@
+/* arena_space.h: the address space of arenas: reserves it, makes it and the tables accessible,
+ * advises huge pages. All functions: under the arena lock, but va_space_remap. */
+#ifndef VA_ARENA_SPACE_H
+#define VA_ARENA_SPACE_H
+
+#include "block_table.h"
+
+/* Reserves a new arena that can lend a run of this many blocks. */
+Arena *va_space_add(size_t blocks);
+
+/* Makes blocks below `end` accessible, and some more; at least these if more is refused. */
+bool va_space_commit(Arena *arena, Zone *zone, size_t end);
+
+/* Pages that were moved into a run brought a mapping of their own with them: puts it right.
+ * The blocks then read as zero. */
+bool va_space_remap(const Arena *arena, size_t first, size_t blocks);
+
+#endif

@@ -1,0 +1,40 @@
+/* delivery.h: the slabs that a cache owns, and how freed slots come back to them: its own ones
+ * directly, those of other owners in bounded batches.
+ *
+ * `function` is for the report of a bad pointer: what a free cannot see at once shows when its
+ * slot leaves the thread's stores. Any thread, unless said otherwise; the owner's mutex is taken
+ * inside, or held where a name ends in _locked. No two caches' mutexes are held at once. */
+#ifndef VA_DELIVERY_H
+#define VA_DELIVERY_H
+
+#include "registry.h"
+
+/* By then the function in the report may be an innocent one. */
+#define VA_FREED_ALREADY_LATE "freed already, noticed when freed memory left the thread's cache"
+
+/* The list of a class's slabs with slots to take. */
+void va_slab_list_locked(ThreadCache *cache, Block *slab);
+void va_slab_unlist_locked(ThreadCache *cache, Block *slab);
+
+/* An unused slab is none any more: it joins the chain. */
+void va_slab_vacate_locked(ThreadCache *cache, Block *slab, Block **unused);
+
+/* Gives slots to the slabs of this cache, and chains the slabs that this leaves unused. Slots
+ * whose slab has another owner by now move to the front of the array; returns how many. */
+uint32_t va_deliver_own_locked(ThreadCache *cache, void **slots, uint32_t count, Block **unused,
+                               const char *function);
+
+/* The owner of a slot's slab. */
+uint32_t va_slot_owner(void *slot, const char *function);
+
+/* Gives one slot to whoever owns it. */
+void va_deliver(void *slot, const char *function);
+
+/* Puts a slot of another owner into the batch for it, which is delivered when it is full. The
+ * cache's thread only. */
+void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes, const char *function);
+
+/* Delivers all batches. The cache's thread only. */
+void va_deliver_collected(ThreadCache *cache, const char *function);
+
+#endif

@@ -1,0 +1,63 @@
+/* run_set.h: the free blocks of an arena's zones as bits, and runs among them. Makes no system
+ * call, keeps no lock. All functions: under the arena lock. */
+#ifndef VA_RUN_SET_H
+#define VA_RUN_SET_H
+
+#include "bitmap.h"
+#include "block_table.h"
+
+/* The blocks of all arenas. Under the arena lock. */
+typedef struct ArenaUse {
+    size_t lent_blocks;
+    size_t dirty_blocks; /* free and dirty */
+    size_t peak_blocks;  /* lent and dirty at most since the last tick of the purge clock */
+    size_t purged_bytes; /* ever */
+    size_t soft_limit;   /* blocks lent and dirty; SIZE_MAX for none */
+    size_t hard_limit;   /* blocks lent; SIZE_MAX for none */
+} ArenaUse;
+extern ArenaUse va_use;
+
+#define VA_GROUP_BLOCKS 64
+
+/* Calls for each group that [first, first + count) touches, with the mask of its blocks. */
+#define VA_FOR_EACH_GROUP(arena, first, count, group, mask)                                        \
+    for (size_t w_ = (first) / VA_GROUP_BLOCKS; w_ * VA_GROUP_BLOCKS < (first) + (count); w_++)    \
+        for (uint64_t mask = va_bitmap_mask(w_, first, count), once_ = 1; once_; once_ = 0)        \
+            for (BlockGroup *group = &(arena)->groups[w_]; once_; once_ = 0)
+
+VA_INLINE Zone *va_zone_at(Arena *arena, size_t block)
+{
+    return &arena->zones[va_zone_of(arena, block)];
+}
+
+/* Free blocks leave the set: lent, or taken out to be purged. Returns how many were dirty. */
+size_t va_runs_take(Arena *arena, size_t first, size_t count);
+
+/* Blocks join the set. */
+void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty);
+
+/* Moves top up to `end`; what lies between joins the free blocks. */
+void va_runs_raise_top(Arena *arena, Zone *zone, size_t end);
+
+/* The end of the groups that hold blocks below top. */
+VA_INLINE size_t va_runs_group_end(const Zone *zone)
+{
+    return (zone->top + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
+}
+
+/* The first group from `group` on that has a free block, or the end. */
+size_t va_runs_next_group(const Arena *arena, const Zone *zone, size_t group);
+
+/* The lowest free block. The caller knows that there is one. */
+size_t va_runs_find_block(const Arena *arena, Zone *zone);
+
+/* The lowest run of `count` free blocks below top, or SIZE_MAX. */
+size_t va_runs_find(const Arena *arena, const Zone *zone, size_t count);
+
+/* How many free blocks, up to `most`, follow from `first` on. All from top on are free. */
+size_t va_runs_free_from(const Arena *arena, const Zone *zone, size_t first, size_t most);
+
+/* How many free blocks lie directly below top. */
+size_t va_runs_free_below_top(const Arena *arena, const Zone *zone);
+
+#endif

@@ -1,0 +1,124 @@
+/* stack_size.c: see stack_size.h. */
+#include "stack_size.h"
+
+#include <string.h>
+
+#include "meta.h"
+
+uint32_t va_capacity_at_rest(unsigned class)
+{
+    size_t bytes = va_size_classes[class].bytes;
+    if (class >= VA_CLASSES_SMALL)
+        return (uint32_t)va_max(2, VA_STACK_RUN_BYTES / bytes);
+    return (uint32_t)va_max(2, va_min(VA_STACK_SLOTS, VA_STACK_BYTES / bytes));
+}
+
+uint32_t va_capacity_at_most(unsigned class)
+{
+    size_t bytes = va_size_classes[class].bytes;
+    if (class >= VA_CLASSES_SMALL)
+        return (uint32_t)(VA_STACK_RUN_BYTES_MAX / bytes);
+    return (uint32_t)va_max(2, va_min(VA_STACK_SLOTS_MAX, VA_STACK_BYTES_MAX / bytes));
+}
+
+uint32_t va_capacity_at_least(unsigned class)
+{
+    if (class >= VA_CLASSES_SMALL)
+        return 0;
+    size_t slots = VA_STACK_MIN_BYTES / va_size_classes[class].bytes;
+    return (uint32_t)va_max(1, va_min(slots, VA_STACK_MIN_SLOTS));
+}
+
+/* The next size of a stack: 7, 15, 31, ... A storage of 8 words is one cache line. */
+uint32_t va_capacity_grown(uint32_t capacity, uint32_t most)
+{
+    return (uint32_t)va_min(va_max((size_t)capacity * 2 + 1, 7), most);
+}
+
+/* Makes room for `capacity` slots. On failure the stack is as it was. Mutex held. */
+static VA_STARTUP bool grow_storage(ThreadCache *cache, unsigned class, uint32_t capacity)
+{
+    ClassState *state = &cache->classes[class];
+    SlotStack *stack = &cache->front.stacks[class];
+    if (capacity <= state->room)
+        return true;
+    unsigned log = va_highest_bit(capacity) + 1;
+    void **storage = va_meta_allocate(sizeof(void *) << log);
+    if (storage == NULL)
+        return false;
+    size_t held = 0;
+    storage[0] = NULL;
+    if (state->storage != NULL) {
+        held = (size_t)(stack->top - state->storage);
+        memcpy(storage, state->storage, (held + 1) * sizeof *storage);
+        va_meta_release(state->storage, (state->room + 1) * sizeof *storage);
+    }
+    state->storage = storage;
+    state->room = (1u << log) - 1;
+    stack->top = storage + held;
+    stack->limit = storage + state->capacity;
+    return true;
+}
+
+bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity)
+{
+    ClassState *state = &cache->classes[class];
+    va_lock_acquire(&cache->mutex); /* a fork must not find it half done */
+    bool done = grow_storage(cache, class, capacity);
+    if (done) {
+        size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
+                       ((size_t)capacity - state->capacity) * va_size_classes[class].bytes;
+        atomic_store_explicit(&cache->capacity_bytes, bytes, memory_order_relaxed);
+        state->capacity = capacity;
+        cache->front.stacks[class].limit = state->storage + capacity;
+    }
+    va_lock_release(&cache->mutex);
+    return done;
+}
+
+size_t va_stack_count(ThreadCache *cache, unsigned class)
+{
+    ClassState *state = &cache->classes[class];
+    return state->storage == NULL ? 0 : (size_t)(cache->front.stacks[class].top - state->storage);
+}
+
+/* ---- The budget ---- */
+
+/* The bytes that the stacks may hold: the thread's share, and a part of what it has in use. */
+static size_t budget(ThreadCache *cache)
+{
+    va_lock_acquire(&cache->mutex);
+    size_t blocks = cache->slabs + cache->run_blocks;
+    va_lock_release(&cache->mutex);
+    return cache->share + ((blocks << VA_BLOCK_SHIFT) >> VA_CACHE_USE_SHIFT);
+}
+
+/* The budget of all caches, shared out; of a limited allocator a part of the limit. */
+void va_budget_update(ThreadCache *cache)
+{
+    size_t least = va_is_other(cache->id) ? VA_CACHE_OTHER_MIN_BYTES : VA_CACHE_MIN_BYTES;
+    size_t limit = __atomic_load_n(&cache->allocator->hard_limit, __ATOMIC_RELAXED);
+    cache->share =
+        va_max(least, va_min(VA_CACHE_ALL_BYTES / va_registry_sharers(), VA_CACHE_MAX_BYTES));
+    if (va_unlikely(limit != 0))
+        cache->share = va_min(cache->share, limit << VA_BLOCK_SHIFT >> VA_CACHE_LIMIT_SHIFT);
+}
+
+bool va_budget_is_exceeded(ThreadCache *cache)
+{
+    size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed);
+    return bytes > cache->share && bytes > budget(cache);
+}
+
+uint32_t va_budget_affords(ThreadCache *cache, unsigned class, uint32_t wanted)
+{
+    ClassState *state = &cache->classes[class];
+    if (wanted <= state->capacity)
+        return state->capacity;
+    size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
+                   (size_t)(wanted - state->capacity) * va_size_classes[class].bytes;
+    va_budget_update(cache);
+    if (bytes <= cache->share || bytes <= budget(cache))
+        return wanted;
+    return (uint32_t)va_max(state->capacity, va_min(wanted, va_capacity_at_least(class)));
+}

@@ -1,0 +1,29 @@
+/* stack_size.h: how many slots a stack may hold: its bounds by class, and the budget of bytes that
+ * all caches share. Called by the cache's thread, without its mutex. */
+#ifndef VA_STACK_SIZE_H
+#define VA_STACK_SIZE_H
+
+#include "registry.h"
+
+/* Slots that the stack of a class holds: at rest; while its class is busy; whatever the budget. */
+uint32_t va_capacity_at_rest(unsigned class);
+uint32_t va_capacity_at_most(unsigned class);
+uint32_t va_capacity_at_least(unsigned class);
+
+/* The next larger capacity, at most `most`. */
+uint32_t va_capacity_grown(uint32_t capacity, uint32_t most);
+
+/* Changes how many slots a stack may hold, never below what it holds. False if there is no memory:
+ * then the stack is as it was. */
+bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity);
+
+/* Slots in a stack. */
+size_t va_stack_count(ThreadCache *cache, unsigned class);
+
+/* Reads the cache's share of the budget anew; whether its stacks may hold more than it allows;
+ * the capacity nearest to the one wanted that it allows, which is what the stack has at least. */
+void va_budget_update(ThreadCache *cache);
+bool va_budget_is_exceeded(ThreadCache *cache);
+uint32_t va_budget_affords(ThreadCache *cache, unsigned class, uint32_t wanted);
+
+#endif

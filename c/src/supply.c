@@ -1,0 +1,173 @@
+/* supply.c: spare blocks, so that slabs come and go without the arena's lock; adoption. */
+#include "supply.h"
+
+#include <string.h>
+
+#include "delivery.h"
+#include "os.h"
+#include "slab.h"
+
+/* ---- Spare blocks, so that slabs come and go without the arena's lock ---- */
+
+/* How many blocks a store may hold: two at least. */
+static uint32_t spare_blocks(const ThreadCache *cache)
+{
+    size_t blocks = cache->share >> VA_SPARE_SHARE_SHIFT >> VA_BLOCK_SHIFT;
+    return (uint32_t)va_max(2, va_min(blocks, VA_SPARE_BLOCKS));
+}
+
+static void push_block(BlockStore *store, Block *block)
+{
+    va_entry_store(va_block_entry(block), va_entry_make(0, VA_CLASS_SPARE));
+    store->blocks[store->count] = block;
+    atomic_signal_fence(memory_order_release); /* a fork may come between: block first */
+    store->count++;
+}
+
+/* A block for a slab; NULL when there is no memory. */
+static Block *take_block(ThreadCache *cache, ZoneKind zone)
+{
+    BlockStore *store = &cache->stores[zone];
+    if (store->count == 0) {
+        Block *lent[VA_SPARE_BLOCKS / 2];
+        size_t count = va_pool_lend_many(cache->allocator, 1, zone, lent, va_max(store->batch, 1));
+        store->active = true;
+        store->batch = (uint32_t)va_min((size_t)store->batch * 2 + 1, spare_blocks(cache) / 2);
+        for (size_t i = count; i > 0; i--) /* the lowest address leaves first */
+            push_block(store, lent[i - 1]);
+        if (count == 0)
+            return NULL;
+    }
+    Block *block = store->blocks[--store->count];
+    va_pool_occupy(block);
+    return block;
+}
+
+void va_supply_drop_blocks(BlockStore *store, uint32_t count)
+{
+    Block *chain = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        store->blocks[i]->next = chain;
+        chain = store->blocks[i];
+    }
+    store->count -= count;
+    memmove(store->blocks, store->blocks + count, store->count * sizeof *store->blocks);
+    if (chain != NULL)
+        va_pool_reclaim(chain);
+}
+
+void va_supply_put_blocks(ThreadCache *cache, Block *chain)
+{
+    while (chain != NULL) {
+        Block *next = chain->next;
+        BlockStore *store =
+            &cache->stores[va_zone_of(&va_arenas[chain->arena], va_block_number(chain))];
+        uint32_t most = spare_blocks(cache);
+        if (store->count >= most)
+            va_supply_drop_blocks(store, store->count - most / 2);
+        chain->zero = false;
+        push_block(store, chain);
+        chain = next;
+    }
+}
+
+/* ---- Slabs ---- */
+
+/* Takes a slab with slots from another cache, if it has one of this class. */
+static VA_COLD Block *take_over(ThreadCache *cache, ThreadCache *from, unsigned class)
+{
+    uint64_t bit = (uint64_t)1 << (class % 64);
+    if ((atomic_load_explicit(&from->open[class / 64], memory_order_relaxed) & bit) == 0)
+        return NULL;
+    va_lock_acquire(&from->mutex);
+    Block *slab = from->classes[class].first;
+    if (slab != NULL) {
+        va_slab_unlist_locked(from, slab);
+        from->slabs--;
+        slab->arriving = true;
+        va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
+    }
+    va_lock_release(&from->mutex);
+    return slab;
+}
+
+/* Takes a slab of this class over from an owner whose thread has exited. */
+static VA_STARTUP Block *adopt_of_exited(ThreadCache *cache, unsigned class)
+{
+    Block *slab = NULL;
+    _Atomic uint64_t *hint = &va_exited_open[class / 64];
+    uint64_t bit = (uint64_t)1 << (class % 64);
+    if ((atomic_load_explicit(hint, memory_order_relaxed) & bit) == 0)
+        return NULL;
+    va_lock_acquire(&va_registry_lock);
+    /* The acquire pairs with the releases that raise it. */
+    atomic_fetch_and_explicit(hint, ~bit, memory_order_acquire);
+    ThreadCache *exited = va_registry_exited_locked();
+    for (unsigned i = 0; i < VA_ADOPT_LOOKS && exited != NULL && slab == NULL;
+         i++, exited = exited->next)
+        slab = take_over(cache, exited, class);
+    if (slab != NULL || exited != NULL)
+        atomic_fetch_or_explicit(hint, bit, memory_order_relaxed);
+    va_lock_release(&va_registry_lock);
+    return slab;
+}
+
+/* The same within another allocator: from a cache whose thread has exited, or from any. */
+static VA_COLD Block *adopt_within(ThreadCache *cache, unsigned class, bool any)
+{
+    Block *slab = NULL;
+    ThreadCache *other = __atomic_load_n(&cache->allocator->caches, __ATOMIC_ACQUIRE);
+    for (unsigned i = 0; (any || i < VA_ADOPT_LOOKS) && other != NULL && slab == NULL;
+         i++, other = other->next) {
+        if (other == cache)
+            continue;
+        if (any || (other->thread != 0 &&
+                    !atomic_load_explicit(&va_registry_cache(other->thread)->attached,
+                                          memory_order_relaxed)))
+            slab = take_over(cache, other, class);
+    }
+    return slab;
+}
+
+static Block *adopt(ThreadCache *cache, unsigned class)
+{
+    return va_is_other(cache->id) ? adopt_within(cache, class, false)
+                                  : adopt_of_exited(cache, class);
+}
+
+static Block *fresh_slab(ThreadCache *cache, unsigned class)
+{
+    ClassState *state = &cache->classes[class];
+    bool grows = state->new_blocks >= VA_POPULATE_AFTER_BLOCKS;
+    Block *slab = take_block(cache, grows ? ZONE_DENSE : ZONE_SPARSE);
+    if (slab == NULL)
+        return NULL;
+    va_slab_start(slab, class);
+    slab->arriving = true;
+    if (!grows)
+        state->new_blocks++;
+    else if (slab->zero)
+        va_os_populate(va_block_address(slab), VA_BLOCK_BYTES);
+    va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
+    return slab;
+}
+void va_cache_update_view(ThreadCache *cache)
+{
+    if (atomic_load_explicit(&va_arena_count, memory_order_acquire) == 0)
+        return;
+    cache->front.entries = va_arenas[0].entries;
+    cache->front.blocks = atomic_load_explicit(&va_arenas[0].tabled, memory_order_relaxed);
+}
+
+Block *va_supply_slab(ThreadCache *cache, unsigned class)
+{
+    va_deliver_collected(cache, "malloc");
+    Block *slab = adopt(cache, class);
+    if (slab == NULL)
+        slab = fresh_slab(cache, class);
+    if (slab == NULL && va_is_other(cache->id)) /* at a limit others may have what is free */
+        slab = adopt_within(cache, class, true);
+    if (slab != NULL)
+        va_cache_update_view(cache);
+    return slab;
+}
