@@ -47,7 +47,7 @@ static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_bl
     *zero = va_runs_take(arena, *first, all) == 0;
     VA_FOR_EACH_GROUP(arena, *first, all, group, mask)
         group->dirty |= mask;
-    va_use.lent_blocks += all;
+    va_use_add(&va_use.lent_blocks, all);
     va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
     return count;
 }
@@ -142,9 +142,9 @@ static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty
         dirty = !va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
         va_lock_acquire(&va_arena_lock);
         if (!dirty)
-            va_use.purged_bytes += blocks << VA_BLOCK_SHIFT;
+            va_use_add(&va_use.purged_bytes, blocks << VA_BLOCK_SHIFT);
     }
-    va_use.lent_blocks -= blocks;
+    va_use_add(&va_use.lent_blocks, (size_t)0 - blocks);
     va_runs_return(arena, first, blocks, dirty);
 }
 
@@ -193,7 +193,7 @@ bool va_arena_resize(Block *run, size_t blocks)
     va_lock_acquire(&va_arena_lock);
     if (blocks < old) {
         va_runs_return(arena, first + blocks, old - blocks, dirty);
-        va_use.lent_blocks -= old - blocks;
+        va_use_add(&va_use.lent_blocks, blocks - old);
     } else if (blocks > old) {
         size_t end = first + blocks;
         Zone *zone = va_zone_at(arena, first);
@@ -211,7 +211,7 @@ bool va_arena_resize(Block *run, size_t blocks)
             run->zero = va_runs_take(arena, first + old, blocks - old) == 0 && run->zero;
             VA_FOR_EACH_GROUP(arena, first + old, blocks - old, group, mask)
                 group->dirty |= mask;
-            va_use.lent_blocks += blocks - old;
+            va_use_add(&va_use.lent_blocks, blocks - old);
         }
     }
     if (done)
@@ -283,22 +283,45 @@ VA_COLD size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most)
 
 VA_COLD void va_arena_stats(ArenaStats *stats)
 {
-    *stats = (ArenaStats){0};
-    va_lock_acquire(&va_arena_lock);
-    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_acquire);
+    *stats = (ArenaStats){.committed = va_use.committed_blocks << VA_BLOCK_SHIFT,
+                          .lent = va_use.lent_blocks << VA_BLOCK_SHIFT,
+                          .dirty = va_use.dirty_blocks << VA_BLOCK_SHIFT,
+                          .purged = va_use.purged_bytes};
     for (unsigned i = 0; i < arenas; i++) {
         size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
         stats->metadata +=
             tabled * sizeof(uint32_t) + tabled / VA_GROUP_BLOCKS * sizeof(BlockGroup) +
             (tabled - va_arenas[i].first) * (sizeof(Block) + VA_SLAB_WORDS * sizeof(uint64_t));
         stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;
+    }
+}
+
+/* Bytes of whole pages that a table's part for some blocks touches. */
+static VA_COLD size_t touched(size_t first, size_t count, size_t entry_bytes)
+{
+    size_t page = va_os_page_bytes();
+    return va_align_up((first + count) * entry_bytes, page) -
+           va_align_down(first * entry_bytes, page);
+}
+
+VA_COLD size_t va_arena_tables_used(void)
+{
+    size_t bytes = 0;
+    va_lock_acquire(&va_arena_lock);
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    for (unsigned i = 0; i < arenas; i++) {
         for (unsigned kind = 0; kind < ZONES; kind++) {
             const Zone *zone = &va_arenas[i].zones[kind];
-            stats->committed += (zone->committed - zone->first) << VA_BLOCK_SHIFT;
+            size_t blocks = zone->top - zone->first;
+            if (blocks != 0)
+                bytes += touched(zone->first, blocks, sizeof(uint32_t)) +
+                         touched(zone->first / VA_GROUP_BLOCKS, blocks / VA_GROUP_BLOCKS + 1,
+                                 sizeof(BlockGroup)) +
+                         touched(zone->first, blocks, sizeof(Block)) +
+                         touched(zone->first, blocks, VA_SLAB_WORDS * sizeof(uint64_t));
         }
     }
-    stats->lent = va_use.lent_blocks << VA_BLOCK_SHIFT;
-    stats->dirty = va_use.dirty_blocks << VA_BLOCK_SHIFT;
-    stats->purged = va_use.purged_bytes;
     va_lock_release(&va_arena_lock);
+    return bytes;
 }

@@ -134,6 +134,7 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
         try_huge(arena, zone->committed, wanted);
     else
         advise_huge(arena, zone->committed, wanted);
+    va_use_add(&va_use.committed_blocks, wanted - zone->committed);
     zone->committed = wanted;
     return true;
 }

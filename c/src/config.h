@@ -37,8 +37,8 @@
 #define VA_COMMIT_FIRST_BYTES ((size_t)4 << 20)
 #define VA_COMMIT_MIN_BYTES ((size_t)16 << 20)
 #define VA_COMMIT_MAX_BYTES ((size_t)256 << 20)
-/* The tables follow in steps as large as the heap, between these bounds: 64 MiB of it have 0.6 MiB of
- * tables, 1 GiB 9.3. Where the kernel counts what is accessible, small programs need little. */
+/* The tables follow in steps as large as the heap, between these bounds: 64 MiB of it have 0.6 MiB
+ * of tables, 1 GiB 9.3. Where the kernel counts what is accessible, small programs need little. */
 #define VA_COMMIT_TABLE_MIN_BLOCKS ((size_t)1 << 10)
 #define VA_COMMIT_TABLE_MAX_BLOCKS ((size_t)1 << 14)
 

@@ -6,6 +6,7 @@
  *   VALLOC_RESERVE_MIB=N                  address space to ask for at a time
  *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
+ *   VALLOC_STATS=0|1|json                 statistics on stderr when the process exits
  */
 #ifndef VA_OPTIONS_H
 #define VA_OPTIONS_H
@@ -14,12 +15,15 @@
 
 typedef enum HugePages { HUGE_PAGES_AUTO, HUGE_PAGES_ALWAYS, HUGE_PAGES_NEVER } HugePages;
 
+typedef enum StatsOption { STATS_NONE, STATS_TEXT, STATS_JSON } StatsOption;
+
 typedef struct Options {
     HugePages huge_pages;
     uint64_t purge_delay_ms;
     size_t reserve_bytes;
     size_t soft_limit_bytes;
     size_t hard_limit_bytes;
+    StatsOption stats;
 } Options;
 
 /* Const after va_options_read, which the first arena calls under its lock. A value that is not

@@ -27,7 +27,7 @@ size_t va_runs_take(Arena *arena, size_t first, size_t count)
     }
     summarise(arena, first, count);
     va_zone_at(arena, first)->free_blocks -= count;
-    va_use.dirty_blocks -= dirty;
+    va_use_add(&va_use.dirty_blocks, (size_t)0 - dirty);
     return dirty;
 }
 
@@ -43,7 +43,7 @@ void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty)
     }
     summarise(arena, first, count);
     if (dirty)
-        va_use.dirty_blocks += count;
+        va_use_add(&va_use.dirty_blocks, count);
     Zone *zone = va_zone_at(arena, first);
     zone->free_blocks += count;
     zone->lowest_group = va_min(zone->lowest_group, first / VA_GROUP_BLOCKS);
