@@ -6,6 +6,7 @@
 
 #define VALLOC_NO_SHORT_NAMES
 #include "../include/valloc.h"
+#include "background.h"
 #include "inspect.h"
 #include "print.h"
 #include "stats.h"
@@ -158,6 +159,14 @@ void *valloc_expand(void *ptr, size_t size)
 size_t valloc_purge(void)
 {
     return va_allocators_purge();
+}
+
+VA_COLD int valloc_background_purge(int on)
+{
+    if (va_background_set(on != 0))
+        return 0;
+    errno = EAGAIN;
+    return -1;
 }
 
 int valloc_version(void)

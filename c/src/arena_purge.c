@@ -100,9 +100,19 @@ static VA_COLD size_t purge_due(size_t max_bytes)
     return due.bytes;
 }
 
+/* What was made resident in advance and is not in use yet. */
+static VA_COLD void purge_populated_locked(const Arena *arena, Zone *zone)
+{
+    if (zone->populated > zone->top)
+        va_os_purge(arena->base + (zone->top << VA_BLOCK_SHIFT), (zone->populated - zone->top)
+                                                                     << VA_BLOCK_SHIFT);
+    zone->populated = 0;
+}
+
 static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
 {
     bool due = false;
+    purge_populated_locked(arena, zone);
     size_t end = va_runs_group_end(zone);
     for (size_t g = va_runs_next_group(arena, zone, zone->lowest_group); g < end;
          g = va_runs_next_group(arena, zone, g + 1)) {
@@ -161,6 +171,13 @@ void va_purge_visit(void)
     }
     if (va_unlikely(atomic_load_explicit(&purge_clock.purging, memory_order_relaxed)))
         purge_due(VA_PURGE_VISIT_BYTES);
+}
+
+VA_COLD void va_arena_decay(void)
+{
+    do
+        va_purge_visit();
+    while (atomic_load_explicit(&purge_clock.purging, memory_order_relaxed));
 }
 
 VA_COLD size_t va_arena_purge_all(void)

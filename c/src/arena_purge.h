@@ -13,6 +13,9 @@ void va_purge_visit(void);
  * held. */
 bool va_purge_is_excess(size_t blocks, bool large);
 
+/* The same for a thread with time: nothing that is due stays. */
+void va_arena_decay(void);
+
 /* Purges every free block. Returns the bytes given back. */
 size_t va_arena_purge_all(void);
 

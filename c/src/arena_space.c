@@ -94,7 +94,7 @@ static VA_STARTUP void advise_huge(const Arena *arena, size_t from, size_t to)
 /* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
  * depends on the machine: the first one, which is wanted now, is made resident and timed. A dear
  * one is the last. */
-static VA_STARTUP void try_huge(const Arena *arena, size_t from, size_t to)
+static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
     from = huge_from(arena, from);
     if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to &&
@@ -105,6 +105,7 @@ static VA_STARTUP void try_huge(const Arena *arena, size_t from, size_t to)
         va_os_populate(chunk, VA_HUGE_BYTES);
         huge_is_dear = va_os_thread_ns() - start > VA_HUGE_DEAR_NS;
         from += VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
+        zone->populated = from;
     }
     advise_huge(arena, from, to);
 }
@@ -131,7 +132,7 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
             return false;
     }
     if (end - zone->committed <= huge_blocks)
-        try_huge(arena, zone->committed, wanted);
+        try_huge(arena, zone, zone->committed, wanted);
     else
         advise_huge(arena, zone->committed, wanted);
     va_use_add(&va_use.committed_blocks, wanted - zone->committed);

@@ -19,6 +19,17 @@ VA_INLINE uint64_t va_bitmap_mask(size_t word, size_t first, size_t count)
     return below_end & (UINT64_MAX << low);
 }
 
+/* Are all bits of [first, first + count) ones? */
+VA_INLINE bool va_bitmap_all(const uint64_t *words, size_t first, size_t count)
+{
+    for (size_t word = first / 64; word * 64 < first + count; word++) {
+        uint64_t mask = va_bitmap_mask(word, first, count);
+        if ((words[word] & mask) != mask)
+            return false;
+    }
+    return true;
+}
+
 /* The lowest bit at which `count` (2 to 63) ones start within the word, 64 if nowhere. */
 VA_INLINE unsigned va_word_find_ones(uint64_t word, unsigned count)
 {

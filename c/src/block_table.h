@@ -46,6 +46,7 @@ typedef struct Block {
     bool arriving;       /* slab: taken from its old owner, not on the new one's list yet */
     bool moved;          /* run: pages came by va_os_move, see va_arena_reclaim */
     uint8_t arena;       /* const: index into va_arenas */
+    uint16_t absent;     /* slab: pieces that surely have no page, a bit each; owner's mutex */
     /* Whose it is while it is lent; the other runs of that allocator, by their references: under
      * its mutex, and only if it is not the allocator of the process. */
     uint32_t next_held;
@@ -53,6 +54,12 @@ typedef struct Block {
     uint32_t previous_held;
 } Block;
 static_assert(sizeof(Block) == 64, "a block record is one cache line");
+
+/* A piece: a sixteenth of a block. What is known of a slab's pages is kept by pieces, whatever the
+ * size of a page: one of 4 KiB is one piece, one of 64 KiB sixteen. */
+#define VA_PIECE_SHIFT (VA_BLOCK_SHIFT - 4)
+#define VA_PIECES 16u
+#define VA_PIECES_ALL 0xffffu
 
 /* The state of 64 blocks, one bit each. Arena lock.
  * due and aged lie within free & dirty. */
@@ -73,6 +80,7 @@ typedef struct Zone {
     /* Arena lock. first <= top <= committed <= end */
     size_t top;          /* blocks from here on were never lent */
     size_t committed;    /* blocks from here on are not accessible */
+    size_t populated;    /* blocks below it were made resident in advance, also those from top on */
     size_t free_blocks;  /* below top */
     size_t lowest_group; /* groups below it have no free block */
     size_t purge_group;  /* groups below it have nothing due */

@@ -71,6 +71,15 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_PURGE_RUNS 32
 #define VA_PURGE_VISIT_BYTES ((size_t)32 << 20)
 
+/* Holes: slabs whose pages are given back per hold of their owner's mutex; what a class must have
+ * free beyond its need before any goes by itself, and how much then goes per look. */
+#define VA_HOLES_SLABS ((size_t)16)
+#define VA_HOLES_MIN_BYTES ((size_t)256 << 10)
+#define VA_HOLES_VISIT_BYTES ((size_t)4 << 20)
+
+/* The background thread comes by every purge delay, but no more often than this. */
+#define VA_BACKGROUND_MIN_MS 10
+
 /* The large run that a thread freed last stays with it, for loops that allocate and free one
  * size: in all threads together at most this many bytes. */
 #define VA_LARGE_KEEP_BYTES ((size_t)64 << 20)

@@ -94,6 +94,11 @@ static VA_COLD void read_setting(const char *setting)
     } else if ((value = value_of(setting, "VALLOC_STATS")) != NULL) {
         if (!parse_stats(value, &va_options.stats))
             reject(setting);
+    } else if ((value = value_of(setting, "VALLOC_BACKGROUND")) != NULL) {
+        if (!parse_number(value, &number) || number > 1)
+            reject(setting);
+        else
+            va_options.background = number == 1;
     }
 }
 

@@ -14,14 +14,11 @@
 
 /* ---- What slabs have handed out ---- */
 
-/* The bytes of a slab's pages that may be resident: all but those of slots never used, unless they
- * were made resident at once. Whoever purges pages inside slabs subtracts them here. */
+/* The bytes of a slab's pages that may be resident: all but holes given back and, as far as that is
+ * known, those of slots never used. */
 static VA_COLD size_t slab_resident(const Block *slab)
 {
-    size_t used = (size_t)slab->fresh * slab->slot_bytes;
-    if (!slab->zero || va_zone_of(&va_arenas[slab->arena], va_block_number(slab)) == ZONE_DENSE)
-        return VA_BLOCK_BYTES;
-    return va_min(va_align_up(used, va_os_page_bytes()), VA_BLOCK_BYTES);
+    return VA_BLOCK_BYTES - ((size_t)__builtin_popcount(slab->absent) << VA_PIECE_SHIFT);
 }
 
 /* False if it is no slab by now. Its owner's mutex keeps it as it is: an owner that gives a slab up
@@ -181,7 +178,7 @@ VA_COLD void va_stats_collect(valloc_stats *stats, const Census *census)
                             .spare = census->spare,
                             .slack = census->slack,
                             .dirty = arena.dirty,
-                            .purged = arena.purged,
+                            .purged = arena.purged + va_slab_purged(),
                             .metadata = arena.metadata + va_meta_bytes(),
                             .cache_limit = caches.capacity_bytes,
                             .threads = caches.attached,

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "delivery.h"
+#include "holes.h"
 #include "large.h"
 #include "meta.h"
 #include "os.h"
@@ -115,7 +116,7 @@ static VA_COLD void trim(ThreadCache *cache)
     for (unsigned zone = 0; zone < ZONES; zone++) {
         BlockStore *store = &cache->stores[zone];
         if (!store->active) {
-            va_supply_drop_blocks(store, store->count);
+            va_supply_drop_blocks(cache, zone);
             store->batch = 0;
         }
         store->active = false;
@@ -125,11 +126,17 @@ static VA_COLD void trim(ThreadCache *cache)
         va_large_cache_reserve(cache, 0);
     }
     cache->large_active = false;
+    va_holes_decay(cache, VA_HOLES_VISIT_BYTES);
+    va_purge_visit();
 }
 
 /* What every slow path of a class does: counts it, and trims the cache when it is time. */
 static void visit(ThreadCache *cache, ClassState *state)
 {
+    if (va_unlikely(atomic_load_explicit(&cache->purge_wanted, memory_order_relaxed))) {
+        atomic_store_explicit(&cache->purge_wanted, false, memory_order_relaxed);
+        va_cache_flush_slots(cache);
+    }
     state->active = true;
     if (cache->young_visits < VA_YOUNG_VISITS) {
         cache->young_visits++;
@@ -201,6 +208,7 @@ static uint32_t take_locked(ThreadCache *cache, unsigned class, void **storage, 
         if (va_slab_available(slab) == 0)
             va_slab_unlist_locked(cache, slab);
     }
+    state->taken += taken;
     if (taken < count)
         memmove(storage + 1, storage + 1 + count - taken, taken * sizeof *storage);
     return taken;
@@ -253,6 +261,7 @@ static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, u
             va_slab_list_locked(cache, slabs[i]);
     }
     cache->slabs += found;
+    cache->classes[class].taken += taken;
     va_lock_release(&cache->mutex);
     if (taken < count)
         memmove(storage + 1, storage + 1 + count - taken, taken * sizeof *storage);
@@ -405,6 +414,14 @@ VA_COLD void va_cache_release_slabs(ThreadCache *cache)
         va_pool_reclaim(unused);
 }
 
+VA_COLD void va_cache_give_up(ThreadCache *cache)
+{
+    atomic_store_explicit(&cache->purge_wanted, true, memory_order_relaxed);
+    va_cache_release_slabs(cache);
+    for (unsigned zone = 0; zone < ZONES; zone++)
+        va_supply_drop_blocks(cache, zone);
+}
+
 static VA_COLD void flush_stacks(ThreadCache *cache)
 {
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
@@ -429,7 +446,7 @@ static VA_COLD void give_up_rest(ThreadCache *cache)
     va_deliver_collected(cache, "flush");
     va_cache_release_slabs(cache);
     for (unsigned zone = 0; zone < ZONES; zone++)
-        va_supply_drop_blocks(&cache->stores[zone], cache->stores[zone].count);
+        va_supply_drop_blocks(cache, zone);
 }
 
 VA_COLD void va_cache_flush_all(ThreadCache *cache)

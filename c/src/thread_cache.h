@@ -37,6 +37,10 @@ void va_cache_flush_slots(ThreadCache *cache);
 /* Gives back the unused slabs. Any thread. */
 void va_cache_release_slabs(ThreadCache *cache);
 
+/* Gives back the unused slabs and the spare blocks, and asks the cache's thread to flush its stacks
+ * when it comes by. Any thread. */
+void va_cache_give_up(ThreadCache *cache);
+
 /* For the allocator of the process: gives back the unused slabs of every cache, and all that caches
  * without a thread hold. Any thread. */
 void va_cache_release_unused(void);

@@ -19,15 +19,6 @@ extern _Atomic size_t test_commit_rest;
  * tables of the whole sparse zone are among them. */
 #define LOST(limit) ((size_t)((limit) < (size_t)16 << 20 ? 4 : 14) << 20)
 
-/* In the children cmocka cannot report. */
-#define require(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                                \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
-
 typedef struct Held {
     unsigned char *block;
     size_t size;

@@ -6,20 +6,10 @@
 #include <pthread.h>
 
 #include "block_table.h"
-#include "child.h"
 
 #define BLOCKS 30000
 #define THREADS 4
 #define TURNS 40000
-
-/* In the children cmocka cannot report. */
-#define require(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                                \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
 
 typedef struct Held {
     unsigned char *block;
@@ -133,15 +123,33 @@ static void *replace(void *number)
     return NULL;
 }
 
-static void with_reserve(void *mib)
+static void a_block_larger_than_the_reserve(void **state)
 {
+    (void)state;
+    size_t size = (size_t)100 << 20;
+    unsigned char *small = valloc_malloc(100);
+    unsigned char *block = valloc_malloc(size);
+    assert_non_null(small);
+    assert_non_null(block);
+    fill_bytes(block, size, 1);
+    block = valloc_realloc(block, size * 3);
+    assert_non_null(block);
+    assert_true(bytes_hold(block, FILL_EDGE, 1));
+    assert_true(valloc_usable_size(block) >= size * 3);
+    assert_ptr_not_equal(va_arena_of(block), va_arena_of(small));
+    valloc_free(block);
+    valloc_free(small);
+}
+
+static void all_arenas_are_used_alike(void **state)
+{
+    (void)state;
     pthread_t threads[THREADS];
-    setenv("VALLOC_RESERVE_MIB", mib, 1);
     for (uint64_t turn = 0; turn < 3; turn++) {
         fill_arenas(turn + 1);
         look_at_edges();
         for (size_t i = 0; i < THREADS; i++)
-            require(pthread_create(&threads[i], NULL, replace, (void *)i) == 0);
+            assert_int_equal(pthread_create(&threads[i], NULL, replace, (void *)i), 0);
         for (size_t i = 0; i < THREADS; i++)
             pthread_join(threads[i], NULL);
         end_all();
@@ -151,56 +159,17 @@ static void with_reserve(void *mib)
     end_all();
 }
 
-static void arenas(const char *mib)
-{
-    Child child = child_run(with_reserve, (void *)(uintptr_t)mib);
-    if (child.status != 0)
-        fail_msg("status %x, %s", (unsigned)child.status, child.text);
-}
-
-static void arenas_of_8_mib(void **state)
-{
-    (void)state;
-    arenas("8");
-}
-
-static void arenas_of_16_mib(void **state)
-{
-    (void)state;
-    arenas("16");
-}
-
-static void with_large_blocks(void *unused)
-{
-    (void)unused;
-    setenv("VALLOC_RESERVE_MIB", "8", 1);
-    size_t size = (size_t)100 << 20;
-    unsigned char *small = valloc_malloc(100);
-    unsigned char *block = valloc_malloc(size);
-    require(small != NULL && block != NULL);
-    fill_bytes(block, size, 1);
-    block = valloc_realloc(block, size * 3);
-    require(block != NULL && bytes_hold(block, FILL_EDGE, 1));
-    require(valloc_usable_size(block) >= size * 3);
-    require(va_arena_of(block) != va_arena_of(small));
-    valloc_free(block);
-    valloc_free(small);
-}
-
-static void a_block_larger_than_the_reserve(void **state)
-{
-    (void)state;
-    Child child = child_run(with_large_blocks, NULL);
-    if (child.status != 0)
-        fail_msg("status %x, %s", (unsigned)child.status, child.text);
-}
-
 int main(void)
 {
+    /* The option is read before main. */
+    const char *reserve = getenv("VALLOC_RESERVE_MIB");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(arenas_of_8_mib),
-        cmocka_unit_test(arenas_of_16_mib),
         cmocka_unit_test(a_block_larger_than_the_reserve),
+        cmocka_unit_test(all_arenas_are_used_alike),
     };
+    if (reserve == NULL) {
+        fputs("run with VALLOC_RESERVE_MIB=8 or a little more\n", stderr);
+        return 2;
+    }
     return cmocka_run_group_tests_name("arenas", tests, NULL, NULL);
 }

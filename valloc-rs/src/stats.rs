@@ -13,9 +13,9 @@ use valloc_sys as sys;
 /// was never used or has been given back. Exact as long as no other thread allocates or frees.
 ///
 /// `resident` is an upper bound of what the kernel counts: it takes all that was allocated for
-/// written to. If it was, the kernel counts at most 256 KiB, 2 % of the most it ever counted, and
-/// the part of `cached` that was never used less; it counts more, by a few MiB at most, only where
-/// huge pages are in use.
+/// written to. If it was, the kernel counts less by at most 256 KiB, 2 % of the most it ever
+/// counted, and those parts of `cached` and `slack` that were never touched; it counts more, by a few
+/// MiB at most, only where huge pages are in use.
 ///
 /// ```
 /// let heap = valloc::Heap::new()?;
