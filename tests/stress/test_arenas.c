@@ -9,7 +9,13 @@
 
 #define BLOCKS 30000
 #define THREADS 4
+#ifdef SANITIZED
+#define TURNS 8000
+#define ROUNDS 1
+#else
 #define TURNS 40000
+#define ROUNDS 3
+#endif
 
 typedef struct Held {
     unsigned char *block;
@@ -145,7 +151,7 @@ static void all_arenas_are_used_alike(void **state)
 {
     (void)state;
     pthread_t threads[THREADS];
-    for (uint64_t turn = 0; turn < 3; turn++) {
+    for (uint64_t turn = 0; turn < ROUNDS; turn++) {
         fill_arenas(turn + 1);
         look_at_edges();
         for (size_t i = 0; i < THREADS; i++)
