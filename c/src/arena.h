@@ -50,9 +50,13 @@ typedef struct ScanCursor {
 } ScanCursor;
 size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most);
 
+/* Each figure as of the moment it is read. Takes no lock: may be called by a signal handler. */
 typedef struct ArenaStats {
     size_t reserved, committed, lent, dirty, metadata, purged; /* bytes */
 } ArenaStats;
 void va_arena_stats(ArenaStats *stats);
+
+/* Bytes of the tables' pages that belong to blocks ever lent: at least what is resident. */
+size_t va_arena_tables_used(void);
 
 #endif

@@ -38,16 +38,13 @@ static VA_STARTUP bool commit_table(char *table, size_t from, size_t to)
     return va_os_commit(table + start, va_align_up(to, page) - start);
 }
 
-/* Makes the tables accessible for blocks below `end`. A failure half way leaves pages that a
- * later try commits again: harmless. */
-static VA_STARTUP bool commit_tables(Arena *arena, size_t end)
+/* Makes the tables accessible for blocks below `to`. A failure half way leaves pages that a later
+ * try commits again: harmless. */
+static VA_STARTUP bool extend_tables(Arena *arena, size_t to)
 {
     size_t from = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
-    size_t to = va_min(va_align_up(end, VA_COMMIT_TABLE_BLOCKS), arena->blocks);
     size_t from_groups = from / VA_GROUP_BLOCKS;
     size_t to_groups = (to + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
-    if (end <= from)
-        return true;
     if (!commit_table((char *)arena->entries, from * sizeof(uint32_t), to * sizeof(uint32_t)) ||
         !commit_table((char *)arena->groups, from_groups * sizeof(BlockGroup),
                       to_groups * sizeof(BlockGroup)) ||
@@ -61,6 +58,16 @@ static VA_STARTUP bool commit_tables(Arena *arena, size_t end)
         return false;
     atomic_store_explicit(&arena->tabled, to, memory_order_relaxed);
     return true;
+}
+
+/* The same for blocks below `end` and `more` behind them; a group's rest if that is refused. */
+static VA_STARTUP bool commit_tables(Arena *arena, size_t end, size_t more)
+{
+    if (end <= atomic_load_explicit(&arena->tabled, memory_order_relaxed))
+        return true;
+    size_t least = va_align_up(end, VA_GROUP_BLOCKS);
+    return extend_tables(arena, va_min(least + more, arena->blocks)) ||
+           extend_tables(arena, va_min(least, arena->blocks));
 }
 
 /* The first block from `from` on that may lie on a huge page. */
@@ -131,7 +138,8 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
     size_t wanted = va_min(va_max(least, zone->committed + (step >> VA_BLOCK_SHIFT)), zone->end);
     if (end <= zone->committed)
         return true;
-    if (!commit_tables(arena, least))
+    size_t table_blocks = va_min(zone->committed - zone->first, VA_COMMIT_TABLE_MAX_BLOCKS);
+    if (!commit_tables(arena, least, va_max(table_blocks, VA_COMMIT_TABLE_MIN_BLOCKS)))
         return false;
     if (wanted > atomic_load_explicit(&arena->tabled, memory_order_relaxed))
         wanted = least;
@@ -145,35 +153,41 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
         try_huge(arena, zone, zone->committed, wanted);
     else
         advise_huge(arena, zone->committed, wanted);
+    va_use_add(&va_use.committed_blocks, wanted - zone->committed);
     zone->committed = wanted;
     return true;
 }
 
-/* Reserves address space for an arena of *bytes, halved until the kernel agrees and `blocks`
- * still fit; NULL if they do not. *bytes and *tables tell what it came to. */
-static VA_STARTUP char *reserve(size_t *bytes, size_t blocks, Tables *tables)
+/* The address space of an arena that can lend a run of so many blocks. */
+static VA_STARTUP size_t least_bytes(size_t blocks)
 {
-    for (; *bytes >= VA_RESERVE_MIN_BYTES; *bytes = va_align_down(*bytes / 2, VA_HUGE_BYTES)) {
-        *tables = lay_out(*bytes >> VA_BLOCK_SHIFT);
-        if (tables->first + blocks > *bytes >> VA_BLOCK_SHIFT)
-            return NULL;
-        char *base = va_os_reserve(*bytes, VA_HUGE_BYTES);
-        if (base != NULL)
-            return base;
-    }
-    return NULL;
+    size_t total = 0; /* the larger the arena, the larger its tables, by less than a hundredth */
+    for (size_t more = blocks; more != total; more = lay_out(total).first + blocks)
+        total = more;
+    return va_max(va_align_up(total << VA_BLOCK_SHIFT, VA_HUGE_BYTES), VA_RESERVE_MIN_BYTES);
 }
 
-/* The same under a limit: at most half of it at a time, and never its last bytes, which the
- * program needs for stacks and libraries. */
-static VA_COLD char *reserve_limited(size_t *bytes, size_t blocks, Tables *tables, size_t limit)
+/* Reserves *bytes of address space, or half of it and so on, but no fewer than `least`; NULL if the
+ * kernel refuses those, too. *bytes tells what it came to. */
+static VA_STARTUP char *reserve(size_t *bytes, size_t least)
+{
+    char *base;
+    *bytes = va_max(*bytes, least);
+    while ((base = va_os_reserve(*bytes, VA_HUGE_BYTES)) == NULL && *bytes != least)
+        *bytes = va_max(va_align_down(*bytes / 2, VA_HUGE_BYTES), least);
+    return base;
+}
+
+/* The same under a limit: at most half of it at a time unless more is needed, and never its last
+ * bytes, which the program needs for stacks and libraries. */
+static VA_COLD char *reserve_limited(size_t *bytes, size_t least, size_t limit)
 {
     size_t rest_bytes = va_align_up(va_min(VA_RESERVE_LEAVE_BYTES, limit / 4), VA_BLOCK_BYTES);
     char *rest = va_os_reserve(rest_bytes, VA_BLOCK_BYTES);
     if (rest == NULL)
         return NULL;
     *bytes = va_min(*bytes, va_align_down(limit / 2, VA_HUGE_BYTES));
-    char *base = reserve(bytes, blocks, tables);
+    char *base = reserve(bytes, least);
     va_os_unreserve(rest, rest_bytes);
     return base;
 }
@@ -193,13 +207,15 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     size_t limit = va_os_address_limit();
     size_t bytes = va_options.reserve_bytes;
-    if (count == VA_ARENAS_MAX || blocks > bytes >> VA_BLOCK_SHIFT)
+    if (count == VA_ARENAS_MAX || blocks > VA_RESERVE_BYTES >> VA_BLOCK_SHIFT)
         return NULL;
-    Tables tables;
-    char *base = limit == SIZE_MAX ? reserve(&bytes, blocks, &tables)
-                                   : reserve_limited(&bytes, blocks, &tables, limit);
+    size_t least = least_bytes(blocks);
+    if (least > VA_RESERVE_BYTES)
+        return NULL;
+    char *base = limit == SIZE_MAX ? reserve(&bytes, least) : reserve_limited(&bytes, least, limit);
     if (base == NULL)
         return NULL;
+    Tables tables = lay_out(bytes >> VA_BLOCK_SHIFT);
     Arena *arena = &va_arenas[count];
     arena->base = base;
     arena->blocks = bytes >> VA_BLOCK_SHIFT;
@@ -210,11 +226,12 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     arena->bitmaps = (uint64_t *)(base + tables.bitmaps);
     arena->first = tables.first;
     size_t split = tables.first;
-    if (bytes >= VA_ZONED_BYTES)
+    if (bytes >= VA_ZONED_BYTES &&
+        bytes - least > VA_SPARSE_BYTES + VA_GROUP_BLOCKS * VA_BLOCK_BYTES)
         split = va_align_up(split + (VA_SPARSE_BYTES >> VA_BLOCK_SHIFT), VA_GROUP_BLOCKS);
     start_zone(&arena->zones[ZONE_SPARSE], tables.first, split);
     start_zone(&arena->zones[ZONE_DENSE], split, arena->blocks);
-    if (!commit_tables(arena, tables.first + 1)) {
+    if (!commit_tables(arena, tables.first + 1, VA_COMMIT_TABLE_MIN_BLOCKS)) {
         va_os_unreserve(base, bytes);
         return NULL;
     }

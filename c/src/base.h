@@ -36,6 +36,30 @@
  * before and after is not kept in a register but folded into each access. */
 #define VA_FORGET(variable) __asm__("" : "+r"(variable))
 
+/* What a variable of 1, 4 or 8 bytes holds that another thread changes by plain stores: as it was
+ * before or after one of them. The fast paths store each word by one instruction (a fork finds it
+ * whole, too) and shall go on doing so; for such a read of a plain variable C has no word. */
+#if defined(__x86_64__)
+#define VA_PEEK(variable)                                                                          \
+    __extension__({                                                                                \
+        __typeof__(variable) seen_;                                                                \
+        __asm__ volatile("mov %1, %0" : "=r"(seen_) : "m"(variable));                              \
+        seen_;                                                                                     \
+    })
+#else
+#define VA_PEEK(variable)                                                                          \
+    __extension__({                                                                                \
+        uintptr_t seen_;                                                                           \
+        if (sizeof(variable) == 8)                                                                 \
+            __asm__ volatile("ldr %x0, %1" : "=r"(seen_) : "m"(variable));                         \
+        else if (sizeof(variable) == 4)                                                            \
+            __asm__ volatile("ldr %w0, %1" : "=r"(seen_) : "m"(variable));                         \
+        else                                                                                       \
+            __asm__ volatile("ldrb %w0, %1" : "=r"(seen_) : "m"(variable));                        \
+        (__typeof__(variable))seen_;                                                               \
+    })
+#endif
+
 #define VA_KIB ((size_t)1 << 10)
 #define VA_MIB ((size_t)1 << 20)
 #define VA_GIB ((size_t)1 << 30)

@@ -37,8 +37,10 @@
 #define VA_COMMIT_FIRST_BYTES ((size_t)4 << 20)
 #define VA_COMMIT_MIN_BYTES ((size_t)16 << 20)
 #define VA_COMMIT_MAX_BYTES ((size_t)256 << 20)
-/* The tables follow in steps of this many blocks (1 GiB of heap, 9.3 MiB of tables). */
-#define VA_COMMIT_TABLE_BLOCKS ((size_t)1 << 14)
+/* The tables follow in steps as large as the heap, between these bounds: 64 MiB of it have 0.6 MiB
+ * of tables, 1 GiB 9.3. Where the kernel counts what is accessible, small programs need little. */
+#define VA_COMMIT_TABLE_MIN_BLOCKS ((size_t)1 << 10)
+#define VA_COMMIT_TABLE_MAX_BLOCKS ((size_t)1 << 14)
 
 /* Huge pages: the kernel's size on both platforms with 4 KiB pages, and how much of a heap never
  * gets them: a small one would pay 2 MiB and more for what is not used of the last ones. Ten

@@ -56,7 +56,8 @@ void va_os_wait(_Atomic uint32_t *word, uint32_t expected);
 void va_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t ms);
 void va_os_wake_one(_Atomic uint32_t *word);
 
-/* Writes to stderr. */
+/* Writes to stderr, or to a file descriptor. Async-signal-safe. */
 void va_os_report(const char *text, size_t length);
+void va_os_write(int file, const char *text, size_t length);
 
 #endif

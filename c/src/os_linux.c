@@ -18,6 +18,10 @@
 
 #include "config.h"
 
+#ifdef VALLOC_TEST_OS_HEADER /* test builds put their own calls between */
+#include VALLOC_TEST_OS_HEADER
+#endif
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -185,13 +189,20 @@ void va_os_wake_one(_Atomic uint32_t *word)
     errno = saved;
 }
 
+void va_os_write(int file, const char *text, size_t length)
+{
+    int saved = errno;
+    ssize_t written;
+    while (length > 0 &&
+           ((written = write(file, text, length)) > 0 || (written < 0 && errno == EINTR))) {
+        size_t done = written > 0 ? (size_t)written : 0;
+        text += done;
+        length -= done;
+    }
+    errno = saved;
+}
+
 void va_os_report(const char *text, size_t length)
 {
-    while (length > 0) {
-        ssize_t written = write(STDERR_FILENO, text, length);
-        if (written <= 0)
-            return;
-        text += written;
-        length -= (size_t)written;
-    }
+    va_os_write(STDERR_FILENO, text, length);
 }

@@ -363,8 +363,10 @@ VA_COLD ThreadCache *va_cache_make(MemoryAllocator *allocator, uint32_t thread)
     ThreadCache *cache = va_registry_take();
     if (cache == NULL)
         return NULL;
+    va_lock_acquire(&cache->mutex); /* statistics look at it */
     cache->allocator = allocator;
     cache->thread = thread;
+    va_lock_release(&cache->mutex);
     va_budget_update(cache);
     va_cache_update_view(cache);
     return cache;
@@ -373,6 +375,7 @@ VA_COLD ThreadCache *va_cache_make(MemoryAllocator *allocator, uint32_t thread)
 /* What the cache holds its allocator gives back: it is forgotten. */
 VA_COLD void va_cache_abandon(ThreadCache *cache)
 {
+    va_lock_acquire(&cache->mutex); /* statistics look at it */
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
         ClassState *state = &cache->classes[class];
         if (state->storage != NULL)
@@ -391,6 +394,7 @@ VA_COLD void va_cache_abandon(ThreadCache *cache)
     atomic_store_explicit(&cache->capacity_bytes, 0, memory_order_relaxed);
     for (unsigned i = 0; i < 2; i++)
         atomic_store_explicit(&cache->open[i], 0, memory_order_relaxed);
+    va_lock_release(&cache->mutex);
     va_registry_give(cache);
 }
 

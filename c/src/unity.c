@@ -27,4 +27,6 @@
 #include "alloc.c"
 #include "stats.c"
 #include "inspect.c"
+#include "print.c"
+#include "exit.c"
 #include "api.c"

@@ -364,6 +364,24 @@ static void a_dump_tells_a_person(void **state)
     valloc_destroy(&allocator);
 }
 
+static void a_destroyed_allocators_large_block_is_not_taken_for_zero(void **state)
+{
+    (void)state;
+    MemoryAllocator allocator = {0};
+    for (int i = 0; i < 20; i++) {
+        size_t size = (size_t)(i + 2) * MIB;
+        assert_int_equal(valloc_init(&allocator, 1, 1), 0);
+        void *block = valloc_allocate(&allocator, size); /* never used memory, perhaps */
+        memset(block, 0xff, size);
+        free_valloc(&allocator, block); /* kept by the thread's cache */
+        valloc_destroy(&allocator);
+        unsigned char *zeroed = valloc_calloc(1, size);
+        assert_int_equal(zeroed[0], 0);
+        assert_memory_equal(zeroed, zeroed + 1, size - 1);
+        valloc_free(zeroed);
+    }
+}
+
 /* ---- Threads ---- */
 
 #define THREADS 8
@@ -693,6 +711,8 @@ static void children_inherit_allocators(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        /* First: memory that was never used. */
+        cmocka_unit_test(a_destroyed_allocators_large_block_is_not_taken_for_zero),
         cmocka_unit_test(bad_arguments_are_rejected),
         cmocka_unit_test(no_memory_is_told),
         cmocka_unit_test(initial_blocks_are_there_from_the_start),

@@ -21,6 +21,15 @@
 #endif
 #endif
 
+/* An assertion for threads and child processes, where cmocka cannot report. */
+#define require(condition)                                                                         \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
 /* xorshift64: repeatable for a seed other than 0. */
 static inline uint64_t random_next(uint64_t *state)
 {
