@@ -40,6 +40,7 @@ static size_t block_bytes(const Block *block, uint32_t entry)
     return (size_t)block->run_blocks << VA_BLOCK_SHIFT;
 }
 
+/* *zero tells whether the block should be zero, then whether it is known to be. */
 VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t size,
                              size_t alignment, bool *zero)
 {
@@ -52,12 +53,16 @@ VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t 
         if (alignment <= VA_BLOCK_BYTES)
             run = va_large_cache_take(cache, va_large_blocks(size));
         va_allocator_release(allocator, cache);
-        return run != NULL ? va_large_start(run)
-                           : va_large_allocate(allocator, size, alignment, zero);
+        if (run == NULL)
+            return va_large_allocate(allocator, size, alignment, zero);
+        *zero = false;
+        return va_large_start(run);
     }
     slot = va_slot_stack_pop(&cache->front.stacks[class]);
     if (slot == NULL)
         slot = va_cache_refill(cache, class, zero);
+    else
+        *zero = false;
     va_allocator_release(allocator, cache);
     return slot;
 }
@@ -75,7 +80,6 @@ static VA_COLD void *allocate_relieved(MemoryAllocator *allocator, unsigned clas
 
 VA_INLINE void *allocate(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
 {
-    *zero = false;
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
     unsigned class = va_likely(alignment <= VA_MIN_ALIGN) ? va_class_of(size)
@@ -88,13 +92,13 @@ VA_INLINE void *allocate(MemoryAllocator *allocator, size_t size, size_t alignme
 
 void *va_allocate(MemoryAllocator *allocator, size_t size, size_t alignment)
 {
-    bool zero;
+    bool zero = false;
     return allocate(allocator, size, alignment, &zero);
 }
 
 void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment)
 {
-    bool zero;
+    bool zero = true;
     void *slot = allocate(allocator, size, alignment, &zero);
     if (slot != NULL && !zero)
         memset(slot, 0, size);

@@ -9,8 +9,8 @@
 static bool huge_is_dear; /* see try_huge; arena lock */
 
 typedef struct Tables {
-    size_t groups, summary, records, bitmaps, end; /* offsets in bytes; entries at 0 */
-    size_t first;                                  /* block behind them */
+    size_t groups, spans, records, bitmaps, end; /* offsets in bytes; entries at 0 */
+    size_t first;                                /* block behind them */
 } Tables;
 
 /* Where the tables of an arena of so many blocks lie: each starts on a block of its own, behind
@@ -21,8 +21,8 @@ static VA_STARTUP Tables lay_out(size_t blocks)
     size_t groups = (blocks + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
 #define AFTER(bytes) (va_align_up((bytes), VA_BLOCK_BYTES) + VA_BLOCK_BYTES)
     t.groups = AFTER(blocks * sizeof(uint32_t));
-    t.summary = AFTER(t.groups + groups * sizeof(BlockGroup));
-    t.records = AFTER(t.summary + (groups + 63) / 64 * sizeof(uint64_t));
+    t.spans = AFTER(t.groups + groups * sizeof(BlockGroup));
+    t.records = AFTER(t.spans + groups * 2 * sizeof(FreeSpan));
     t.bitmaps = AFTER(t.records + blocks * sizeof(Block));
     t.end = AFTER(t.bitmaps + blocks * VA_SLAB_WORDS * sizeof(uint64_t));
     t.first = va_align_up(t.end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
@@ -48,7 +48,8 @@ static VA_STARTUP bool extend_tables(Arena *arena, size_t to)
     if (!commit_table((char *)arena->entries, from * sizeof(uint32_t), to * sizeof(uint32_t)) ||
         !commit_table((char *)arena->groups, from_groups * sizeof(BlockGroup),
                       to_groups * sizeof(BlockGroup)) ||
-        !commit_table((char *)arena->summary, from_groups / 8, va_align_up(to_groups, 64) / 8) ||
+        !commit_table((char *)arena->spans, from_groups * 2 * sizeof(FreeSpan),
+                      to_groups * 2 * sizeof(FreeSpan)) ||
         !commit_table((char *)arena->records, va_max(from, arena->first) * sizeof(Block),
                       to * sizeof(Block)) ||
         !commit_table((char *)arena->bitmaps,
@@ -83,18 +84,35 @@ static VA_STARTUP size_t huge_from(const Arena *arena, size_t from)
                             : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT));
 }
 
-static VA_STARTUP void advise_huge(const Arena *arena, size_t from, size_t to)
+static VA_STARTUP void advise_huge(Arena *arena, size_t from, size_t to)
 {
     from = huge_from(arena, from);
-    if (from < to)
-        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT,
-                          true);
+    if (from >= to)
+        return;
+    va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT, true);
+    arena->zones[va_zone_of(arena, from)].huge = true;
+}
+
+VA_COLD void va_space_refuse_huge(void)
+{
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
+        return;
+    for (unsigned i = 0; i < arenas; i++) {
+        const Arena *arena = &va_arenas[i];
+        Zone *zone = &va_arenas[i].zones[ZONE_DENSE];
+        if (!zone->huge)
+            continue;
+        va_os_advise_huge(arena->base + (zone->first << VA_BLOCK_SHIFT),
+                          (zone->committed - zone->first) << VA_BLOCK_SHIFT, false);
+        zone->huge = false;
+    }
 }
 
 /* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
  * depends on the machine: the first one, which is wanted now, is made resident and timed. A dear
  * one is the last. */
-static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
+static VA_STARTUP void try_huge(Arena *arena, Zone *zone, size_t from, size_t to)
 {
     from = huge_from(arena, from);
     if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to &&
@@ -203,7 +221,7 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     arena->blocks = bytes >> VA_BLOCK_SHIFT;
     arena->entries = (_Atomic uint32_t *)base;
     arena->groups = (BlockGroup *)(base + tables.groups);
-    arena->summary = (uint64_t *)(base + tables.summary);
+    arena->spans = (FreeSpan *)(base + tables.spans);
     arena->records = (Block *)(base + tables.records);
     arena->bitmaps = (uint64_t *)(base + tables.bitmaps);
     arena->first = tables.first;
@@ -217,12 +235,16 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
         va_os_unreserve(base, bytes);
         return NULL;
     }
+    /* Where the kernel gives huge pages unasked, small heaps go without all the same. */
+    if (split != tables.first && va_options.huge_pages != HUGE_PAGES_ALWAYS)
+        va_os_advise_huge(base + (tables.first << VA_BLOCK_SHIFT),
+                          (split - tables.first) << VA_BLOCK_SHIFT, false);
     va_os_exclude_from_dump(base, tables.end);
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
 }
 
-VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
+VA_COLD bool va_space_remap(Arena *arena, size_t first, size_t blocks)
 {
     if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
         return false;

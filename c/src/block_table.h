@@ -4,8 +4,8 @@
  * very start, so that one pointer finds both:
  *
  *   base                                                      base + blocks * 64 KiB
- *   | entries | . | groups | . | summary | . | records | . | bitmaps | . | blocks ... |
- *     4 B           32 B/64                    64 B          512 B         64 KiB        per block
+ *   | entries | . | groups | . | spans   | . | records | . | bitmaps | . | blocks ... |
+ *     4 B           32 B/64      24 B/64       64 B          512 B         64 KiB        per block
  *
  * `.` is never accessible. Block i starts at base + i * 64 KiB; the first indices are the tables
  * themselves and stay 0, so that a wild pointer into them is caught like any other.
@@ -70,6 +70,11 @@ typedef struct BlockGroup {
     uint64_t due;   /* to be purged */
 } BlockGroup;
 
+/* The free blocks of a range: in a row at its start, at its end, and anywhere at most. */
+typedef struct FreeSpan {
+    uint32_t prefix, suffix, longest;
+} FreeSpan;
+
 /* The parts of an arena. Memory that few slots use for long should not be backed by huge pages,
  * which are resident as a whole: the first slabs of a thread's class go to the sparse zone, what
  * grows beyond them and whole runs to the dense one. Small arenas are dense only. */
@@ -81,6 +86,7 @@ typedef struct Zone {
     size_t top;          /* blocks from here on were never lent */
     size_t committed;    /* blocks from here on are not accessible */
     size_t populated;    /* blocks below it were made resident in advance, also those from top on */
+    bool huge;           /* some blocks may lie on huge pages */
     size_t free_blocks;  /* below top */
     size_t lowest_group; /* groups below it have no free block */
     size_t purge_group;  /* groups below it have nothing due */
@@ -92,7 +98,7 @@ typedef struct Arena {
     size_t first; /* index of the first block that is not table */
     _Atomic uint32_t *entries;
     BlockGroup *groups;
-    uint64_t *summary; /* bit per group: has a free block */
+    FreeSpan *spans; /* two per group: the tree of free runs, see run_set.c */
     Block *records;
     uint64_t *bitmaps; /* VA_SLAB_WORDS per block: the free slots of a slab */
     Zone zones[ZONES];

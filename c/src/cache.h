@@ -80,7 +80,7 @@ typedef struct ThreadCache {
                                  elsewhere; owner thread */
     _Atomic uint64_t open[2]; /* classes with slabs to take from; written under the mutex, read
                                  by adopters as a hint */
-    Block *large;             /* the large run freed last, or NULL; owner thread */
+    _Atomic(Block *) large;   /* the large run freed last, or NULL; whoever exchanges it has it */
     size_t large_room;        /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
     bool large_active;        /* used since the last trim; owner thread */
     BlockStore stores[ZONES];

@@ -1,6 +1,7 @@
 /* holes.c: see holes.h. */
 #include "holes.h"
 
+#include "arena_space.h"
 #include "delivery.h"
 #include "slab.h"
 
@@ -51,6 +52,16 @@ VA_COLD size_t va_holes_purge(ThreadCache *cache)
     return bytes;
 }
 
+/* So many that huge pages would be mostly holes? */
+static VA_COLD void refuse_huge(size_t bytes)
+{
+    if (bytes < VA_HUGE_BYTES)
+        return;
+    va_lock_acquire(&va_arena_lock);
+    va_space_refuse_huge();
+    va_lock_release(&va_arena_lock);
+}
+
 /* A slab of a cache of the process, unless it is none any more: under its owner's mutex it stays
  * one. */
 static VA_COLD size_t purge_slab(const RunView *view)
@@ -78,6 +89,7 @@ VA_COLD size_t va_holes_purge_process(void)
                 va_entry_class(views[i].entry) < VA_CLASSES_SMALL)
                 bytes += purge_slab(&views[i]);
         }
+    refuse_huge(bytes);
     return bytes;
 }
 
@@ -124,5 +136,6 @@ VA_COLD size_t va_holes_decay(ThreadCache *cache, size_t max_bytes)
         if (taken == 0)
             bytes += purge_class(cache, class, max_bytes - bytes);
     }
+    refuse_huge(bytes);
     return bytes;
 }

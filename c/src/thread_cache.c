@@ -293,7 +293,10 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
         return take(cache, class, single, 1, zero) == 0 ? NULL : single[1];
     }
     batch = (uint32_t)va_min(batch, state->capacity);
-    uint32_t taken = take(cache, class, state->storage, batch, zero);
+    /* Runs are large enough to be worth clearing only if need be, and of one on a stack nobody
+     * knows whether it was in use before. */
+    uint32_t count = *zero && class >= VA_CLASSES_SMALL ? 1 : batch;
+    uint32_t taken = take(cache, class, state->storage, count, zero);
     if (taken == 0)
         return NULL;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slots first */
@@ -412,11 +415,13 @@ VA_COLD void va_cache_release_slabs(ThreadCache *cache)
     va_lock_release(&cache->mutex);
     if (unused != NULL)
         va_pool_reclaim(unused);
+    va_large_cache_drop(cache);
 }
 
 VA_COLD void va_cache_give_up(ThreadCache *cache)
 {
     atomic_store_explicit(&cache->purge_wanted, true, memory_order_relaxed);
+    va_large_cache_drop(cache);
     va_cache_release_slabs(cache);
     for (unsigned zone = 0; zone < ZONES; zone++)
         va_supply_drop_blocks(cache, zone);
@@ -441,7 +446,6 @@ VA_COLD void va_cache_flush_slots(ThreadCache *cache)
 /* All but the stacks. */
 static VA_COLD void give_up_rest(ThreadCache *cache)
 {
-    va_large_cache_drop(cache);
     va_large_cache_reserve(cache, 0);
     va_deliver_collected(cache, "flush");
     va_cache_release_slabs(cache);

@@ -11,7 +11,7 @@
 //! [`Valloc`] is the allocator; the functions tell about it and steer it:
 //!
 //! * [`usable_size`], [`good_size`]: what a request really gets;
-//! * [`purge`]: gives free memory back to the system;
+//! * [`purge`], [`background_purge`]: give free memory back to the system;
 //! * [`stats`], [`visit_classes`], [`visit_caches`], [`print_stats`]: where memory stands;
 //! * [`version`].
 //!
@@ -29,7 +29,7 @@ mod stats;
 
 pub use global::Valloc;
 pub use heap::{AllocError, Heap, HeapBlock, HeapBuilder, HeapError, HeapStats, BLOCK_BYTES};
-pub use info::{good_size, purge, usable_size, version};
+pub use info::{background_purge, good_size, purge, usable_size, version};
 pub use stats::{
     print_stats, stats, visit_caches, visit_classes, write_stats, CacheStats, ClassStats, Stats,
     StatsFormat,
