@@ -332,7 +332,7 @@ VA_COLD size_t va_arena_tables_used(void)
             if (blocks != 0)
                 bytes += touched(zone->first, blocks, sizeof(uint32_t)) +
                          touched(zone->first / VA_GROUP_BLOCKS, blocks / VA_GROUP_BLOCKS + 1,
-                                 sizeof(BlockGroup)) +
+                                 sizeof(BlockGroup) + 2 * sizeof(FreeSpan)) +
                          touched(zone->first, blocks, sizeof(Block)) +
                          touched(zone->first, blocks, VA_SLAB_WORDS * sizeof(uint64_t));
         }
