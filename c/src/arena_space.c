@@ -63,13 +63,10 @@ static VA_COLD bool commit_tables(Arena *arena, size_t end)
     return true;
 }
 
-/* The first block from `from` on that may lie on a huge page. */
+/* The first block from `from` on that may lie on a huge page, if any may. */
 static VA_COLD size_t huge_from(const Arena *arena, size_t from)
 {
     const Zone *dense = &arena->zones[ZONE_DENSE];
-    if (va_options.huge_pages == HUGE_PAGES_NEVER ||
-        (va_options.huge_pages == HUGE_PAGES_AUTO && huge_is_dear))
-        return SIZE_MAX;
     if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
         return va_max(from, arena->first);
     return va_max(from, dense->first > arena->first
@@ -77,30 +74,37 @@ static VA_COLD size_t huge_from(const Arena *arena, size_t from)
                             : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT));
 }
 
-static VA_COLD void advise_huge(const Arena *arena, size_t from, size_t to)
+static VA_COLD bool huge_is_wanted(void)
+{
+    return va_options.huge_pages != HUGE_PAGES_NEVER &&
+           (va_options.huge_pages == HUGE_PAGES_ALWAYS || !huge_is_dear);
+}
+
+static VA_COLD void advise_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
     from = huge_from(arena, from);
-    if (from < to)
-        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT,
-                          true);
+    if (from >= to || !huge_is_wanted())
+        return;
+    va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT, true);
+    atomic_store_explicit(&zone->huge_end, to, memory_order_relaxed);
 }
 
 /* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
  * depends on the machine: the first one, which is wanted now, is made resident and timed. A dear
  * one is the last. */
-static VA_COLD void try_huge(const Arena *arena, size_t from, size_t to)
+static VA_COLD void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
     from = huge_from(arena, from);
-    if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to &&
-        to - from >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT) {
-        char *chunk = arena->base + (from << VA_BLOCK_SHIFT);
+    const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
+    if (va_options.huge_pages == HUGE_PAGES_AUTO && huge_is_wanted() && from < to &&
+        to - from >= huge_blocks) {
         uint64_t start = va_os_thread_ns();
-        va_os_advise_huge(chunk, VA_HUGE_BYTES, true);
-        va_os_populate(chunk, VA_HUGE_BYTES);
+        advise_huge(arena, zone, from, from + huge_blocks);
+        va_os_populate(arena->base + (from << VA_BLOCK_SHIFT), VA_HUGE_BYTES);
         huge_is_dear = va_os_thread_ns() - start > VA_HUGE_DEAR_NS;
-        from += VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
+        from += huge_blocks;
     }
-    advise_huge(arena, from, to);
+    advise_huge(arena, zone, from, to);
 }
 
 VA_COLD bool va_space_commit(Arena *arena, Zone *zone, size_t end)
@@ -124,9 +128,9 @@ VA_COLD bool va_space_commit(Arena *arena, Zone *zone, size_t end)
             return false;
     }
     if (end - zone->committed <= huge_blocks)
-        try_huge(arena, zone->committed, wanted);
+        try_huge(arena, zone, zone->committed, wanted);
     else
-        advise_huge(arena, zone->committed, wanted);
+        advise_huge(arena, zone, zone->committed, wanted);
     zone->committed = wanted;
     return true;
 }
@@ -205,10 +209,17 @@ VA_COLD Arena *va_space_add(size_t blocks)
     return arena;
 }
 
-VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
+VA_COLD bool va_space_remap(Arena *arena, size_t first, size_t blocks)
 {
     if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
         return false;
-    advise_huge(arena, first, first + blocks);
+    /* As its neighbours are advised, so that they become one mapping. */
+    size_t end = atomic_load_explicit(&arena->zones[va_zone_of(arena, first)].huge_end,
+                                      memory_order_relaxed);
+    size_t from = huge_from(arena, first);
+    end = va_min(end, first + blocks);
+    if (from < end)
+        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (end - from) << VA_BLOCK_SHIFT,
+                          true);
     return true;
 }

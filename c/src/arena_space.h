@@ -13,6 +13,6 @@ bool va_space_commit(Arena *arena, Zone *zone, size_t end);
 
 /* Pages that were moved into a run brought a mapping of their own with them: puts it right.
  * The blocks then read as zero. */
-bool va_space_remap(const Arena *arena, size_t first, size_t blocks);
+bool va_space_remap(Arena *arena, size_t first, size_t blocks);
 
 #endif

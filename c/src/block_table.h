@@ -76,11 +76,13 @@ typedef enum ZoneKind { ZONE_SPARSE, ZONE_DENSE, ZONES } ZoneKind;
 typedef struct Zone {
     size_t first, end; /* its blocks; const. Zones share no group. */
     /* Arena lock. first <= top <= committed <= end */
-    size_t top;          /* blocks from here on were never lent */
-    size_t committed;    /* blocks from here on are not accessible */
-    size_t free_blocks;  /* below top */
-    size_t lowest_group; /* groups below it have no free block */
-    size_t purge_group;  /* groups below it have nothing due */
+    size_t top;              /* blocks from here on were never lent */
+    size_t committed;        /* blocks from here on are not accessible */
+    size_t free_blocks;      /* below top */
+    size_t lowest_group;     /* groups below it have no free block */
+    size_t purge_group;      /* groups below it have nothing due */
+    _Atomic size_t huge_end; /* huge pages are advised below it, from where they may be at all; read
+                                without lock */
 } Zone;
 
 typedef struct Arena {
