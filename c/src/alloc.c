@@ -8,7 +8,6 @@
 
 #include "check.h"
 #include "large.h"
-#include "os.h"
 
 /* The entry and the record of a block in use; anything else is reported. */
 static uint32_t entry_of(const void *pointer, Block **block, const char *function)
@@ -170,25 +169,23 @@ static bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size, s
     return true;
 }
 
-/* Moves a run's pages to a new run. NULL if that is impossible or not worth it. */
-static VA_COLD void *move_pages(void *pointer, Block *run, size_t old_bytes, size_t size,
-                                size_t alignment)
+/* Moves a run's pages to a new run. NULL if that is impossible or not worth it. Both runs lie on
+ * boundaries of huge pages if they can: these are then moved whole, else they are split. */
+static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t size, size_t alignment)
 {
     bool zero;
     if (old_bytes < VA_MOVE_PAGES_BYTES || size < VA_MOVE_PAGES_BYTES)
         return NULL;
-    void *moved = va_large_allocate(run->allocator, size, alignment, &zero);
+    void *moved = va_large_allocate(run->allocator, size, va_max(alignment, VA_HUGE_BYTES), &zero);
     if (moved == NULL)
         return NULL;
     Block *target = va_block_of(moved);
     size_t bytes = va_min(old_bytes, (size_t)target->run_blocks << VA_BLOCK_SHIFT);
-    if (!va_os_move(pointer, moved, bytes)) {
-        memcpy(moved, pointer, va_min(old_bytes, size));
-    } else {
-        target->moved = true;
-        run->moved = true; /* what is left there is a mapping of its own as well */
-    }
-    return moved;
+    if (va_arena_move(run, target, bytes))
+        return moved;
+    va_large_end(target, moved, "realloc");
+    va_large_give_back(target);
+    return NULL;
 }
 
 void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size_t alignment,
@@ -210,7 +207,7 @@ void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size
         if (resize_run(pointer, block, entry, size, alignment))
             return pointer;
         if (wanted == VA_CLASS_LARGE)
-            moved = move_pages(pointer, block, old_bytes, size, alignment);
+            moved = move_pages(block, old_bytes, size, alignment);
     }
     if (moved == NULL) {
         moved = va_allocate(allocator_of(block, entry), size, alignment);

@@ -9,6 +9,7 @@
 
 static bool initialised; /* arena lock */
 static bool refused; /* the last search met the kernel's limit, not an arena's end; arena lock */
+static _Atomic size_t moved_runs; /* lent ones; relaxed, only a bound */
 
 /* ---- Lending ---- */
 
@@ -158,8 +159,10 @@ void va_arena_reclaim(Block *runs)
     for (Block *run = runs; run != NULL; run = run->next) {
         Arena *arena = &va_arenas[run->arena];
         va_entry_store(va_block_entry(run), 0);
-        if (va_unlikely(run->moved))
+        if (va_unlikely(run->moved)) {
             run->zero = va_space_remap(arena, va_block_number(run), run->run_blocks);
+            atomic_fetch_sub_explicit(&moved_runs, 1, memory_order_relaxed);
+        }
     }
     va_lock_acquire(&va_arena_lock);
     while (runs != NULL) {
@@ -232,6 +235,17 @@ VA_STARTUP void va_arena_start(void)
     if (!initialised)
         initialise_locked();
     va_lock_release(&va_arena_lock);
+}
+
+VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
+{
+    size_t more = from->moved ? 1 : 2;
+    if (atomic_load_explicit(&moved_runs, memory_order_relaxed) + more > VA_MOVED_RUNS_MAX ||
+        !va_os_move(va_block_address(from), va_block_address(to), bytes))
+        return false;
+    atomic_fetch_add_explicit(&moved_runs, more, memory_order_relaxed);
+    from->moved = to->moved = true;
+    return true;
 }
 
 VA_COLD void va_arena_limit(size_t soft, size_t hard)

@@ -70,62 +70,77 @@ static VA_STARTUP bool commit_tables(Arena *arena, size_t end, size_t more)
            extend_tables(arena, va_min(least, arena->blocks));
 }
 
-/* The first block from `from` on that may lie on a huge page. */
-static VA_STARTUP size_t huge_from(const Arena *arena, size_t from)
+/* The first block from `from` on that may lie on a huge page, if any may. */
+static VA_STARTUP size_t huge_from(const Arena *arena, const Zone *zone, size_t from)
 {
     const Zone *dense = &arena->zones[ZONE_DENSE];
-    if (va_options.huge_pages == HUGE_PAGES_NEVER ||
-        (va_options.huge_pages == HUGE_PAGES_AUTO && huge_is_dear))
-        return SIZE_MAX;
     if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
         return va_max(from, arena->first);
+    from = va_max(from, atomic_load_explicit(&zone->huge_start, memory_order_relaxed));
     return va_max(from, dense->first > arena->first
                             ? dense->first
                             : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT));
 }
 
-static VA_STARTUP void advise_huge(Arena *arena, size_t from, size_t to)
+static VA_STARTUP bool huge_is_wanted(void)
 {
-    from = huge_from(arena, from);
-    if (from >= to)
+    return va_options.huge_pages != HUGE_PAGES_NEVER &&
+           (va_options.huge_pages == HUGE_PAGES_ALWAYS || !huge_is_dear);
+}
+
+static VA_STARTUP void advise_blocks(const Arena *arena, size_t from, size_t to, bool huge)
+{
+    if (from < to)
+        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT,
+                          huge);
+}
+
+static VA_STARTUP void advise_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
+{
+    from = huge_from(arena, zone, from);
+    if (from >= to || !huge_is_wanted())
         return;
-    va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT, true);
-    arena->zones[va_zone_of(arena, from)].huge = true;
+    advise_blocks(arena, from, to, true);
+    atomic_store_explicit(&zone->huge_end, to, memory_order_relaxed);
+}
+
+/* Blocks of a zone below `end` shall not lie on huge pages. */
+static VA_STARTUP void refuse_huge(const Arena *arena, Zone *zone, size_t end)
+{
+    if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
+        return;
+    advise_blocks(arena, zone->first, end, false);
+    atomic_store_explicit(&zone->huge_start, end, memory_order_relaxed);
 }
 
 VA_COLD void va_space_refuse_huge(void)
 {
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
-        return;
     for (unsigned i = 0; i < arenas; i++) {
-        const Arena *arena = &va_arenas[i];
         Zone *zone = &va_arenas[i].zones[ZONE_DENSE];
-        if (!zone->huge)
-            continue;
-        va_os_advise_huge(arena->base + (zone->first << VA_BLOCK_SHIFT),
-                          (zone->committed - zone->first) << VA_BLOCK_SHIFT, false);
-        zone->huge = false;
+        if (atomic_load_explicit(&zone->huge_end, memory_order_relaxed) >
+            atomic_load_explicit(&zone->huge_start, memory_order_relaxed))
+            refuse_huge(&va_arenas[i], zone, zone->committed);
     }
 }
 
 /* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
  * depends on the machine: the first one, which is wanted now, is made resident and timed. A dear
  * one is the last. */
-static VA_STARTUP void try_huge(Arena *arena, Zone *zone, size_t from, size_t to)
+static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
-    from = huge_from(arena, from);
-    if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to &&
-        to - from >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT) {
-        char *chunk = arena->base + (from << VA_BLOCK_SHIFT);
+    from = huge_from(arena, zone, from);
+    const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
+    if (va_options.huge_pages == HUGE_PAGES_AUTO && huge_is_wanted() && from < to &&
+        to - from >= huge_blocks) {
         uint64_t start = va_os_thread_ns();
-        va_os_advise_huge(chunk, VA_HUGE_BYTES, true);
-        va_os_populate(chunk, VA_HUGE_BYTES);
+        advise_huge(arena, zone, from, from + huge_blocks);
+        va_os_populate(arena->base + (from << VA_BLOCK_SHIFT), VA_HUGE_BYTES);
         huge_is_dear = va_os_thread_ns() - start > VA_HUGE_DEAR_NS;
-        from += VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
+        from += huge_blocks;
         zone->populated = from;
     }
-    advise_huge(arena, from, to);
+    advise_huge(arena, zone, from, to);
 }
 
 VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
@@ -152,7 +167,7 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
     if (end - zone->committed <= huge_blocks)
         try_huge(arena, zone, zone->committed, wanted);
     else
-        advise_huge(arena, zone->committed, wanted);
+        advise_huge(arena, zone, zone->committed, wanted);
     va_use_add(&va_use.committed_blocks, wanted - zone->committed);
     zone->committed = wanted;
     return true;
@@ -236,18 +251,23 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
         return NULL;
     }
     /* Where the kernel gives huge pages unasked, small heaps go without all the same. */
-    if (split != tables.first && va_options.huge_pages != HUGE_PAGES_ALWAYS)
-        va_os_advise_huge(base + (tables.first << VA_BLOCK_SHIFT),
-                          (split - tables.first) << VA_BLOCK_SHIFT, false);
+    if (split != tables.first)
+        refuse_huge(arena, &arena->zones[ZONE_SPARSE], split);
     va_os_exclude_from_dump(base, tables.end);
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
 }
 
-VA_COLD bool va_space_remap(Arena *arena, size_t first, size_t blocks)
+VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
 {
+    const Zone *zone = &arena->zones[va_zone_of(arena, first)];
+    size_t end = first + blocks;
     if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
         return false;
-    advise_huge(arena, first, first + blocks);
+    /* As its neighbours are advised, so that they become one mapping. */
+    size_t start = atomic_load_explicit(&zone->huge_start, memory_order_relaxed);
+    advise_blocks(arena, first, va_min(end, start), false);
+    size_t huge_end = atomic_load_explicit(&zone->huge_end, memory_order_relaxed);
+    advise_blocks(arena, huge_from(arena, zone, first), va_min(end, huge_end), true);
     return true;
 }

@@ -137,7 +137,8 @@ bool va_os_move(void *from, void *to, size_t bytes)
 
 bool va_os_remap(void *address, size_t bytes)
 {
-    return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED) != NULL;
+    /* With the flag of its neighbours, or they would stay apart. */
+    return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_NORESERVE) != NULL;
 }
 
 size_t va_os_address_limit(void)
