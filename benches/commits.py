@@ -75,7 +75,8 @@ def line(subject, pairs):
     ratios = [new / old for old, new in pairs]
     lower, middle, upper = quartiles(ratios)
     old, new = (quartiles(side)[1] for side in zip(*pairs))
-    mark = "*" if min(ratios) > 1 or max(ratios) < 1 else " "
+    # Of fewer rounds all fall on one side by chance too often.
+    mark = "*" if len(ratios) >= 5 and (min(ratios) > 1 or max(ratios) < 1) else " "
     print(f"{subject:30} {old:>12.2f} {new:>12.2f} {middle:>9.3f}{mark} {lower:>7.3f} to {upper:.3f}",
           flush=True)
     return middle
