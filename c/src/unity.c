@@ -27,4 +27,5 @@
 #include "alloc.c"
 #include "stats.c"
 #include "inspect.c"
+#include "watch.c"
 #include "api.c"
