@@ -28,4 +28,5 @@
 #include "stats.c"
 #include "inspect.c"
 #include "watch.c"
+#include "leaks.c"
 #include "api.c"
