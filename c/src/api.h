@@ -13,9 +13,9 @@
 #define va_free_foreign_fast(pointer) ((void)(pointer), false)
 #define va_free_sized_fast(pointer, size) ((void)(pointer), (void)(size), false)
 #define va_free_sized_foreign_fast(pointer, size) ((void)(pointer), (void)(size), false)
-#define va_free_to(front, pointer) ((void)(front), (void)(pointer), false)
+#define va_free_to(front, pointer, ...) ((void)(front), (void)(pointer), false)
 #undef VA_ALLOCATE_FROM
-#define VA_ALLOCATE_FROM(front, size) ((void)(front), (void)(size), NULL)
+#define VA_ALLOCATE_FROM(front, size, ...) ((void)(front), (void)(size), NULL)
 #define va_allocate va_watched_allocate
 #define va_allocate_zeroed va_watched_allocate_zeroed
 #define va_free va_watched_free

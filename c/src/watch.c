@@ -127,6 +127,8 @@ static size_t slot_of(const void *pointer, const char *function)
 {
     size_t slot_bytes = va_usable_size(pointer, function);
     size_t offset = va_block_offset(pointer);
+    if (va_owner(pointer) == NULL)
+        va_fatal(function, "not a pointer of this allocator", pointer);
     if (offset % va_min(slot_bytes, VA_BLOCK_BYTES) != 0 ||
         offset + slot_bytes > va_max(slot_bytes, VA_BLOCK_BYTES))
         va_fatal(function, "not the start of an allocation", pointer);
