@@ -186,7 +186,7 @@ void *va_watched_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t
 static _Atomic(void *) waiting[WAITING_SLOTS];
 static _Atomic size_t waiting_next; /* relaxed: any order will do */
 
-static void *exchange(size_t place, void *slot)
+static void *take_place(size_t place, void *slot)
 {
     return atomic_exchange_explicit(&waiting[place], slot, memory_order_acq_rel);
 }
@@ -195,7 +195,7 @@ static void free_later(void *slot, size_t slot_bytes, const char *function)
 {
     if (slot_bytes <= WAITING_MAX_BYTES && va_owner(slot) == &va_process) {
         size_t turn = atomic_fetch_add_explicit(&waiting_next, 1, memory_order_relaxed);
-        slot = exchange(turn % WAITING_SLOTS, slot);
+        slot = take_place(turn % WAITING_SLOTS, slot);
     }
     va_free(slot, function);
 }
@@ -203,7 +203,7 @@ static void free_later(void *slot, size_t slot_bytes, const char *function)
 void va_watched_settle(void)
 {
     for (size_t i = 0; i < WAITING_SLOTS; i++)
-        va_free(exchange(i, NULL), "free");
+        va_free(take_place(i, NULL), "free");
 }
 
 void va_watched_free(void *pointer, const char *function)
