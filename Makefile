@@ -4,13 +4,14 @@ BUILD := build
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 SANITIZERS := asan ubsan tsan
+CROSS := aarch64 baseline musl
 C_FILES := $(wildcard c/src/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] benches/c/*.[ch])
 # Cargo's and the override library's builds get separate folders: they never wait for each other.
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
-.PHONY: all help test test-c test-sanitizers test-rust bench bench-quick bench-c bench-threads \
-        bench-programs bench-memory lint format install clean bench-rust bench-full \
-        bench-instructions compare
+.PHONY: all help test test-c test-sanitizers test-tools test-cross test-cross-quick test-rust \
+        bench bench-quick bench-c bench-threads bench-programs bench-memory lint format install clean \
+        bench-rust bench-full bench-instructions compare
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -19,6 +20,8 @@ help:
 	@echo 'make              the C libraries, in build/release'
 	@echo 'make test         every test, C and Rust, sanitizers included'
 	@echo 'make test-c       the C tests on the release and debug builds'
+	@echo 'make test-tools   what memcheck reports of programs on valloc'
+	@echo 'make test-cross   the C tests on musl, aarch64 and the first x86-64, the last two emulated'
 	@echo 'make test-rust    the Rust tests'
 	@echo 'make bench        the founding benchmark and latencies: tables, CSV, a page in build/bench'
 	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
@@ -40,7 +43,7 @@ $(BUILD)/%/build.ninja: CMakeLists.txt CMakePresets.json tests/CMakeLists.txt
 
 # ---- Tests ----
 
-test: test-c test-sanitizers test-rust
+test: test-c test-sanitizers test-tools test-cross-quick test-rust
 	@echo 'All tests passed.'
 
 test-c: $(BUILD)/release/build.ninja $(BUILD)/debug/build.ninja
@@ -53,6 +56,26 @@ test-sanitizers: $(SANITIZERS:%=$(BUILD)/%/build.ninja)
 	for preset in $(SANITIZERS); do \
 	    cmake --build --preset $$preset && ctest --preset $$preset --parallel $(JOBS) || exit 1; \
 	done
+
+# What memcheck sees of a program on valloc; AddressSanitizer's part is in its build's own tests.
+test-tools: $(BUILD)/valgrind/build.ninja
+	cmake --build --preset valgrind
+	ctest --preset valgrind --label-regex tools --parallel $(JOBS)
+
+# Cross compilers and emulators are those of an x86-64 machine.
+ifeq ($(shell uname -m),x86_64)
+test-cross-quick: WITHOUT := --label-exclude slow
+test-cross test-cross-quick: $(CROSS:%=$(BUILD)/%/build.ninja)
+	for preset in $(CROSS); do \
+	    cmake --build --preset $$preset && \
+	    ctest --preset $$preset --parallel $(JOBS) $(WITHOUT) || exit 1; \
+	done
+
+$(CROSS:%=$(BUILD)/%/build.ninja): $(BUILD)/%/build.ninja: CMakeLists.txt CMakePresets.json tests/CMakeLists.txt
+	@.ci/setup.sh build cross
+	@.ci/cmocka.sh $(BUILD)/cmocka
+	@cmake --preset $* $(QUIET)
+endif
 
 test-rust:
 	@.ci/setup.sh build test

@@ -11,7 +11,7 @@ LAYERS = [
     "slot_stack", "block_table", "run_set", "arena_space", "arena_purge", "arena", "block_pool",
     "slab", "large", "cache", "registry", "delivery", "holes", "supply", "stack_size", "large_cache",
     "thread_cache", "thread", "allocator", "background", "fork", "alloc", "stats", "inspect", "print",
-    "exit", "api", "override",
+    "exit", "watch", "leaks", "api", "override",
 ]
 UPWARD = {("check", "os")}  # the fatal report writes through the seam
 SYSTEM_CALLS = re.compile(

@@ -104,6 +104,13 @@ void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignme
     return slot;
 }
 
+#if VA_WATCHED
+void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
+{
+    return allocate(allocator, size, alignment, zero);
+}
+#endif
+
 static void free_entry(void *pointer, Block *block, uint32_t entry, const char *function)
 {
     MemoryAllocator *allocator = allocator_of(block, entry);

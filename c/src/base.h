@@ -16,6 +16,29 @@
 #error "valloc supports 64-bit Linux on x86-64 and aarch64"
 #endif
 
+/* Builds in which a tool sees every allocation, see watch.h. */
+#if defined(VALLOC_VALGRIND) && VALLOC_VALGRIND
+#define VA_MEMCHECK 1
+#else
+#define VA_MEMCHECK 0
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#define VA_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define VA_ASAN 1
+#endif
+#endif
+#ifndef VA_ASAN
+#define VA_ASAN 0
+#endif
+
+#define VA_WATCHED (VA_MEMCHECK || VA_ASAN)
+#if VA_MEMCHECK && VA_ASAN
+#error "AddressSanitizer does not run under Valgrind"
+#endif
+
 #define va_likely(x) __builtin_expect(!!(x), 1)
 #define va_unlikely(x) __builtin_expect(!!(x), 0)
 /* Functions off the hot paths: compiled small, and never inlined. What an empty program calls is

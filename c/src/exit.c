@@ -3,7 +3,7 @@
 #include "options.h"
 #include "print.h"
 
-__attribute__((destructor(101))) static VA_COLD void tell_at_exit(void)
+__attribute__((destructor(101))) static VA_STARTUP void tell_at_exit(void)
 {
     if (va_options.stats != STATS_NONE)
         va_print_stats(va_options.stats == STATS_JSON, NULL, NULL);

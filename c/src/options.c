@@ -99,6 +99,11 @@ static VA_COLD void read_setting(const char *setting)
             reject(setting);
         else
             va_options.background = number == 1;
+    } else if ((value = value_of(setting, "VALLOC_SHOW_LEAKS")) != NULL) {
+        if (!parse_number(value, &number) || number > 1)
+            reject(setting);
+        else
+            va_options.show_leaks = number == 1;
     }
 }
 

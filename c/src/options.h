@@ -8,6 +8,7 @@
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
  *   VALLOC_STATS=0|1|json                 statistics on stderr when the process exits
  *   VALLOC_BACKGROUND=0|1                 a thread gives memory back while the others idle
+ *   VALLOC_SHOW_LEAKS=0|1                 what is still allocated at exit is listed on stderr
  */
 #ifndef VA_OPTIONS_H
 #define VA_OPTIONS_H
@@ -26,6 +27,7 @@ typedef struct Options {
     size_t hard_limit_bytes;
     StatsOption stats;
     bool background;
+    bool show_leaks;
 } Options;
 
 /* Const after va_options_read, which the first arena calls under its lock. A value that is not

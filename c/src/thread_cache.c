@@ -42,6 +42,7 @@ static void drop_oldest(ThreadCache *cache, unsigned class, size_t count)
     for (void **slot = oldest + count; slot <= stack->top; slot++)
         slot[-(ptrdiff_t)count] = *slot;
     stack->top -= count;
+    va_slots_forget(stack->top + 1, count);
 }
 
 /* Gives back the oldest `count` slots of a stack; other owners' go to the batches for them. They

@@ -29,4 +29,6 @@
 #include "inspect.c"
 #include "print.c"
 #include "exit.c"
+#include "watch.c"
+#include "leaks.c"
 #include "api.c"

@@ -89,10 +89,11 @@ static void initial_blocks_are_there_from_the_start(void **state)
     assert_int_equal(allocator.num_threads, 4);
     /* 199 blocks of 16 slots each need no more than what is held. */
     static void *blocks[199 * 16];
+    const size_t size = 4096 - WATCHED_BYTES;
     for (size_t i = 0; i < 199 * 16; i++) {
-        blocks[i] = valloc_allocate(&allocator, 4096);
+        blocks[i] = valloc_allocate(&allocator, size);
         assert_non_null(blocks[i]);
-        memset(blocks[i], 1, 4096);
+        memset(blocks[i], 1, size);
     }
     assert_true(allocator.used_blocks >= 199);
     assert_true(allocator.total_blocks <= 216); /* a batch may look ahead */
@@ -198,7 +199,7 @@ static void the_process_is_an_allocator_too(void **state)
     (void)state;
     MemoryAllocator *process = valloc_process();
     size_t used = process->used_blocks;
-    char *run = valloc_allocate(process, 5 * MIB);
+    char *run = valloc_allocate(process, 5 * MIB - WATCHED_BYTES);
     assert_ptr_equal(valloc_owner(run), process);
     assert_int_equal(process->used_blocks - used, 80);
     char *slot = valloc_allocate_zeroed(process, 10, 10);
@@ -352,8 +353,8 @@ static void a_dump_tells_a_person(void **state)
     valloc_options options = {.name = "a name that is longer than there is room for",
                               .hard_limit = 8 * MIB};
     assert_int_equal(valloc_init_with(&allocator, 3, 1, &options), 0);
-    void *slot = valloc_allocate(&allocator, 100);
-    void *run = valloc_allocate(&allocator, 2 * MIB);
+    void *slot = valloc_allocate(&allocator, 112 - WATCHED_BYTES);
+    void *run = valloc_allocate(&allocator, 2 * MIB - WATCHED_BYTES);
     valloc_dump(&allocator, collect_text, text);
     assert_non_null(strstr(text, "allocator 'a name that is longer than ther'"));
     assert_non_null(strstr(text, "hard limit 8192 KiB"));

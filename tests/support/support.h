@@ -30,6 +30,13 @@
         }                                                                                          \
     } while (0)
 
+/* What a slot holds beyond the bytes asked for in builds that a tool watches. */
+#if defined(VALLOC_VALGRIND) || defined(__SANITIZE_ADDRESS__)
+#define WATCHED_BYTES 16
+#else
+#define WATCHED_BYTES 0
+#endif
+
 /* xorshift64: repeatable for a seed other than 0. */
 static inline uint64_t random_next(uint64_t *state)
 {
