@@ -474,7 +474,7 @@ void va_cache_put_large(ThreadCache *cache, Block *run)
     if (!run->moved && (bytes <= cache->large_room || reserve_large(cache, bytes)))
         cache->large = run;
     else
-        va_pool_reclaim(run);
+        va_large_give_back(run);
 }
 
 /* The bytes that the stacks may hold: the thread's share, and a part of what it has in use. */
