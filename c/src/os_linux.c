@@ -123,12 +123,17 @@ void va_os_populate(void *address, size_t bytes)
         atomic_store_explicit(&refused, true, memory_order_relaxed);
 }
 
+/* A kernel may unmap the target before it refuses: before Linux 6.17 whenever the source is more
+ * than one mapping, as it is where advice on huge pages begins. */
 bool va_os_move(void *from, void *to, size_t bytes)
 {
     int saved = errno;
     void *result = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    bool done = result != MAP_FAILED;
+    if (va_unlikely(!done))
+        va_os_remap(to, bytes);
     errno = saved;
-    return result != MAP_FAILED;
+    return done;
 }
 
 bool va_os_remap(void *address, size_t bytes)
