@@ -9,7 +9,7 @@ C_FILES := $(wildcard c/src/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] b
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
 .PHONY: all help test test-c test-sanitizers test-rust bench bench-quick bench-c bench-threads \
-        bench-programs bench-memory lint format install clean
+        bench-programs bench-memory fuzz fuzz-minimise lint format install clean
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -19,6 +19,7 @@ help:
 	@echo 'make test         every test, C and Rust, sanitizers included'
 	@echo 'make test-c       the C tests on the release and debug builds'
 	@echo 'make test-rust    the Rust tests'
+	@echo 'make fuzz         every fuzzer for SECONDS=60, as many at a time as there are processors'
 	@echo 'make bench        the founding benchmark and latencies: tables, CSV, a page in build/bench'
 	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
 	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
@@ -61,6 +62,29 @@ test-rust:
 	    --target-dir target/nightly
 	cargo run --quiet --release --package valloc --example json
 	cargo publish --workspace --dry-run --allow-dirty
+
+# ---- Fuzzing ----
+
+SECONDS ?= 60
+FUZZERS := process allocators arena slab slot_stack bitmap size_class
+
+# New inputs go to build/fuzz/corpus; what failed, to build/fuzz. `make fuzz-minimise` takes the new
+# ones that reach new code over into tests/fuzz/corpus.
+fuzz: $(BUILD)/fuzz/build.ninja
+	cmake --build --preset fuzz
+	@mkdir -p $(FUZZERS:%=$(BUILD)/fuzz/corpus/%)
+	printf '%s\n' $(FUZZERS) | xargs -P $(JOBS) -I{} sh -c '$(BUILD)/fuzz/tests/fuzz_{} \
+	    -max_total_time=$(SECONDS) -max_len=2048 -artifact_prefix=$(BUILD)/fuzz/{}- \
+	    $(BUILD)/fuzz/corpus/{} tests/fuzz/corpus/{} >$(BUILD)/fuzz/{}.log 2>&1 && \
+	    echo "{}: $$(grep ^Done $(BUILD)/fuzz/{}.log)" || \
+	    { tail -40 $(BUILD)/fuzz/{}.log; exit 255; }'
+
+fuzz-minimise: $(BUILD)/fuzz/build.ninja
+	cmake --build --preset fuzz
+	for fuzzer in $(FUZZERS); do \
+	    $(BUILD)/fuzz/tests/fuzz_$$fuzzer -set_cover_merge=1 -max_len=512 tests/fuzz/corpus/$$fuzzer \
+	        $(BUILD)/fuzz/corpus/$$fuzzer || exit 1; \
+	done
 
 # ---- Benchmarks ----
 
