@@ -9,7 +9,8 @@ C_FILES := $(wildcard c/src/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] b
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
 .PHONY: all help test test-c test-sanitizers test-rust bench bench-quick bench-c bench-threads \
-        bench-programs bench-memory fuzz fuzz-minimise lint format install clean
+        bench-programs bench-memory fuzz fuzz-minimise \
+        misuse-table lint format install clean
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -20,6 +21,7 @@ help:
 	@echo 'make test-c       the C tests on the release and debug builds'
 	@echo 'make test-rust    the Rust tests'
 	@echo 'make fuzz         every fuzzer for SECONDS=60, as many at a time as there are processors'
+	@echo 'make misuse-table  what valloc and its peers make of misused memory: docs/misuse.md'
 	@echo 'make bench        the founding benchmark and latencies: tables, CSV, a page in build/bench'
 	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
 	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
@@ -85,6 +87,10 @@ fuzz-minimise: $(BUILD)/fuzz/build.ninja
 	    $(BUILD)/fuzz/tests/fuzz_$$fuzzer -set_cover_merge=1 -max_len=512 tests/fuzz/corpus/$$fuzzer \
 	        $(BUILD)/fuzz/corpus/$$fuzzer || exit 1; \
 	done
+
+misuse-table: all
+	@.ci/setup.sh bench test
+	python3 tests/misuse/compare.py $(BUILD)/release
 
 # ---- Benchmarks ----
 
