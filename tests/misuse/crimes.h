@@ -531,7 +531,7 @@ static const Crime crimes[] = {
     CRIME(free_page_inside_run, REPORTS("free: " TWICE ", or " INSIDE)),
     CRIME(free_inside_large, REPORTS("free: " INSIDE)),
     CRIME(free_page_inside_large, REPORTS("free: " TWICE ", or " INSIDE)),
-    CRIME(realloc_inside_slot, BOTH(REPORTED, INSIDE)),
+    CRIME(realloc_inside_slot, REPORTS("realloc: " INSIDE)),
     CRIME(realloc_inside_run, REPORTS("realloc: " INSIDE)),
     CRIME(realloc_static, REPORTS("realloc: " NOT_OURS)),
     CRIME(usable_size_of_static, REPORTS("usable_size: " NOT_OURS)),
