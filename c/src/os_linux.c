@@ -141,13 +141,23 @@ bool va_os_remap(void *address, size_t bytes)
     return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED) != NULL;
 }
 
-size_t va_os_address_limit(void)
+static VA_COLD size_t limit_of(int resource)
 {
     struct rlimit limit;
     int saved = errno;
-    bool known = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    bool known = getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
     errno = saved;
     return known ? (size_t)limit.rlim_cur : SIZE_MAX;
+}
+
+size_t va_os_address_limit(void)
+{
+    return limit_of(RLIMIT_AS);
+}
+
+size_t va_os_data_limit(void)
+{
+    return limit_of(RLIMIT_DATA);
 }
 
 uint64_t va_os_thread_ns(void)
