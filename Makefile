@@ -11,7 +11,7 @@ QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
 .PHONY: all help test test-c test-sanitizers test-tools test-cross test-cross-quick test-rust \
         bench bench-quick bench-c bench-threads bench-programs bench-memory lint format install clean \
-        bench-rust bench-full bench-instructions compare
+        bench-rust bench-full bench-instructions compare fuzz fuzz-minimise misuse-table
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -23,6 +23,8 @@ help:
 	@echo 'make test-tools   what memcheck reports of programs on valloc'
 	@echo 'make test-cross   the C tests on musl, aarch64 and the first x86-64, the last two emulated'
 	@echo 'make test-rust    the Rust tests'
+	@echo 'make fuzz         every fuzzer for SECONDS=60, as many at a time as there are processors'
+	@echo 'make misuse-table  what valloc and its peers make of misused memory: docs/misuse.md'
 	@echo 'make bench        the founding benchmark and latencies: tables, CSV, a page in build/bench'
 	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
 	@echo 'make bench-full   everything below, on one page; an hour'
@@ -88,6 +90,33 @@ test-rust:
 	    --target-dir target/nightly
 	cargo run --quiet --release --package valloc --example json
 	cargo publish --workspace --dry-run --allow-dirty
+
+# ---- Fuzzing ----
+
+SECONDS ?= 60
+FUZZERS := process allocators arena slab slot_stack bitmap size_class
+
+# New inputs go to build/fuzz/corpus; what failed, to build/fuzz. `make fuzz-minimise` takes the new
+# ones that reach new code over into tests/fuzz/corpus.
+fuzz: $(BUILD)/fuzz/build.ninja
+	cmake --build --preset fuzz
+	@mkdir -p $(FUZZERS:%=$(BUILD)/fuzz/corpus/%)
+	printf '%s\n' $(FUZZERS) | xargs -P $(JOBS) -I{} sh -c '$(BUILD)/fuzz/tests/fuzz_{} \
+	    -max_total_time=$(SECONDS) -max_len=2048 -artifact_prefix=$(BUILD)/fuzz/{}- \
+	    $(BUILD)/fuzz/corpus/{} tests/fuzz/corpus/{} >$(BUILD)/fuzz/{}.log 2>&1 && \
+	    echo "{}: $$(grep ^Done $(BUILD)/fuzz/{}.log)" || \
+	    { tail -40 $(BUILD)/fuzz/{}.log; exit 255; }'
+
+fuzz-minimise: $(BUILD)/fuzz/build.ninja
+	cmake --build --preset fuzz
+	for fuzzer in $(FUZZERS); do \
+	    $(BUILD)/fuzz/tests/fuzz_$$fuzzer -set_cover_merge=1 -max_len=512 tests/fuzz/corpus/$$fuzzer \
+	        $(BUILD)/fuzz/corpus/$$fuzzer || exit 1; \
+	done
+
+misuse-table: all
+	@.ci/setup.sh bench test
+	python3 tests/misuse/compare.py $(BUILD)/release
 
 # ---- Benchmarks ----
 

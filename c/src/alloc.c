@@ -39,6 +39,18 @@ static size_t block_bytes(const Block *block, uint32_t entry)
     return (size_t)block->run_blocks << VA_BLOCK_SHIFT;
 }
 
+/* Reports a pointer into the middle of a slot or run: its end would be taken for further away. */
+static void check_start(const void *pointer, unsigned class, const char *function)
+{
+    uint64_t offset = va_block_offset(pointer);
+    if (class < VA_CLASSES_SMALL) {
+        const SizeClass *size_class = &va_size_classes[class];
+        offset -= (offset * size_class->reciprocal >> 32) * size_class->bytes;
+    }
+    if (va_unlikely(offset != 0))
+        va_fatal(function, "not the start of an allocation", pointer);
+}
+
 /* *zero tells whether the block should be zero, then whether it is known to be. */
 VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t size,
                              size_t alignment, bool *zero)
@@ -205,6 +217,7 @@ void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
     unsigned class = va_entry_class(entry);
+    check_start(pointer, class, function);
     unsigned wanted = va_class_of_aligned(size, alignment);
     if (wanted == class && class != VA_CLASS_LARGE)
         return pointer;

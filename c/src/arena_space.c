@@ -30,12 +30,27 @@ static VA_STARTUP Tables lay_out(size_t blocks)
     return t;
 }
 
+/* Makes memory accessible, but not the last of what a limit of data allows. */
+static VA_STARTUP bool commit_limited(char *start, size_t bytes)
+{
+    size_t limit = va_os_data_limit();
+    if (limit == SIZE_MAX)
+        return va_os_commit(start, bytes);
+    size_t rest_bytes = va_align_up(va_min(VA_RESERVE_LEAVE_BYTES, limit / 4), VA_BLOCK_BYTES);
+    void *rest = va_os_map(rest_bytes);
+    if (rest == NULL)
+        return false;
+    bool done = va_os_commit(start, bytes);
+    va_os_unreserve(rest, rest_bytes);
+    return done;
+}
+
 /* Makes bytes [from, to) of a table accessible, to whole pages. */
 static VA_STARTUP bool commit_table(char *table, size_t from, size_t to)
 {
     size_t page = va_os_page_bytes();
     size_t start = va_align_down(from, page);
-    return va_os_commit(table + start, va_align_up(to, page) - start);
+    return commit_limited(table + start, va_align_up(to, page) - start);
 }
 
 /* Makes the tables accessible for blocks below `to`. A failure half way leaves pages that a later
@@ -159,9 +174,9 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
     if (wanted > atomic_load_explicit(&arena->tabled, memory_order_relaxed))
         wanted = least;
     char *start = arena->base + (zone->committed << VA_BLOCK_SHIFT);
-    if (!va_os_commit(start, (wanted - zone->committed) << VA_BLOCK_SHIFT)) {
+    if (!commit_limited(start, (wanted - zone->committed) << VA_BLOCK_SHIFT)) {
         wanted = least;
-        if (!va_os_commit(start, (wanted - zone->committed) << VA_BLOCK_SHIFT))
+        if (!commit_limited(start, (wanted - zone->committed) << VA_BLOCK_SHIFT))
             return false;
     }
     if (end - zone->committed <= huge_blocks)

@@ -29,7 +29,8 @@
 #define VA_RESERVE_BYTES ((size_t)1 << 40)
 #define VA_RESERVE_MIN_BYTES ((size_t)8 << 20)
 #define VA_ARENAS_MAX 64
-/* Under a limit of the address space this much is never reserved: two stacks of 8 MiB. */
+/* Under a limit of the address space this much is never reserved, and under one of data never made
+ * accessible, which it stays: two stacks of 8 MiB. */
 #define VA_RESERVE_LEAVE_BYTES ((size_t)16 << 20)
 
 /* Memory is made accessible in steps, so that the arena stays one mapping and mprotect is rare:

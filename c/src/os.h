@@ -44,6 +44,9 @@ bool va_os_remap(void *address, size_t bytes);
 /* Bytes of address space that the process may still take (RLIMIT_AS), SIZE_MAX if unlimited. */
 size_t va_os_address_limit(void);
 
+/* Bytes that may be accessible and private (RLIMIT_DATA), SIZE_MAX if unlimited. */
+size_t va_os_data_limit(void);
+
 /* Nanoseconds of processor time that the calling thread has used, with the kernel's for it. */
 uint64_t va_os_thread_ns(void);
 

@@ -127,12 +127,17 @@ void va_os_populate(void *address, size_t bytes)
         atomic_store_explicit(&refused, true, memory_order_relaxed);
 }
 
+/* A kernel may unmap the target before it refuses: before Linux 6.17 whenever the source is more
+ * than one mapping, as it is where advice on huge pages begins. */
 bool va_os_move(void *from, void *to, size_t bytes)
 {
     int saved = errno;
     void *result = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    bool done = result != MAP_FAILED;
+    if (va_unlikely(!done))
+        va_os_remap(to, bytes);
     errno = saved;
-    return result != MAP_FAILED;
+    return done;
 }
 
 bool va_os_remap(void *address, size_t bytes)
@@ -141,13 +146,23 @@ bool va_os_remap(void *address, size_t bytes)
     return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_NORESERVE) != NULL;
 }
 
-size_t va_os_address_limit(void)
+static VA_STARTUP size_t limit_of(int resource)
 {
     struct rlimit limit;
     int saved = errno;
-    bool known = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    bool known = getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
     errno = saved;
     return known ? (size_t)limit.rlim_cur : SIZE_MAX;
+}
+
+size_t va_os_address_limit(void)
+{
+    return limit_of(RLIMIT_AS);
+}
+
+size_t va_os_data_limit(void)
+{
+    return limit_of(RLIMIT_DATA);
 }
 
 uint64_t va_os_thread_ns(void)

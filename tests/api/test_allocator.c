@@ -78,6 +78,70 @@ static void no_memory_is_told(void **state)
     valloc_destroy(&allocator);
 }
 
+/* Initial blocks leave while runs are held, and these leave or shrink then. */
+static void an_allocator_never_holds_fewer_blocks_than_at_first(void **state)
+{
+    (void)state;
+    static MemoryAllocator allocator;
+    static void *small[10 * 2];
+    for (int shrunk = 0; shrunk <= 1; shrunk++) {
+        assert_int_equal(valloc_init(&allocator, 10, 1), 0);
+        for (size_t i = 0; i < 10 * 2; i++)
+            assert_non_null(small[i] = valloc_allocate(&allocator, 30 * KIB));
+        unsigned char *run = valloc_allocate(&allocator, 2 * MIB);
+        assert_non_null(run);
+        fill_bytes(run, 2 * MIB, 7);
+        for (size_t i = 0; i < 10 * 2; i++)
+            free_valloc(&allocator, small[i]);
+        valloc_set_limits(&allocator, 64 * MIB, 0); /* flushes */
+        if (shrunk) {
+            run = valloc_reallocate(&allocator, run, MIB + 1);
+            assert_true(bytes_hold(run, FILL_EDGE, 7));
+            assert_int_equal(allocator.used_blocks, 17);
+            assert_true(allocator.total_blocks >= 17);
+        }
+        free_valloc(&allocator, run);
+        valloc_set_limits(&allocator, 64 * MIB, 0);
+        assert_int_equal(allocator.total_blocks, 10);
+        assert_int_equal(allocator.used_blocks, 0);
+        for (size_t i = 0; i < 10 * 2; i++)
+            assert_non_null(valloc_allocate(&allocator, 30 * KIB));
+        valloc_destroy(&allocator);
+    }
+}
+
+/* Too large for a thread to keep it. */
+static void a_freed_block_is_not_used(void **state)
+{
+    (void)state;
+    static MemoryAllocator allocator;
+    assert_int_equal(valloc_init(&allocator, 1, 1), 0);
+    for (int i = 0; i < 3; i++) {
+        void *block = valloc_allocate(&allocator, 100 * MIB);
+        assert_non_null(block);
+        assert_int_equal(allocator.used_blocks, 100 * MIB / BLOCK);
+        free_valloc(&allocator, block);
+        assert_int_equal(allocator.used_blocks, 0);
+    }
+    valloc_destroy(&allocator);
+}
+
+/* Also of what was freed last, which its thread keeps. */
+static void zeroed_memory_is_zero_after_a_destruction(void **state)
+{
+    (void)state;
+    static MemoryAllocator allocator;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(valloc_init(&allocator, 1, 2), 0);
+        unsigned char *block = valloc_allocate_zeroed(&allocator, 2, MIB);
+        assert_non_null(block);
+        assert_true(bytes_hold(block, 2 * MIB, 0));
+        fill_bytes(block, 2 * MIB, 0xa5);
+        free_valloc(&allocator, block);
+        valloc_destroy(&allocator);
+    }
+}
+
 static void initial_blocks_are_there_from_the_start(void **state)
 {
     (void)state;
@@ -716,6 +780,9 @@ int main(void)
         cmocka_unit_test(a_destroyed_allocators_large_block_is_not_taken_for_zero),
         cmocka_unit_test(bad_arguments_are_rejected),
         cmocka_unit_test(no_memory_is_told),
+        cmocka_unit_test(an_allocator_never_holds_fewer_blocks_than_at_first),
+        cmocka_unit_test(a_freed_block_is_not_used),
+        cmocka_unit_test(zeroed_memory_is_zero_after_a_destruction),
         cmocka_unit_test(initial_blocks_are_there_from_the_start),
         cmocka_unit_test(empty_allocators_come_and_go),
         cmocka_unit_test(ten_thousand_live_at_once),

@@ -1,5 +1,5 @@
-"""limits.py EXHAUST: small address spaces and limits, by the kernel and by option; exhaustion is
-survived."""
+"""limits.py EXHAUST: small address spaces and limits, by the kernel and by option, of addresses and
+of data; exhaustion is survived."""
 
 import sys
 
@@ -23,6 +23,11 @@ for limit, least, kind in (64, 16, []), (256, 120, []), (1024, 600, []), (8192, 
     for program in PROGRAMS:
         run(program, limit_kib=limit << 10)
     print(f"{limit} MiB of address space: {got}", end="")
+
+# RLIMIT_DATA counts what is made accessible.
+for limit, least in (64, 24), (256, 160):
+    limited = ["sh", "-c", f'ulimit -d {limit << 10}; exec "$@"', "sh", sys.argv[1], str(least)]
+    print(f"{limit} MiB of data:", run(limited), end="")
 
 # 39 bits of address space: 512 GiB for everything.
 run(["python3", "-c", "print(len([str(i) for i in range(100000)]))"], limit_kib=512 << 20)
