@@ -146,23 +146,27 @@ bool va_os_remap(void *address, size_t bytes)
     return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_NORESERVE) != NULL;
 }
 
-static VA_STARTUP size_t limit_of(int resource)
+static VA_STARTUP size_t bytes_of(bool known, const struct rlimit *limit)
 {
-    struct rlimit limit;
-    int saved = errno;
-    bool known = getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-    errno = saved;
-    return known ? (size_t)limit.rlim_cur : SIZE_MAX;
+    return known && limit->rlim_cur != RLIM_INFINITY ? (size_t)limit->rlim_cur : SIZE_MAX;
 }
 
 size_t va_os_address_limit(void)
 {
-    return limit_of(RLIMIT_AS);
+    struct rlimit limit;
+    int saved = errno;
+    bool known = getrlimit(RLIMIT_AS, &limit) == 0;
+    errno = saved;
+    return bytes_of(known, &limit);
 }
 
 size_t va_os_data_limit(void)
 {
-    return limit_of(RLIMIT_DATA);
+    struct rlimit limit;
+    int saved = errno;
+    bool known = getrlimit(RLIMIT_DATA, &limit) == 0;
+    errno = saved;
+    return bytes_of(known, &limit);
 }
 
 uint64_t va_os_thread_ns(void)
