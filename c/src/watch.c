@@ -152,7 +152,7 @@ static void *allocate_watched(MemoryAllocator *allocator, size_t size, size_t al
     size = va_max(size, 1);
     if (size > PTRDIFF_MAX - REDZONE_BYTES)
         return NULL;
-    bool zero;
+    bool zero = zeroed;
     char *slot = va_allocate_told(allocator, size + REDZONE_BYTES, alignment, &zero);
     if (slot == NULL) {
         va_watched_settle();
