@@ -21,6 +21,7 @@ static uint32_t entry_of(const void *pointer, Block **block, const char *functio
     *block = &arena->records[index];
     if (va_unlikely(entry == 0 || va_entry_class(entry) == VA_CLASS_SPARE))
         va_fatal(function, "freed already, or not the start of an allocation", pointer);
+    va_check(va_entry_class(entry) < VA_CLASS_SPARE);
     return entry;
 }
 

@@ -159,6 +159,11 @@ size_t valloc_purge(void)
     return va_allocators_purge();
 }
 
+VA_COLD void valloc_set_error_handler(void (*handler)(const char *, void *), void *context)
+{
+    va_report_to(handler, context);
+}
+
 int valloc_version(void)
 {
     return VALLOC_VERSION;

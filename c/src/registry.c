@@ -28,6 +28,7 @@ ThreadCache *va_registry_cache(uint32_t owner)
 {
     ThreadCache **chunk =
         atomic_load_explicit(&chunks[(owner - 1) / CHUNK_OWNERS], memory_order_acquire);
+    va_check(chunk != NULL && chunk[(owner - 1) % CHUNK_OWNERS] != NULL);
     return chunk[(owner - 1) % CHUNK_OWNERS];
 }
 

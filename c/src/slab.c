@@ -27,9 +27,11 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
     uint32_t from_bitmap = count < slab->free_count ? count : slab->free_count;
     uint32_t left = from_bitmap;
     *zero = left == 0 && slab->zero;
+    va_check(slab->free_count <= slab->fresh && slab->fresh <= slab->slots);
     if (left > 0) {
         uint64_t *bitmap = va_block_bitmap(slab);
         for (size_t w = 0;; w++) {
+            va_check(w < VA_SLAB_WORDS); /* the bits are as many as free_count */
             uint64_t word = bitmap[w];
             char *word_base = base + w * 64 * slot_bytes;
             while (word != 0 && left > 0) {
@@ -106,6 +108,6 @@ SlabError va_slab_give(Block *slab, uint64_t *bitmap, void *const *slots, uint32
         return SLAB_FREE_ALREADY;
     }
     slab->free_count = (uint16_t)(slab->free_count + n);
-    va_assert(slab->free_count <= slab->fresh && slab->fresh <= slab->slots);
+    va_check(slab->free_count <= slab->fresh);
     return SLAB_OK;
 }
