@@ -45,7 +45,7 @@ fn build(c: &Path) {
         .warnings(true)
         .extra_warnings(true);
     if env::var_os("CARGO_FEATURE_OVERRIDE").is_some() {
-        build.file(c.join("src/override.c")).flag("-fno-builtin");
+        build.file(c.join("src/override.c")).flag("-fno-builtin").define("VALLOC_OVERRIDE", "1");
     }
     // An allocator without optimisation makes debug builds of everything else unusable.
     if env::var("OPT_LEVEL").is_ok_and(|level| level == "0") {

@@ -7,15 +7,19 @@
 #include <string.h>
 
 #include "check.h"
+#include "foreign.h"
 #include "large.h"
 #include "os.h"
 
-/* The entry and the record of a block in use; anything else is reported. */
+/* The entry and the record of a block in use; 0 for a foreign pointer that is tolerated; anything
+ * else is reported. */
 static uint32_t entry_of(const void *pointer, Block **block, const char *function)
 {
     Arena *arena = va_arena_find(pointer);
-    if (va_unlikely(arena == NULL))
-        va_fatal(function, "not a pointer of this allocator", pointer);
+    if (va_unlikely(arena == NULL)) {
+        va_foreign_check(pointer, function);
+        return 0;
+    }
     size_t index = va_block_index(arena, pointer);
     uint32_t entry = va_entry_load(&arena->entries[index]);
     *block = &arena->records[index];
@@ -124,7 +128,10 @@ void va_free(void *pointer, const char *function)
     if (pointer == NULL)
         return;
     uint32_t entry = entry_of(pointer, &block, function);
-    free_entry(pointer, block, entry, function);
+    if (va_likely(entry != 0))
+        free_entry(pointer, block, entry, function);
+    else
+        va_foreign_free(pointer);
 }
 
 void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function)
@@ -134,6 +141,10 @@ void va_free_sized(void *pointer, size_t size, size_t alignment, const char *fun
         return;
     uint32_t entry = entry_of(pointer, &block, function);
     unsigned class = va_class_of_aligned(size, alignment);
+    if (va_unlikely(entry == 0)) {
+        va_foreign_free(pointer);
+        return;
+    }
     if (va_unlikely(class != va_entry_class(entry) ||
                     (class == VA_CLASS_LARGE && va_large_blocks(size) != block->run_blocks)))
         va_fatal(function, "the size is not the allocation's", pointer);
@@ -197,6 +208,8 @@ void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size
     uint32_t entry = entry_of(pointer, &block, function);
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
+    if (va_unlikely(entry == 0))
+        return va_foreign_reallocate(pointer, size, alignment);
     unsigned class = va_entry_class(entry);
     unsigned wanted = va_class_of_aligned(size, alignment);
     if (wanted == class && class != VA_CLASS_LARGE)
@@ -223,6 +236,8 @@ VA_COLD bool va_expand(void *pointer, size_t size, const char *function)
 {
     Block *block;
     uint32_t entry = entry_of(pointer, &block, function);
+    if (va_unlikely(entry == 0))
+        return false;
     if (size <= block_bytes(block, entry))
         return true;
     return size <= PTRDIFF_MAX && va_entry_class(entry) >= VA_CLASSES_SMALL &&
@@ -235,7 +250,7 @@ size_t va_usable_size(const void *pointer, const char *function)
     if (pointer == NULL)
         return 0;
     uint32_t entry = entry_of(pointer, &block, function);
-    return block_bytes(block, entry);
+    return va_likely(entry != 0) ? block_bytes(block, entry) : va_foreign_usable_size(pointer);
 }
 
 size_t va_good_size(size_t size)

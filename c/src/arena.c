@@ -216,6 +216,14 @@ bool va_arena_resize(Block *run, size_t blocks)
     return done;
 }
 
+VA_COLD void va_arena_initialise(void)
+{
+    va_lock_acquire(&va_arena_lock);
+    if (!initialised)
+        initialise_locked();
+    va_lock_release(&va_arena_lock);
+}
+
 VA_COLD void va_arena_limit(size_t soft, size_t hard)
 {
     va_lock_acquire(&va_arena_lock);

@@ -25,6 +25,9 @@ void va_arena_reclaim(Block *runs);
  * are not free: the run is as it was. */
 bool va_arena_resize(Block *run, size_t blocks);
 
+/* Reads the options, which otherwise the first loan does. */
+void va_arena_initialise(void);
+
 /* Bounds in blocks, 0 for none. Above the soft one nothing free is kept resident; above the hard
  * one nothing is lent. */
 void va_arena_limit(size_t soft, size_t hard);

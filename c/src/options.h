@@ -4,6 +4,7 @@
  *                                         until one proves dear)
  *   VALLOC_PURGE_DELAY_MS=N               how long a free block stays dirty; 0 purges at once
  *   VALLOC_RESERVE_MIB=N                  address space to ask for first
+ *   VALLOC_FOREIGN=abort|forward|ignore   what the override library does with foreign pointers
  *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
  */
@@ -14,8 +15,11 @@
 
 typedef enum HugePages { HUGE_PAGES_AUTO, HUGE_PAGES_ALWAYS, HUGE_PAGES_NEVER } HugePages;
 
+typedef enum Foreign { FOREIGN_ABORT, FOREIGN_FORWARD, FOREIGN_IGNORE } Foreign;
+
 typedef struct Options {
     HugePages huge_pages;
+    Foreign foreign;
     uint64_t purge_delay_ms;
     size_t reserve_bytes;
     size_t soft_limit_bytes;

@@ -22,6 +22,7 @@
 #include "thread.c"
 #include "allocator.c"
 #include "fork.c"
+#include "foreign.c"
 #include "alloc.c"
 #include "stats.c"
 #include "inspect.c"
