@@ -43,5 +43,5 @@ void va_large_cache_put(ThreadCache *cache, Block *run)
     if (!run->moved && (bytes <= cache->large_room || va_large_cache_reserve(cache, bytes)))
         cache->large = run;
     else
-        va_pool_reclaim(run);
+        va_large_give_back(run);
 }
