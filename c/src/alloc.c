@@ -37,14 +37,16 @@ VA_INLINE MemoryAllocator *allocator_of(const Block *block, uint32_t entry)
     return &va_process;
 }
 
+/* The bytes that its user may use. */
 static size_t block_bytes(const Block *block, uint32_t entry)
 {
     unsigned class = va_entry_class(entry);
     if (class < VA_CLASSES)
-        return va_size_classes[class].bytes;
-    return (size_t)block->run_blocks << VA_BLOCK_SHIFT;
+        return va_size_classes[class].bytes - VA_CANARY_BYTES;
+    return ((size_t)block->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes() - VA_CANARY_BYTES;
 }
 
+/* `size` includes the canary, as in all that takes a class here. */
 VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t size,
                              size_t alignment, bool *zero)
 {
@@ -57,12 +59,18 @@ VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t 
         if (alignment <= VA_BLOCK_BYTES)
             run = va_large_cache_take(cache, va_large_blocks(size));
         va_allocator_release(allocator, cache);
-        return run != NULL ? va_large_start(run)
-                           : va_large_allocate(allocator, size, alignment, zero);
+        slot =
+            run != NULL ? va_large_start(run) : va_large_allocate(allocator, size, alignment, zero);
+        if (VA_PASSAGE_CHECKED && slot != NULL)
+            va_pass_out_run(va_block_of(slot));
+        return slot;
     }
-    slot = va_slot_stack_pop(&cache->front.stacks[class]);
-    if (slot == NULL)
+    slot = va_pop_out(&cache->front, class << VA_CLASS_SHIFT, allocator == &va_process);
+    if (slot == NULL) {
         slot = va_cache_refill(cache, class, zero);
+        if (VA_PASSAGE_CHECKED && slot != NULL)
+            va_pass_out(&cache->front, class << VA_CLASS_SHIFT, slot, allocator == &va_process);
+    }
     va_allocator_release(allocator, cache);
     return slot;
 }
@@ -83,6 +91,7 @@ VA_INLINE void *allocate(MemoryAllocator *allocator, size_t size, size_t alignme
     *zero = false;
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
+    size += VA_CANARY_BYTES;
     unsigned class = va_likely(alignment <= VA_MIN_ALIGN) ? va_class_of(size)
                                                           : va_class_of_aligned(size, alignment);
     void *slot = try_allocate(allocator, class, size, alignment, zero);
@@ -110,8 +119,9 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
 {
     MemoryAllocator *allocator = allocator_of(block, entry);
     ThreadCache *cache = va_allocator_acquire(allocator);
+    va_pass_in_slow(cache, pointer, block, entry, function);
     if (va_entry_class(entry) != VA_CLASS_LARGE) {
-        va_cache_free(cache, pointer, block, entry, function);
+        va_quarantine_free(cache, pointer, block, entry, function);
     } else {
         va_large_end(block, pointer, function);
         if (cache != NULL)
@@ -140,11 +150,12 @@ void va_free_sized(void *pointer, size_t size, size_t alignment, const char *fun
     if (pointer == NULL)
         return;
     uint32_t entry = entry_of(pointer, &block, function);
-    unsigned class = va_class_of_aligned(size, alignment);
     if (va_unlikely(entry == 0)) {
         va_foreign_free(pointer);
         return;
     }
+    size += VA_CANARY_BYTES;
+    unsigned class = va_class_of_aligned(size, alignment);
     if (va_unlikely(class != va_entry_class(entry) ||
                     (class == VA_CLASS_LARGE && va_large_blocks(size) != block->run_blocks)))
         va_fatal(function, "the size is not the allocation's", pointer);
@@ -154,6 +165,7 @@ void va_free_sized(void *pointer, size_t size, size_t alignment, const char *fun
 /* The blocks and the class that a run would have for this request; 0 if it would not be one. */
 static size_t run_blocks_for(size_t size, size_t alignment, unsigned *class)
 {
+    size += VA_CANARY_BYTES;
     *class = va_class_of_aligned(size, alignment);
     if (*class < VA_CLASSES_SMALL)
         return 0;
@@ -171,11 +183,16 @@ static bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size, s
         return false;
     if (((uintptr_t)pointer & (va_max(alignment, VA_BLOCK_BYTES) - 1)) != 0)
         return false;
-    if (!va_pool_resize(run, blocks))
-        return false;
-    run->class = (uint16_t) class;
-    va_entry_store(va_block_entry(run), va_entry_make(owner, class));
-    return true;
+    va_guard_end(run);
+    bool done = va_pool_resize(run, blocks);
+    if (done) {
+        run->class = (uint16_t) class;
+        va_entry_store(va_block_entry(run), va_entry_make(owner, class));
+    }
+    if (va_entry_class(va_entry_load(va_block_entry(run))) == VA_CLASS_LARGE)
+        va_guard_run(run);
+    va_pass_out_run(run);
+    return done;
 }
 
 /* Moves a run's pages to a new run. NULL if that is impossible or not worth it. */
@@ -185,17 +202,20 @@ static VA_COLD void *move_pages(void *pointer, Block *run, size_t old_bytes, siz
     bool zero;
     if (old_bytes < VA_MOVE_PAGES_BYTES || size < VA_MOVE_PAGES_BYTES)
         return NULL;
-    void *moved = va_large_allocate(run->allocator, size, alignment, &zero);
+    void *moved = va_large_allocate(run->allocator, size + VA_CANARY_BYTES, alignment, &zero);
     if (moved == NULL)
         return NULL;
     Block *target = va_block_of(moved);
-    size_t bytes = va_min(old_bytes, (size_t)target->run_blocks << VA_BLOCK_SHIFT);
+    size_t target_bytes = ((size_t)target->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes();
+    size_t bytes = va_min(old_bytes + VA_CANARY_BYTES, target_bytes);
     if (!va_os_move(pointer, moved, bytes)) {
         memcpy(moved, pointer, va_min(old_bytes, size));
     } else {
         target->moved = true;
         run->moved = true; /* what is left there is a mapping of its own as well */
+        va_pass_out_run(run);
     }
+    va_pass_out_run(target);
     return moved;
 }
 
@@ -210,8 +230,9 @@ void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size
         return NULL;
     if (va_unlikely(entry == 0))
         return va_foreign_reallocate(pointer, size, alignment);
+    va_pass_check(pointer, block, entry, function);
     unsigned class = va_entry_class(entry);
-    unsigned wanted = va_class_of_aligned(size, alignment);
+    unsigned wanted = va_class_of_aligned(size + VA_CANARY_BYTES, alignment);
     if (wanted == class && class != VA_CLASS_LARGE)
         return pointer;
     size_t old_bytes = block_bytes(block, entry);
@@ -238,6 +259,7 @@ VA_COLD bool va_expand(void *pointer, size_t size, const char *function)
     uint32_t entry = entry_of(pointer, &block, function);
     if (va_unlikely(entry == 0))
         return false;
+    va_pass_check(pointer, block, entry, function);
     if (size <= block_bytes(block, entry))
         return true;
     return size <= PTRDIFF_MAX && va_entry_class(entry) >= VA_CLASSES_SMALL &&
@@ -250,15 +272,22 @@ size_t va_usable_size(const void *pointer, const char *function)
     if (pointer == NULL)
         return 0;
     uint32_t entry = entry_of(pointer, &block, function);
-    return va_likely(entry != 0) ? block_bytes(block, entry) : va_foreign_usable_size(pointer);
+    if (va_unlikely(entry == 0))
+        return va_foreign_usable_size(pointer);
+    va_pass_check(pointer, block, entry, function);
+    return block_bytes(block, entry);
 }
 
 size_t va_good_size(size_t size)
 {
+    if (size > PTRDIFF_MAX)
+        return size;
+    size += VA_CANARY_BYTES;
     unsigned class = va_class_of(size);
-    if (class < VA_CLASSES)
-        return va_size_classes[class].bytes;
-    return size > PTRDIFF_MAX ? size : va_large_blocks(size) << VA_BLOCK_SHIFT;
+    size_t bytes = class < VA_CLASSES
+                       ? va_size_classes[class].bytes
+                       : (va_large_blocks(size) << VA_BLOCK_SHIFT) - va_guard_bytes();
+    return bytes - VA_CANARY_BYTES;
 }
 
 VA_COLD MemoryAllocator *va_owner(const void *pointer)

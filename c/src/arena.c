@@ -6,6 +6,7 @@
 #include "os.h"
 #include "options.h"
 #include "run_set.h"
+#include "secure.h"
 
 static bool initialised; /* arena lock */
 
@@ -59,6 +60,7 @@ static VA_COLD void initialise_locked(void)
 {
     initialised = true;
     va_options_read();
+    va_secure_start();
     limit_locked(va_options.soft_limit_bytes >> VA_BLOCK_SHIFT,
                  va_options.hard_limit_bytes >> VA_BLOCK_SHIFT);
     va_purge_start_locked();
@@ -149,6 +151,7 @@ void va_arena_reclaim(Block *runs)
     for (Block *run = runs; run != NULL; run = run->next) {
         Arena *arena = &va_arenas[run->arena];
         va_entry_store(va_block_entry(run), 0);
+        va_guard_end(run); /* a slab may have one */
         if (va_unlikely(run->moved))
             run->zero = va_space_remap(arena, va_block_number(run), run->run_blocks);
     }
@@ -292,9 +295,10 @@ VA_COLD void va_arena_stats(ArenaStats *stats)
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     for (unsigned i = 0; i < arenas; i++) {
         size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
-        stats->metadata +=
-            tabled * sizeof(uint32_t) + tabled / VA_GROUP_BLOCKS * sizeof(BlockGroup) +
-            (tabled - va_arenas[i].first) * (sizeof(Block) + VA_SLAB_WORDS * sizeof(uint64_t));
+        stats->metadata += tabled * sizeof(uint32_t) +
+                           tabled / VA_GROUP_BLOCKS * sizeof(BlockGroup) +
+                           (tabled - va_arenas[i].first) *
+                               (sizeof(Block) + (VA_SLAB_WORDS + VA_LIVE_WORDS) * sizeof(uint64_t));
         stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;
         for (unsigned kind = 0; kind < ZONES; kind++) {
             const Zone *zone = &va_arenas[i].zones[kind];

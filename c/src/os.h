@@ -54,6 +54,12 @@ uint64_t va_os_clock_ms(void);
 void va_os_wait(_Atomic uint32_t *word, uint32_t expected);
 void va_os_wake_one(_Atomic uint32_t *word);
 
+/* For secure builds: random bytes; pages that trap whatever touches them, which stay so when purged
+ * (false if the kernel has no such thing), and back. */
+void va_os_random(void *buffer, size_t bytes);
+bool va_os_guard(void *address, size_t bytes);
+void va_os_unguard(void *address, size_t bytes);
+
 /* Writes to stderr. */
 void va_os_report(const char *text, size_t length);
 

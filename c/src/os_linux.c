@@ -24,6 +24,10 @@
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
 #ifndef FUTEX_WAIT_PRIVATE
 #define FUTEX_WAIT_PRIVATE 128
 #define FUTEX_WAKE_PRIVATE 129
@@ -176,6 +180,32 @@ void va_os_wake_one(_Atomic uint32_t *word)
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     errno = saved;
 }
+
+#if VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY
+/* Before the kernel's pool is ready, or without the call, what it gave this process at its start.
+ */
+void va_os_random(void *buffer, size_t bytes)
+{
+    int saved = errno;
+    const unsigned char *given = (const unsigned char *)getauxval(AT_RANDOM);
+    if (syscall(SYS_getrandom, buffer, bytes, 1) != (long)bytes)
+        for (size_t i = 0; i < bytes; i++)
+            ((unsigned char *)buffer)[i] = (unsigned char)(given[i % 16] ^ va_os_thread_ns());
+    errno = saved;
+}
+#endif
+
+#if VALLOC_SECURE_GUARD
+bool va_os_guard(void *address, size_t bytes)
+{
+    return advise(address, bytes, MADV_GUARD_INSTALL);
+}
+
+void va_os_unguard(void *address, size_t bytes)
+{
+    advise(address, bytes, MADV_GUARD_REMOVE);
+}
+#endif
 
 void va_os_report(const char *text, size_t length)
 {

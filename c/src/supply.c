@@ -30,7 +30,8 @@ static Block *take_block(ThreadCache *cache, ZoneKind zone)
     BlockStore *store = &cache->stores[zone];
     if (store->count == 0) {
         Block *lent[VA_SPARE_BLOCKS / 2];
-        size_t count = va_pool_lend_many(cache->allocator, 1, zone, lent, va_max(store->batch, 1));
+        size_t count = va_pool_lend_many(cache->allocator, 1, zone, lent,
+                                         va_max(store->batch, VA_SPARE_LEAST));
         store->active = true;
         store->batch = (uint32_t)va_min((size_t)store->batch * 2 + 1, spare_blocks(cache) / 2);
         for (size_t i = count; i > 0; i--) /* the lowest address leaves first */
@@ -39,6 +40,15 @@ static Block *take_block(ThreadCache *cache, ZoneKind zone)
             return NULL;
     }
     Block *block = store->blocks[--store->count];
+#if VALLOC_SECURE_RANDOM
+    uint32_t chosen = (uint32_t)(va_random_shared() % (store->count + 1));
+    if (chosen < store->count) {
+        Block *other = store->blocks[chosen];
+        atomic_signal_fence(memory_order_seq_cst); /* a fork finds no block twice */
+        store->blocks[chosen] = block;
+        block = other;
+    }
+#endif
     va_pool_occupy(block);
     return block;
 }
@@ -148,6 +158,7 @@ static Block *fresh_slab(ThreadCache *cache, unsigned class)
         state->new_blocks++;
     else if (slab->zero)
         va_os_populate(va_block_address(slab), VA_BLOCK_BYTES);
+    va_guard_slab(slab);
     va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
     return slab;
 }
@@ -156,6 +167,9 @@ void va_cache_update_view(ThreadCache *cache)
     if (atomic_load_explicit(&va_arena_count, memory_order_acquire) == 0)
         return;
     cache->front.entries = va_arenas[0].entries;
+#if VALLOC_SECURE_EXACT
+    cache->front.secure.live = va_arenas[0].live;
+#endif
     cache->front.blocks = atomic_load_explicit(&va_arenas[0].tabled, memory_order_relaxed);
 }
 

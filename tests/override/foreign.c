@@ -50,7 +50,7 @@ static void forward_to_next(void)
     CHECK(strcmp(block, "contents") == 0 && count("next_reallocs") == 1);
     CHECK(realloc(block, 0) == NULL && count("next_frees") == 3);
     block = malloc(10); /* valloc's own stay at home */
-    CHECK(malloc_usable_size(block) == 16);
+    CHECK(malloc_usable_size(block) >= 10);
     block = realloc(block, 1000);
     free(block);
     CHECK(count("next_frees") == 3 && count("next_reallocs") == 1 && count("next_sizes") == 1);
