@@ -47,6 +47,9 @@ fn build(c: &Path) {
     if env::var_os("CARGO_FEATURE_OVERRIDE").is_some() {
         build.file(c.join("src/override.c")).flag("-fno-builtin").define("VALLOC_OVERRIDE", "1");
     }
+    if env::var_os("CARGO_FEATURE_SECURE").is_some() {
+        build.define("VALLOC_SECURE", "1");
+    }
     // An allocator without optimisation makes debug builds of everything else unusable.
     if env::var("OPT_LEVEL").is_ok_and(|level| level == "0") {
         build.opt_level(2);
