@@ -9,8 +9,8 @@ C_FILES := $(wildcard c/src/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] b
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
 .PHONY: all help test test-c test-secure test-sanitizers test-rust bench bench-quick bench-c \
-        bench-threads bench-secure \
-        bench-programs bench-memory lint format install clean
+        bench-threads bench-secure bench-programs bench-memory lint format install clean \
+        bench-rust bench-full bench-instructions compare
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -23,11 +23,14 @@ help:
 	@echo 'make test-rust    the Rust tests'
 	@echo 'make bench        the founding benchmark and latencies: tables, CSV, a page in build/bench'
 	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
+	@echo 'make bench-full   everything below, on one page; an hour'
 	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
 	@echo 'make bench-threads  patterns of memory that crosses threads, by LD_PRELOAD'
 	@echo 'make bench-secure  what each feature of the secure build costs'
 	@echo 'make bench-programs  whole Rust, C and C++ programs against the peers'
 	@echo 'make bench-memory  resident memory over time, plotted against live bytes'
+	@echo 'make bench-instructions  instructions of every operation against the peers'
+	@echo 'make compare OLD=rev [NEW=rev]  two states of valloc; NEW is the working tree'
 	@echo 'make lint         formatting, static analysis, layers'
 	@echo 'make format       formats C and Rust in place'
 	@echo 'make install      to PREFIX ($(PREFIX))'
@@ -73,39 +76,59 @@ test-rust:
 
 # ---- Benchmarks ----
 
-bench:
-	@.ci/setup.sh build bench
-	cargo run --quiet --release --package valloc-benches --bin founding -- --out $(BUILD)/bench
-	cargo run --quiet --release --package valloc-benches --bin latency -- --out $(BUILD)/bench
+# Each benchmark leaves samples, tables and plots in OUT, and renews the page of all of them.
+OUT := $(BUILD)/bench
+RUST := target/release
 
-bench-quick:
+bench-rust:
 	@.ci/setup.sh build bench
-	cargo run --quiet --release --package valloc-benches --bin founding -- --quick --out $(BUILD)/bench
+	@mkdir -p $(OUT)
+	cargo build --quiet --release --package valloc-benches --bins
 
-bench-memory:
-	@.ci/setup.sh build bench
-	cargo run --quiet --release --package valloc-benches --bin memory -- --out $(BUILD)/bench
+bench: bench-rust
+	$(RUST)/founding --out $(OUT)
+	$(RUST)/latency --out $(OUT)
 
-bench-c: all
-	@.ci/setup.sh bench
-	python3 benches/c/compare.py $(BUILD)/release
+bench-quick: bench-rust
+	$(RUST)/founding --quick --out $(OUT)
+	$(RUST)/latency --quick --out $(OUT)
+
+bench-full: bench bench-programs bench-memory bench-threads bench-c bench-instructions
+	$(RUST)/report --out $(OUT) >/dev/null
+	@echo 'All benchmarks are done: $(OUT)/index.html'
+
+bench-memory: bench-rust
+	$(RUST)/memory --out $(OUT)
+
+bench-c: all bench-rust
+	python3 benches/c/compare.py $(BUILD)/release --out $(OUT)/micro-samples.csv
+	$(RUST)/report --out $(OUT) micro
 	$(BUILD)/release/benches/c/instances
+	$(BUILD)/release/benches/c/runs
 
-bench-threads: all
-	@.ci/setup.sh bench
-	python3 benches/c/threads.py $(BUILD)/release
+bench-threads: all bench-rust
+	python3 benches/c/threads.py $(BUILD)/release --out $(OUT)/threads-samples.csv
+	$(RUST)/report --out $(OUT) threads
 
 bench-secure: all
 	@.ci/setup.sh bench test
 	python3 benches/c/secure.py $(BUILD)/release
 
-bench-programs: all
-	@.ci/setup.sh bench programs
-	@mkdir -p $(BUILD)/bench
-	cargo build --release --package valloc-benches --bins
-	target/release/programs --out $(BUILD)/bench
-	python3 benches/programs/run.py $(BUILD)/release --out $(BUILD)/bench/programs-c-samples.csv
-	target/release/programs --report-c --out $(BUILD)/bench
+bench-programs: all bench-rust
+	@.ci/setup.sh programs
+	$(RUST)/programs --out $(OUT)
+	python3 benches/programs/run.py $(BUILD)/release --out $(OUT)/programs-c-samples.csv
+	$(RUST)/report --out $(OUT) programs-c
+
+bench-instructions: all bench-rust
+	python3 benches/c/instructions.py $(BUILD)/release --out $(OUT)/instructions-samples.csv
+	$(RUST)/report --out $(OUT) instructions
+
+# Two states of valloc: make compare OLD=revision [NEW=revision].
+compare: all
+	@.ci/setup.sh build bench
+	@test -n '$(OLD)' || { echo 'usage: make compare OLD=revision [NEW=revision]'; exit 2; }
+	python3 benches/commits.py $(BUILD)/release '$(OLD)' $(if $(NEW),'$(NEW)')
 
 # ---- Style ----
 

@@ -16,7 +16,7 @@ packages() {
         ! grep -qx 'ID=debian' /etc/os-release || echo chromium
         ;;
     lint) echo clang clang-format clang-tidy python3 ;;
-    bench) echo python3 libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 ;;
+    bench) echo python3 valgrind libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 ;;
     programs)
         echo python3 clang perl sqlite3 redis-server redis-tools ghostscript z3 gawk git
         echo lua5.4 ruby rocksdb-tools

@@ -1,55 +1,88 @@
 #!/usr/bin/env python3
-"""Compares allocators on the patterns of micro.c, in turns; medians; ratios to valloc.
+"""Compares allocators on the patterns of micro.c, a process each, in turns.
 
-compare.py BUILD [--rounds N] [--only WORD] [--allocators A,B] [--extra NAME=LIBRARY]..."""
+compare.py BUILD [--out FILE] [--rounds N] [--only WORD] [--allocators A,B] [--extra NAME=LIBRARY]...
+
+Prints medians over the rounds, and the largest half distance between quartiles of a row's times.
+--out keeps every run as a line of CSV: pattern, allocator, round, allocation_ns (with the free
+where both are timed together), free_ns, total_ns, peak_mib."""
 
 import argparse
 import statistics
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
 
-from allocators import environment, find, in_turn
+from allocators import environment, find, in_turn, spread, write_csv
 
 PATTERNS = [
     *(("pair", str(8 << shift)) for shift in range(0, 23, 2)),
     *(("bulk", size, order) for size in ("16", "64", "256", "2048")
       for order in ("same", "reverse", "random")),
     *(("replace", live) for live in ("1000", "100000", "1000000")),
+    *(("touch", str(2 << 20 << shift), threads) for threads in ("1", "4") for shift in range(7)),
     *(("growth", size) for size in ("65536", "1048576", "67108864")),
 ]
+Sample = namedtuple("Sample", "pattern allocator round allocation_ns free_ns total_ns peak_mib")
+
+
+def measure(build, libraries, pattern, rounds):
+    """Samples of a pattern on all libraries, in turns."""
+    micro = Path(build) / "benches" / "c" / "micro"
+    label = " ".join(pattern)
+    samples = []
+    for turn in range(rounds):
+        for name, library in in_turn(libraries.items(), turn):
+            print(f"\r{label} [{turn + 1}/{rounds}] {name:12}", end="", file=sys.stderr)
+            done = subprocess.run([micro, *pattern], env=environment(library),
+                                  capture_output=True, text=True)
+            if done.returncode != 0:
+                sys.exit(f"{name}: {label}: {done.stderr}")
+            allocation, freeing, kib = (float(word) for word in done.stdout.split())
+            samples.append(Sample(label, name, turn, allocation, freeing, allocation + freeing,
+                                  kib / 1024))
+    print("\r" + " " * 50 + "\r", end="", file=sys.stderr)
+    return samples
+
+
+def row(samples, names):
+    """A line of the table."""
+    cells = []
+    widest = 0
+    for name in names:
+        mine = [sample for sample in samples if sample.allocator == name]
+        allocation, freeing, peak = (
+            statistics.median(getattr(sample, column) for sample in mine)
+            for column in ("allocation_ns", "free_ns", "peak_mib"))
+        time = f"{allocation:.1f} + {freeing:.1f}" if freeing else f"{allocation:.1f}"
+        cells.append(f"{time:>16} {peak:>5.0f}")
+        widest = max(widest, spread([sample.total_ns for sample in mine]))
+    return " ".join([f"{samples[0].pattern:28}", *cells, f"{widest:>6.1f} %"])
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/micro")
+    parser.add_argument("--out", help="file for the samples")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="patterns that contain this word")
     parser.add_argument("--allocators", type=lambda text: text.split(","))
     parser.add_argument("--extra", action="append", default=[])
     options = parser.parse_args()
     libraries = find(options.build, options.allocators, options.extra)
-    micro = Path(options.build) / "benches" / "c" / "micro"
-    print(f"{'ns per operation (allocation + free); MiB':42}", *(f"{n:>22}" for n in libraries))
+    print("ns per operation (allocation + free; one figure: both together), peak MiB")
+    print(f"{'':28}", *(f"{n:>22}" for n in libraries), f"{'spread':>8}")
+    samples = []
     for pattern in PATTERNS:
-        label = " ".join(pattern)
-        if options.only not in label:
-            continue
-        samples = {name: [] for name in libraries}
-        for turn in range(options.rounds):
-            for name, library in in_turn(libraries.items(), turn):
-                done = subprocess.run([micro, *pattern], env=environment(library),
-                                      capture_output=True, text=True)
-                if done.returncode != 0:
-                    sys.exit(f"{name}: {label}: {done.stderr}")
-                samples[name].append([float(word) for word in done.stdout.split()])
-        medians = {name: [statistics.median(column) for column in zip(*rows)]
-                   for name, rows in samples.items()}
-        cells = []
-        for allocation, freeing, kib in medians.values():
-            time = f"{allocation:.1f} + {freeing:.1f}" if freeing else f"{allocation:.1f}"
-            cells.append(f"{time:>16} {kib / 1024:>5.0f}")
-        print(f"{label:42}", *cells, flush=True)
+        if options.only in " ".join(pattern):
+            samples += measure(options.build, libraries, pattern, options.rounds)
+            of_pattern = [sample for sample in samples if sample.pattern == " ".join(pattern)]
+            print(row(of_pattern, libraries), flush=True)
+    if options.out:
+        write_csv(options.out, Sample._fields, samples)
 
 
-main()
+if __name__ == "__main__":
+    main()

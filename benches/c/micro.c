@@ -1,14 +1,16 @@
-/* micro.c PATTERN ...: one pattern of malloc and free by one thread, for any allocator that is
- * preloaded or linked. Prints nanoseconds per operation and peak resident memory.
+/* micro.c PATTERN ...: one pattern of malloc and free, for any allocator that is preloaded or
+ * linked. Prints nanoseconds per operation and peak resident memory.
  *
  *   pair SIZE            malloc, one byte written, free, again and again
  *   bulk SIZE ORDER      many blocks allocated, a byte of each written, then freed in ORDER:
  *                        same, reverse, random
  *   replace LIVE         random ones of LIVE blocks of 16 B to 1 KiB freed and allocated anew
+ *   touch SIZE THREADS   malloc, every byte written, free, again and again, in each thread
  *   growth SIZE          a buffer that grows by realloc from 64 B to SIZE, in steps of a half
  *
  * The time of touching memory for the first time is the machine's more than the allocator's: a
  * first round warms up, the median of the others counts. */
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,6 +144,38 @@ static void replace(size_t live)
     report(total, NULL);
 }
 
+#define THREADS_MAX 64
+#define TOUCH_BYTES ((size_t)256 << 20) /* written by each thread in a round */
+
+static void *touch_round(void *argument)
+{
+    size_t size = *(const size_t *)argument;
+    for (size_t i = 0; i < TOUCH_BYTES / size; i++) {
+        char *block = malloc(size);
+        memset(block, (int)i, size);
+        sink = block;
+        free(block);
+    }
+    return NULL;
+}
+
+static void touch(size_t size, size_t threads)
+{
+    double total[ROUNDS];
+    pthread_t others[THREADS_MAX];
+    for (int round = -1; round < ROUNDS; round++) {
+        double start = now_ns();
+        for (size_t i = 1; i < threads; i++)
+            pthread_create(&others[i], NULL, touch_round, &size);
+        touch_round(&size);
+        for (size_t i = 1; i < threads; i++)
+            pthread_join(others[i], NULL);
+        if (round >= 0)
+            total[round] = (now_ns() - start) / (double)(TOUCH_BYTES / size);
+    }
+    report(total, NULL);
+}
+
 static void growth(size_t most)
 {
     double total[ROUNDS];
@@ -170,17 +204,23 @@ static void growth(size_t most)
 int main(int argc, char **argv)
 {
     size_t number = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
+    size_t threads = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
     if (argc == 3 && number != 0 && strcmp(argv[1], "pair") == 0)
         pair(number);
     else if (argc == 4 && number != 0 && strcmp(argv[1], "bulk") == 0)
         bulk(number, argv[3]);
     else if (argc == 3 && number != 0 && strcmp(argv[1], "replace") == 0)
         replace(number);
+    else if (argc == 4 && number != 0 && number <= TOUCH_BYTES && strcmp(argv[1], "touch") == 0 &&
+             threads != 0 && threads <= THREADS_MAX)
+        touch(number, threads);
     else if (argc == 3 && number != 0 && strcmp(argv[1], "growth") == 0)
         growth(number);
     else
-        return fputs("usage: micro pair SIZE | bulk SIZE ORDER | replace LIVE | growth SIZE\n",
-                     stderr),
+        return fputs(
+                   "usage: micro pair SIZE | bulk SIZE ORDER | replace LIVE | touch SIZE THREADS | "
+                   "growth SIZE\n",
+                   stderr),
                2;
     return 0;
 }

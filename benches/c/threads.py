@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Compares allocators on memory that crosses threads (threads.c), in turns; medians.
 
-threads.py BUILD [--rounds N] [--percent N] [--only WORD] [--allocators A,B]
+threads.py BUILD [--out FILE] [--rounds N] [--percent N] [--only WORD] [--allocators A,B]
            [--extra NAME=LIBRARY]... [--futex]
 
-Prints millions of operations per second and peak / final resident MiB. Every allocator has to
-come to the same checksum. `linked` is valloc linked instead of preloaded. --futex adds a run
+Prints millions of operations per second and peak / final resident MiB, and the largest half
+distance between quartiles of a row's speeds. --out keeps every run as a line of CSV: pattern,
+allocator, round, mops (millions of operations per second), peak_mib, final_mib. Every allocator
+has to come to the same checksum. `linked` is valloc linked instead of preloaded. --futex adds a run
 under strace and prints how often threads slept for a lock, the time of all these waits and the
 longest, both in ms."""
 
@@ -17,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from allocators import environment, find, in_turn
+from allocators import environment, find, in_turn, spread, write_csv
 
 PATTERNS = ["oneway", "ring", "all", "server", "freer", "sharing", "batch", "many", "spawn"]
 
@@ -58,6 +60,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/threads")
+    parser.add_argument("--out", help="file for the samples")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--percent", type=int, default=100, help="share of the full work")
     parser.add_argument("--only", default="", help="patterns that contain this word")
@@ -70,7 +73,8 @@ def main():
     runs = {name: (folder / "threads", library) for name, library in libraries.items()}
     if (folder / "threads-valloc").exists() and not options.allocators:
         runs["linked"] = (folder / "threads-valloc", "")
-    print(f"{'M operations / s, peak / final MiB':36}", *(f"{name:>20}" for name in runs))
+    print(f"{'M operations / s, peak / final MiB':36}", *(f"{name:>20}" for name in runs), f"{'spread':>8}")
+    kept = []
     for pattern in (p for p in PATTERNS if options.only in p):
         samples = {name: [] for name in runs}
         checksums = set()
@@ -79,6 +83,7 @@ def main():
                 print(f"\r{pattern} {turn + 1}/{options.rounds} {name:12}", end="", file=sys.stderr)
                 figures, checksum, _ = run(binary, pattern, options.percent, library)
                 samples[name].append(figures)
+                kept.append((pattern, name, turn, *figures))
                 checksums.add(checksum)
         print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
         if len(checksums) != 1:
@@ -86,11 +91,16 @@ def main():
         medians = [[statistics.median(column) for column in zip(*rows)]
                    for rows in samples.values()]
         print(f"{pattern:36}", *(f"{speed:>8.2f} {peak:>5.0f}/{final:>5.0f}"
-                                 for speed, peak, final in medians), flush=True)
+                                 for speed, peak, final in medians),
+              f"{max(spread([row[0] for row in rows]) for rows in samples.values()):>6.1f} %",
+              flush=True)
         if options.futex:
             waits = [lock_waits(binary, pattern, options.percent, library)
                      for binary, library in runs.values()]
             print(f"{'  waits, all ms, longest ms':36}", *(f"{w:>20}" for w in waits), flush=True)
+    if options.out:
+        write_csv(options.out, ["pattern", "allocator", "round", "mops", "peak_mib", "final_mib"],
+                  kept)
 
 
 main()

@@ -4,18 +4,20 @@
 run.py BUILD [--out FILE] [--rounds N] [--only A,B] [--allocators A,B] [--extra NAME=LIBRARY]...
 
 Prints medians of processor seconds (user + system, with the program's own children) and peak
-resident MiB, then the geometric means of valloc's share of each other allocator's. Programs that
-are not installed are left out, and said so. --out keeps every run as a line of CSV: program,
-allocator, round, cpu_s, wall_s, peak_mib."""
+resident MiB with the largest half distance between quartiles of a row's times, then the geometric
+means of valloc's share of each other allocator's. Every allocator has to come to the same result,
+as far as the program's is the same in every run. Programs that are not installed are left out, and
+said so. --out keeps every run as a line of CSV: program, allocator, round, cpu_s, wall_s,
+peak_mib."""
 
 import argparse
-import csv
+import hashlib
 import math
 import os
+import re
 import resource
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,7 +27,7 @@ from pathlib import Path
 from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "c"))
-from allocators import environment, find, in_turn  # noqa: E402
+from allocators import environment, find, in_turn, quartiles, spread, write_csv  # noqa: E402
 
 Sample = namedtuple("Sample", "program allocator round cpu_s wall_s peak_mib")
 
@@ -179,6 +181,8 @@ class Programs:
             return str(folder / name)
 
         source = file("large.cpp", CPP)
+        (folder / "out").mkdir()
+        out = str(folder / "out" / "file")
         self.commands = {
             "python3": ["/usr/bin/python3", "-c", PYTHON],
             "perl": ["perl", "-e", PERL],
@@ -186,16 +190,16 @@ class Programs:
             "gawk": ["gawk", AWK],
             "lua": ["lua5.4", "-e", LUA],
             "ruby": ["ruby", "--disable-gems", "-e", RUBY],
-            "clang++": ["clang++", "-std=c++17", "-O1", "-c", source, "-o", "/dev/null"],
-            "g++": ["g++", "-std=c++17", "-O1", "-c", source, "-o", "/dev/null"],
+            "clang++": ["clang++", "-std=c++17", "-O1", "-c", source, "-o", out],
+            "g++": ["g++", "-std=c++17", "-O1", "-c", source, "-o", out],
             "z3": ["z3", "-T:60", file("problem.smt2", smt())],
             "gs": ["gs", "-q", "-dNOPAUSE", "-dBATCH", "-sDEVICE=png16m", "-r100",
-                   "-sOutputFile=/dev/null", file("page.ps", POSTSCRIPT)],
+                   f"-sOutputFile={out}%d", file("page.ps", POSTSCRIPT)],
             "rocksdb": ["db_bench", "--benchmarks=fillrandom,overwrite,readrandom,seekrandom",
                         "--num=150000", "--value_size=200", "--threads=2", "--seed=1",
                         "--write_buffer_size=8388608", "--compression_type=none",
                         f"--db={folder / 'rocksdb'}"],
-            "git": ["git", "-C", str(folder / "repository"), "-c", "gc.autoDetach=false",
+            "git": ["git", "-C", out, "-c", "gc.autoDetach=false",
                     "gc", "--quiet", "--aggressive", "--prune=now"],
             "redis": ["redis-server"],
         }
@@ -207,22 +211,51 @@ class Programs:
                                   text=True) as importer:
                 importer.stdin.writelines(history())
 
-    def installed(self, name):
-        return shutil.which(self.commands[name][0]) is not None
+    def choose(self, only):
+        """The programs named (all: nothing) that are installed."""
+        chosen = only.split(",") if only else list(self.commands)
+        for name in chosen:
+            if name not in self.commands:
+                sys.exit(f"no program named {name}; there are {', '.join(self.commands)}")
+        missing = [name for name in chosen if not shutil.which(self.commands[name][0])]
+        for name in missing:
+            print(f"{name} is left out: {self.commands[name][0]} is not installed; "
+                  ".ci/setup.sh programs installs it", file=sys.stderr)
+        return [name for name in chosen if name not in missing]
 
     def run(self, name, library):
-        """Processor seconds, seconds, peak resident MiB."""
+        """Processor seconds, seconds, peak resident MiB; what came out, as a text to compare."""
+        out = self.folder / "out"
+        shutil.rmtree(out)
+        out.mkdir()
         if name == "redis":
             return self.redis(library)
-        command = self.commands[name]
-        begin = time.monotonic()
-        process = subprocess.Popen(command, env={**environment(library), "PYTHONMALLOC": "malloc"},
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        error = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
+        if name == "git":
+            shutil.copytree(self.folder / "repository", out / "file")
+        printed = self.folder / "printed"
+        with open(printed, "wb") as stdout:
+            begin = time.monotonic()
+            process = subprocess.Popen(
+                self.commands[name], env={**environment(library), "PYTHONMALLOC": "malloc"},
+                stdout=stdout, stderr=subprocess.PIPE)
+            error = process.stderr.read()
+            _, status, usage = os.wait4(process.pid, 0)
         if status != 0:
             sys.exit(f"{name} failed with {library or 'glibc'}: {error.decode()[-2000:]}")
-        return figures(usage, begin)
+        measured = figures(usage, begin)
+        return measured, self.result(name, printed.read_text(errors="replace"))
+
+    def result(self, name, printed):
+        out = self.folder / "out"
+        if name == "git":
+            # Threads decide how the packs are cut; what is in them is the same.
+            git = ["git", "-C", str(out / "file")]
+            return subprocess.run([*git, "rev-list", "--all", "--objects", "--count"], check=True,
+                                  capture_output=True, text=True).stdout
+        if name == "rocksdb":
+            return " ".join(re.findall(r"\d+ of \d+ found", printed))
+        parts = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.iterdir())]
+        return "\n".join([printed, *parts])
 
     def redis(self, library):
         with socket.socket() as probe:
@@ -238,9 +271,12 @@ class Programs:
         for load in (["-t", "set,lpush,sadd,hset,zadd", "-d", "200"], ["-t", "set,get", "-d", "3000"]):
             subprocess.run(["redis-benchmark", "-p", port, "-q", "-n", "150000", "-r", "100000",
                             "-P", "16", *load], check=True, stdout=subprocess.DEVNULL)
+        # Keys are drawn anew in every run; how much was pushed is the same.
+        pushed = subprocess.run([*client, "llen", "mylist"], check=True, capture_output=True,
+                                text=True).stdout
         subprocess.run([*client, "shutdown", "nosave"], stdout=subprocess.DEVNULL)
         _, _, usage = os.wait4(server.pid, 0)
-        return figures(usage, begin)
+        return figures(usage, begin), pushed
 
 
 def figures(usage, begin):
@@ -251,25 +287,42 @@ def figures(usage, begin):
     return (usage.ru_utime + usage.ru_stime, time.monotonic() - begin, usage.ru_maxrss / 1024)
 
 
+def measure(programs, chosen, libraries, rounds):
+    """Samples of programs on all libraries, in turns."""
+    samples = []
+    results = {}
+    for turn in range(rounds):
+        for program in chosen:
+            for name, library in in_turn(libraries.items(), turn):
+                print(f"[{turn + 1}/{rounds}] {program}, {name}", file=sys.stderr)
+                taken, result = programs.run(program, library)
+                samples.append(Sample(program, name, turn, *taken))
+                if results.setdefault(program, result) != result:
+                    sys.exit(f"{program} has another result on {name} than on another allocator:\n"
+                             f"{result[:500]}\ninstead of\n{results[program][:500]}")
+    return samples
+
+
 def report(samples, libraries):
     """Medians of every program, then valloc's shares of the others."""
     programs = list(dict.fromkeys(sample.program for sample in samples))
     median = {}
+    print(f"{'seconds / peak MiB':18}", *(f"{name:>16}" for name in libraries), f"{'spread':>8}")
     for program in programs:
+        widest = 0
         for name in libraries:
             runs = [s for s in samples if (s.program, s.allocator) == (program, name)]
-            median[program, name] = [statistics.median(getattr(run, column) for run in runs)
+            median[program, name] = [quartiles([getattr(run, column) for run in runs])[1]
                                      for column in ("cpu_s", "peak_mib")]
-    print(f"{'seconds / peak MiB':18}", *(f"{name:>16}" for name in libraries))
-    for program in programs:
+            widest = max(widest, spread([run.cpu_s for run in runs]))
         print(f"{program:18}", *(f"{median[program, name][0]:>8.2f} / {median[program, name][1]:>5.0f}"
-                                 for name in libraries))
+                                 for name in libraries), f"{widest:>6.1f} %")
     for other in libraries:
-        if other == "valloc" or not programs:
+        if other == "valloc" or "valloc" not in libraries or not programs:
             continue
         time_share, memory_share = (
-            math.exp(statistics.mean(math.log(median[p, "valloc"][i] / median[p, other][i])
-                                     for p in programs)) for i in (0, 1))
+            math.exp(sum(math.log(median[p, "valloc"][i] / median[p, other][i])
+                         for p in programs) / len(programs)) for i in (0, 1))
         print(f"valloc to {other}: time {time_share:.3f}, peak resident memory {memory_share:.3f}")
 
 
@@ -284,27 +337,12 @@ def main():
     parser.add_argument("--extra", action="append", default=[], help="NAME=LIBRARY")
     options = parser.parse_args()
     libraries = find(options.build, options.allocators, options.extra)
-    samples = []
     with tempfile.TemporaryDirectory() as folder:
         programs = Programs(Path(folder))
-        chosen = options.only.split(",") if options.only else list(programs.commands)
-        unknown = [name for name in chosen if name not in programs.commands]
-        if unknown:
-            parser.error(f"no program named {unknown[0]}; there are {', '.join(programs.commands)}")
-        for name in [name for name in chosen if not programs.installed(name)]:
-            print(f"{name} is not installed")
-            chosen.remove(name)
-        for turn in range(options.rounds):
-            for program in chosen:
-                for name, library in in_turn(libraries.items(), turn):
-                    print(f"[{turn + 1}/{options.rounds}] {program}, {name}", file=sys.stderr)
-                    samples.append(Sample(program, name, turn, *programs.run(program, library)))
+        samples = measure(programs, programs.choose(options.only), libraries, options.rounds)
     report(samples, libraries)
     if options.out:
-        with open(options.out, "w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(Sample._fields)
-            table.writerows(samples)
+        write_csv(options.out, Sample._fields, samples)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,11 @@ pub fn quantile(values: &mut [f64], part: f64) -> f64 {
     below + (above - below) * place.fract()
 }
 
+/// Half the distance between the quartiles, in percent of the median; sorts the values.
+pub fn spread(values: &mut [f64]) -> f64 {
+    (quantile(values, 0.75) - quantile(values, 0.25)) / 2.0 / median(values) * 100.0
+}
+
 /// The geometric mean of ratios.
 pub fn geometric_mean(ratios: impl IntoIterator<Item = f64>) -> f64 {
     let (sum, count) =

@@ -2,6 +2,7 @@
 
 pub mod chart;
 pub mod child;
+pub mod comparison;
 mod contenders;
 mod figures;
 pub mod original;

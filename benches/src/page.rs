@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The parts of the page: prefix of their files, heading, what is seen.
-const SECTIONS: [(&str, &str, &str); 6] = [
+const SECTIONS: [(&str, &str, &str); 8] = [
     (
         "founding",
         "By size and by threads",
@@ -35,7 +35,22 @@ const SECTIONS: [(&str, &str, &str); 6] = [
         "Whole C and C++ programs",
         "The distribution's packages, by LD_PRELOAD, in turns; shares of the best.",
     ),
-    ("instructions", "Instructions", "Counted by callgrind, per operation."),
+    (
+        "threads",
+        "Memory that crosses threads",
+        "Patterns of many threads in C, by LD_PRELOAD, in turns; shares of the best.",
+    ),
+    (
+        "micro",
+        "Patterns of one thread",
+        "In C, by LD_PRELOAD, in turns; shares of the best.",
+    ),
+    (
+        "instructions",
+        "Instructions",
+        "What a call executes outside the kernel, counted by callgrind, the loop around it left \
+         out. Names of rows: operation, size in bytes, and the call that is counted in it.",
+    ),
 ];
 
 const STYLE: &str = "
@@ -151,10 +166,31 @@ fn circumstances() -> Vec<(&'static str, String)> {
         ("Kernel", output("uname", &["-sr"])),
         ("C library", output("ldd", &["--version"])),
         ("C compiler", output("cc", &["--version"])),
+        ("C flags", c_flags()),
         ("Rust", output("rustc", &["--version"])),
+        ("Rust flags", rust_flags()),
         ("Crates", crates()),
         ("Packages", packages()),
     ]
+}
+
+/// What the override library of the C benchmarks was compiled with.
+fn c_flags() -> String {
+    let build = std::fs::read_to_string("build/release/build.ninja").unwrap_or_default();
+    let unit = build.split("valloc_override.dir/c/src/unity.c.o:").nth(1).unwrap_or_default();
+    let flags = unit.lines().find_map(|line| line.trim().strip_prefix("FLAGS = "));
+    let others = unit.lines().find_map(|line| line.trim().strip_prefix("DEFINES = "));
+    flags.map_or_else(
+        || "not built".to_owned(),
+        |flags| format!("{flags} {}", others.unwrap_or_default()).trim().to_owned(),
+    )
+}
+
+/// What this program and those of the crates were compiled with.
+fn rust_flags() -> String {
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release, C of valloc by -O3" };
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    format!("profile {profile} {flags}").trim().to_owned()
 }
 
 /// Versions of the peers' crates, as locked.

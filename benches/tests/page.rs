@@ -4,58 +4,135 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Writes what the browser made of every plot into the document, for `--dump-dom`.
+/// Writes what the browser made of every plot into the document, for `--dump-dom`: its name, and
+/// the least of width, height, and number of shapes in the plot's own ink.
 const PROBE: &str = "<script>
-const seen = [...document.querySelectorAll('figure svg')].map(svg => {
+const seen = [...document.querySelectorAll('figure')].map(figure => {
+    const svg = figure.querySelector('svg');
+    if (!svg) return ':0';
     const box = svg.getBoundingClientRect();
     const shapes = svg.querySelectorAll('polyline, path, circle, rect').length;
-    return Math.min(box.width, box.height, shapes);
+    return svg.getAttribute('aria-label') + ':' + Math.min(box.width, box.height, shapes);
 });
 const result = document.createElement('output');
-result.textContent = 'drawn:' + seen.join(',') + ':';
+result.textContent = 'drawn=' + seen.join(',') + ';';
 document.body.append(result);
 </script>";
+
+/// Samples as the scripts leave them, of two subjects on two allocators.
+const OTHERS: [(&str, &str, &str); 4] = [
+    ("programs-c", "program,allocator,round,cpu_s,wall_s,peak_mib", "0,1.5,1.5,30"),
+    ("threads", "pattern,allocator,round,mops,peak_mib,final_mib", "0,20,30,10"),
+    ("micro", "pattern,allocator,round,allocation_ns,free_ns,total_ns,peak_mib", "0,3,4,7,30"),
+    ("instructions", "operation,allocator,calls,instructions", "1000,16"),
+];
 
 #[test]
 fn page_shows_its_plots() {
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("page");
-    let run = Command::new(env!("CARGO_BIN_EXE_founding"))
-        .args(["--allocators", "malloc,valloc", "--threads", "1,2", "--sizes", "64,4096"])
-        .args(["--rounds", "1", "--allocations", "100", "--iterations", "2", "--out"])
-        .arg(&out)
-        .output()
-        .unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-
+    let _ = fs::remove_dir_all(&out);
+    fs::create_dir_all(&out).unwrap();
+    write_everything(&out);
     let page = fs::read_to_string(out.join("index.html")).unwrap();
-    let plots = page.matches("<figure>").count();
-    assert!(plots > 0, "a page without plots");
-    let probed = out.join("probed.html");
-    fs::write(&probed, page.replace("</body>", &format!("{PROBE}</body>"))).unwrap();
+    for row in
+        ["Commit", "Processor", "Kernel", "C compiler", "C flags", "Rust", "Crates", "Packages"]
+    {
+        let start = format!("<tr><th>{row}</th><td>");
+        let value = page.split(&start).nth(1).and_then(|rest| rest.split('<').next());
+        assert!(value.is_some_and(|value| !value.trim().is_empty()), "nothing about: {row}");
+    }
+    let expected = plots(&out);
+    // Mean by size of blocks filled and not; two figures of four comparisons, one of another.
+    for name in ["founding-1-mean-filled-2", "memory-waves", "latency-free-5", "threads-mops"] {
+        assert!(expected.iter().any(|plot| plot == name), "{name} was not drawn: {expected:?}");
+    }
 
     // Ubuntu has no package of it.
-    let Some(document) = in_browser(&out, &probed) else {
+    let Some(drawn) = in_browser(&out, &page) else {
         eprintln!("chromium is not installed: the page was written, not opened");
         return;
     };
-    let drawn = document.split("drawn:").nth(2).and_then(|rest| rest.split(':').next());
-    let sizes: Vec<f64> =
-        drawn.expect("the page ran its script").split(',').map(|n| n.parse().unwrap()).collect();
-    assert_eq!(sizes.len(), plots);
-    assert!(sizes.iter().all(|&size| size >= 3.0), "a plot without shape: {sizes:?}");
+    assert_eq!(flaws(&drawn, &expected), [""; 0]);
+
+    // The eye itself: a picture that is missing, and one that is empty.
+    let figure = page.find("<figure>").unwrap();
+    let end = figure + page[figure..].find("</figure>").unwrap() + "</figure>".len();
+    let without = format!("{}{}", &page[..figure], &page[end..]);
+    let drawn = in_browser(&out, &without).unwrap();
+    assert_eq!(flaws(&drawn, &expected), [&expected[0]]);
+    let empty = format!("<figure><svg aria-label=\"{}\"></svg></figure>", expected[0]);
+    let drawn = in_browser(&out, &format!("{}{empty}{}", &page[..figure], &page[end..])).unwrap();
+    assert_eq!(flaws(&drawn, &expected), [&expected[0]]);
     fs::remove_dir_all(out).unwrap();
 }
 
-/// The document after its scripts ran; None without a browser.
-fn in_browser(folder: &Path, page: &Path) -> Option<String> {
+/// Small runs of what measures, and what the scripts would leave.
+fn write_everything(out: &Path) {
+    let run = |binary: &str, arguments: &str| {
+        let run =
+            Command::new(binary).args(arguments.split(' ')).arg("--out").arg(out).output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    };
+    let few = "--allocators malloc,valloc --rounds 1";
+    run(
+        env!("CARGO_BIN_EXE_founding"),
+        &format!("{few} --threads 1,2 --sizes 64,4096 --allocations 100 --iterations 2"),
+    );
+    run(env!("CARGO_BIN_EXE_latency"), &format!("{few} --operations 1000 --sizes 64,4096"));
+    run(env!("CARGO_BIN_EXE_memory"), &format!("{few} --mib 4 --scenarios waves"));
+    run(
+        env!("CARGO_BIN_EXE_programs"),
+        "--allocators system,valloc --rounds 1 --scale 1 --only json",
+    );
+    for (name, columns, figures) in OTHERS {
+        let mut text = format!("{columns}\n");
+        for row in ["one,glibc,", "one,valloc,", "two,glibc,", "two,valloc,"] {
+            text += &format!("{row}{figures}\n");
+        }
+        fs::write(out.join(format!("{name}-samples.csv")), text).unwrap();
+    }
+    run(env!("CARGO_BIN_EXE_report"), "threads micro instructions programs-c");
+}
+
+/// The names of the plots in the folder.
+fn plots(out: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(out)
+        .unwrap()
+        .filter_map(|entry| {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            name.strip_suffix(".svg").map(str::to_owned)
+        })
+        .collect();
+    // In the order of the page, in which those of the founding benchmark come first.
+    names.sort_by_key(|name| (!name.starts_with("founding"), name.clone()));
+    names
+}
+
+/// The plots that cannot be seen.
+fn flaws<'a>(drawn: &[(String, f64)], expected: &'a [String]) -> Vec<&'a String> {
+    let seen = |name: &String| drawn.iter().any(|plot| plot.0 == *name && plot.1 >= 3.0);
+    expected.iter().filter(|name| !seen(name)).collect()
+}
+
+/// What the browser has drawn of every plot; None without a browser.
+fn in_browser(folder: &Path, page: &str) -> Option<Vec<(String, f64)>> {
+    let probed = folder.join("probed.html");
+    fs::write(&probed, page.replace("</body>", &format!("{PROBE}</body>"))).unwrap();
     let run = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .arg(format!("--user-data-dir={}", folder.join("profile").display()))
         .arg("--dump-dom")
-        .arg(format!("file://{}", page.display()))
+        .arg(format!("file://{}", probed.display()))
         .output()
         .ok()?;
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    Some(String::from_utf8_lossy(&run.stdout).into_owned())
+    let document = String::from_utf8_lossy(&run.stdout);
+    // The script itself comes first in the document.
+    let list = document.rsplit("drawn=").next().and_then(|rest| rest.split(';').next());
+    let parse = |plot: &str| {
+        let (name, least) = plot.split_once(':').expect("the page ran its script");
+        (name.to_owned(), least.parse().expect("a number"))
+    };
+    Some(list.expect("the page ran its script").split(',').map(parse).collect())
 }

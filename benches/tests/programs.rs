@@ -33,7 +33,7 @@ fn every_allocator_runs_every_program() {
     for (name, _) in WORKLOADS {
         assert!(table.contains(name), "{name} is missing in:\n{table}");
     }
-    for plot in ["programs-rust-time.svg", "programs-rust-memory.svg"] {
+    for plot in ["programs-rust-cpu_s.svg", "programs-rust-peak_mib.svg"] {
         let svg = fs::read_to_string(out.join(plot)).unwrap();
         assert!(svg.contains("valloc") && svg.trim_end().ends_with("</svg>"), "{plot}");
     }

@@ -46,7 +46,8 @@ static size_t block_bytes(const Block *block, uint32_t entry)
     return ((size_t)block->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes() - VA_CANARY_BYTES;
 }
 
-/* `size` includes the canary, as in all that takes a class here. */
+/* `size` includes the canary, as in all that takes a class here. *zero tells whether the block
+ * should be zero, then whether it is known to be. */
 VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t size,
                              size_t alignment, bool *zero)
 {
@@ -59,8 +60,10 @@ VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t 
         if (alignment <= VA_BLOCK_BYTES)
             run = va_large_cache_take(cache, va_large_blocks(size));
         va_allocator_release(allocator, cache);
-        slot =
-            run != NULL ? va_large_start(run) : va_large_allocate(allocator, size, alignment, zero);
+        if (run == NULL)
+            slot = va_large_allocate(allocator, size, alignment, zero);
+        else
+            slot = va_large_start(run), *zero = false;
         if (VA_PASSAGE_CHECKED && slot != NULL)
             va_pass_out_run(va_block_of(slot));
         return slot;
@@ -70,6 +73,8 @@ VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t 
         slot = va_cache_refill(cache, class, zero);
         if (VA_PASSAGE_CHECKED && slot != NULL)
             va_pass_out(&cache->front, class << VA_CLASS_SHIFT, slot, allocator == &va_process);
+    } else {
+        *zero = false;
     }
     va_allocator_release(allocator, cache);
     return slot;
@@ -88,7 +93,6 @@ static VA_COLD void *allocate_relieved(MemoryAllocator *allocator, unsigned clas
 
 VA_INLINE void *allocate(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
 {
-    *zero = false;
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
     size += VA_CANARY_BYTES;
@@ -102,13 +106,13 @@ VA_INLINE void *allocate(MemoryAllocator *allocator, size_t size, size_t alignme
 
 void *va_allocate(MemoryAllocator *allocator, size_t size, size_t alignment)
 {
-    bool zero;
+    bool zero = false;
     return allocate(allocator, size, alignment, &zero);
 }
 
 void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment)
 {
-    bool zero;
+    bool zero = true;
     void *slot = allocate(allocator, size, alignment, &zero);
     if (slot != NULL && !zero)
         memset(slot, 0, size);

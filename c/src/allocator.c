@@ -6,6 +6,7 @@
 
 #include "arena.h"
 #include "check.h"
+#include "holes.h"
 #include "meta.h"
 
 static struct {
@@ -167,15 +168,58 @@ VA_COLD void va_allocator_relieve(MemoryAllocator *allocator)
         release_slabs(allocator);
 }
 
+/* What the calling thread holds in another allocator, and what lies in the caches of all. */
+static VA_COLD size_t purge_other(MemoryAllocator *allocator)
+{
+    size_t bytes = 0;
+    CacheFront *own = va_allocator_front(allocator);
+    if (own != NULL && own != VA_NO_FRONT)
+        va_cache_flush_slots((ThreadCache *)own);
+    for (ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE); cache != NULL;
+         cache = cache->next) {
+        va_cache_give_up(cache);
+        bytes += va_holes_purge(cache);
+    }
+    return bytes;
+}
+
 VA_COLD size_t va_allocators_purge(void)
 {
+    size_t bytes = 0;
+    CacheStats stats;
     va_allocator_relieve(&va_process);
+    va_registry_stats(&stats);
+    for (uint32_t i = 0; i < stats.made; i++)
+        va_cache_give_up(va_registry_nth(stats.made, i));
+    bytes += va_holes_purge_process();
     /* Nobody destroys an allocator that is looked at: it would have to leave the list first. */
     va_lock_acquire(&live.lock);
     for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
-        release_slabs(allocator);
+        bytes += purge_other(allocator);
     va_lock_release(&live.lock);
-    return va_arena_purge_all();
+    return bytes + va_arena_purge_all();
+}
+
+static VA_COLD void decay(ThreadCache *cache)
+{
+    for (unsigned zone = 0; zone < ZONES; zone++)
+        va_supply_drop_blocks(cache, zone);
+    va_holes_decay(cache, SIZE_MAX);
+}
+
+VA_COLD void va_allocators_decay(void)
+{
+    CacheStats stats;
+    va_registry_stats(&stats);
+    for (uint32_t i = 0; i < stats.made; i++)
+        decay(va_registry_nth(stats.made, i));
+    va_lock_acquire(&live.lock);
+    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+        for (ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE);
+             cache != NULL; cache = cache->next)
+            decay(cache);
+    va_lock_release(&live.lock);
+    va_arena_decay();
 }
 
 /* ---- Fork ---- */

@@ -54,6 +54,9 @@ VA_INLINE void va_allocator_release(MemoryAllocator *allocator, ThreadCache *cac
 void va_allocator_relieve(MemoryAllocator *allocator);
 size_t va_allocators_purge(void);
 
+/* What the background thread does every purge delay: gives back what nobody has wanted lately. */
+void va_allocators_decay(void);
+
 /* Around fork: every allocator's locks. */
 void va_allocators_lock_all(void);
 void va_allocators_unlock_all(void);

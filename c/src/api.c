@@ -6,6 +6,7 @@
 
 #define VALLOC_NO_SHORT_NAMES
 #include "../include/valloc.h"
+#include "background.h"
 #include "inspect.h"
 #include "stats.h"
 
@@ -162,6 +163,14 @@ size_t valloc_purge(void)
 VA_COLD void valloc_set_error_handler(void (*handler)(const char *, void *), void *context)
 {
     va_report_to(handler, context);
+}
+
+VA_COLD int valloc_background_purge(int on)
+{
+    if (va_background_set(on != 0))
+        return 0;
+    errno = EAGAIN;
+    return -1;
 }
 
 int valloc_version(void)

@@ -26,6 +26,12 @@ static size_t find_place(const Arena *arena, Zone *zone, size_t blocks, size_t a
     return va_align_up(base + first, align_blocks) - base;
 }
 
+static void count_lent(size_t blocks)
+{
+    va_use.lent_blocks += blocks;
+    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
+}
+
 /* Lends up to `count` runs that lie side by side; returns how many. *first is the first one's
  * block number; *zero tells whether all of them read as zero. */
 static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_blocks, size_t count,
@@ -45,8 +51,7 @@ static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_bl
     *zero = va_runs_take(arena, *first, all) == 0;
     VA_FOR_EACH_GROUP(arena, *first, all, group, mask)
         group->dirty |= mask;
-    va_use.lent_blocks += all;
-    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
+    count_lent(all);
     return count;
 }
 
@@ -56,14 +61,13 @@ static void limit_locked(size_t soft, size_t hard)
     va_use.soft_limit = soft != 0 ? soft : va_use.hard_limit;
 }
 
-static VA_COLD void initialise_locked(void)
+static VA_STARTUP void initialise_locked(void)
 {
     initialised = true;
     va_options_read();
     va_secure_start();
     limit_locked(va_options.soft_limit_bytes >> VA_BLOCK_SHIFT,
                  va_options.hard_limit_bytes >> VA_BLOCK_SHIFT);
-    va_purge_start_locked();
 }
 
 /* Lends up to `count` runs that lie side by side in one zone, of this kind if it can be; returns
@@ -180,6 +184,24 @@ void va_arena_reclaim(Block *runs)
     va_purge_visit();
 }
 
+/* Takes the blocks from `first` on into the run before them; false if they are not all free. */
+static bool grow_locked(Block *run, size_t first, size_t more)
+{
+    Arena *arena = &va_arenas[run->arena];
+    Zone *zone = va_zone_at(arena, first - 1);
+    size_t end = first + more;
+    if (end > zone->end || more > va_use.hard_limit - va_min(va_use.hard_limit, va_use.lent_blocks))
+        return false;
+    if (va_runs_free_from(arena, zone, first, more) < more || !va_space_commit(arena, zone, end))
+        return false;
+    va_runs_raise_top(arena, zone, end);
+    run->zero = va_runs_take(arena, first, more) == 0 && run->zero;
+    VA_FOR_EACH_GROUP(arena, first, more, group, mask)
+        group->dirty |= mask;
+    count_lent(more);
+    return true;
+}
+
 bool va_arena_resize(Block *run, size_t blocks)
 {
     Arena *arena = &va_arenas[run->arena];
@@ -190,36 +212,19 @@ bool va_arena_resize(Block *run, size_t blocks)
     if (va_unlikely(blocks < old && run->moved))
         dirty = !va_space_remap(arena, first + blocks, old - blocks);
     va_lock_acquire(&va_arena_lock);
-    if (blocks < old) {
-        va_runs_return(arena, first + blocks, old - blocks, dirty);
-        va_use.lent_blocks -= old - blocks;
-    } else if (blocks > old) {
-        size_t end = first + blocks;
-        Zone *zone = va_zone_at(arena, first);
-        done = end <= zone->end &&
-               blocks - old <= va_use.hard_limit - va_min(va_use.hard_limit, va_use.lent_blocks);
-        /* Every block between must be free; those from top on are. */
-        if (done)
-            VA_FOR_EACH_GROUP(arena, first + old,
-                              va_min(end, va_max(zone->top, first + old)) - (first + old), group,
-                              mask)
-                done = done && (group->free & mask) == mask;
-        done = done && va_space_commit(arena, zone, end);
-        if (done) {
-            va_runs_raise_top(arena, zone, end);
-            run->zero = va_runs_take(arena, first + old, blocks - old) == 0 && run->zero;
-            VA_FOR_EACH_GROUP(arena, first + old, blocks - old, group, mask)
-                group->dirty |= mask;
-            va_use.lent_blocks += blocks - old;
-        }
-    }
+    if (blocks > old)
+        done = grow_locked(run, first + old, blocks - old);
+    else if (blocks < old)
+        reclaim_locked(arena, first + blocks, old - blocks, dirty,
+                       old - blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT);
     if (done)
         run->run_blocks = (uint32_t)blocks;
     va_lock_release(&va_arena_lock);
+    va_purge_visit();
     return done;
 }
 
-VA_COLD void va_arena_initialise(void)
+VA_STARTUP void va_arena_start(void)
 {
     va_lock_acquire(&va_arena_lock);
     if (!initialised)
@@ -296,7 +301,7 @@ VA_COLD void va_arena_stats(ArenaStats *stats)
     for (unsigned i = 0; i < arenas; i++) {
         size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
         stats->metadata += tabled * sizeof(uint32_t) +
-                           tabled / VA_GROUP_BLOCKS * sizeof(BlockGroup) +
+                           tabled / VA_GROUP_BLOCKS * (sizeof(BlockGroup) + 2 * sizeof(FreeSpan)) +
                            (tabled - va_arenas[i].first) *
                                (sizeof(Block) + (VA_SLAB_WORDS + VA_LIVE_WORDS) * sizeof(uint64_t));
         stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;

@@ -3,7 +3,8 @@
  * A run is a number of adjacent blocks. Each block is free, or in one lent run, or never used.
  * The lowest address that fits is lent first: a dense heap is what huge pages and purging need.
  * Any thread. One lock, va_arena_lock, taken inside; it is the last but one in the lock order
- * (registry, owners, arena, metadata), and no system call but a commit is made under it. */
+ * (registry, owners, arena, metadata), and no system call but commits and rare advice is made under
+ * it. */
 #ifndef VA_ARENA_H
 #define VA_ARENA_H
 
@@ -25,8 +26,8 @@ void va_arena_reclaim(Block *runs);
  * are not free: the run is as it was. */
 bool va_arena_resize(Block *run, size_t blocks);
 
-/* Reads the options, which otherwise the first loan does. */
-void va_arena_initialise(void);
+/* Reads the options, unless that was done. */
+void va_arena_start(void);
 
 /* Bounds in blocks, 0 for none. Above the soft one nothing free is kept resident; above the hard
  * one nothing is lent. */

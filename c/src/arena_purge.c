@@ -13,8 +13,8 @@
  * that stays shared. */
 static struct {
     _Alignas(64) _Atomic uint64_t next_tick_ms;
-    _Atomic bool purging; /* something is due */
-    uint64_t last_tick_ms;
+    _Atomic bool purging;    /* something is due */
+    uint64_t last_tick_ms;   /* 0 before the first tick, which the first visit makes */
     size_t last_peak_blocks; /* the peak of the tick before */
 } purge_clock;
 
@@ -100,9 +100,19 @@ static VA_COLD size_t purge_due(size_t max_bytes)
     return due.bytes;
 }
 
+/* What was made resident in advance and is not in use yet. */
+static VA_COLD void purge_populated_locked(const Arena *arena, Zone *zone)
+{
+    if (zone->populated > zone->top)
+        va_os_purge(arena->base + (zone->top << VA_BLOCK_SHIFT), (zone->populated - zone->top)
+                                                                     << VA_BLOCK_SHIFT);
+    zone->populated = 0;
+}
+
 static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
 {
     bool due = false;
+    purge_populated_locked(arena, zone);
     size_t end = va_runs_group_end(zone);
     for (size_t g = va_runs_next_group(arena, zone, zone->lowest_group); g < end;
          g = va_runs_next_group(arena, zone, g + 1)) {
@@ -141,14 +151,6 @@ bool va_purge_is_excess(size_t blocks, bool large)
 
 /* ---- The purge clock ---- */
 
-VA_COLD void va_purge_start_locked(void)
-{
-    purge_clock.last_tick_ms = va_os_clock_ms();
-    atomic_store_explicit(&purge_clock.next_tick_ms,
-                          purge_clock.last_tick_ms + va_options.purge_delay_ms,
-                          memory_order_relaxed);
-}
-
 void va_purge_visit(void)
 {
     uint64_t now = va_os_clock_ms();
@@ -157,8 +159,10 @@ void va_purge_visit(void)
         if (now >= atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed)) {
             uint64_t delay = va_options.purge_delay_ms;
             atomic_store_explicit(&purge_clock.next_tick_ms, now + delay, memory_order_relaxed);
+            bool first = purge_clock.last_tick_ms == 0;
             if (va_use.dirty_blocks != 0)
-                mark_due_locked(delay == 0 || now - purge_clock.last_tick_ms >= 2 * delay);
+                mark_due_locked(delay == 0 ||
+                                (!first && now - purge_clock.last_tick_ms >= 2 * delay));
             purge_clock.last_tick_ms = now;
             purge_clock.last_peak_blocks = va_use.peak_blocks;
             va_use.peak_blocks = va_use.lent_blocks + va_use.dirty_blocks;
@@ -167,6 +171,13 @@ void va_purge_visit(void)
     }
     if (va_unlikely(atomic_load_explicit(&purge_clock.purging, memory_order_relaxed)))
         purge_due(VA_PURGE_VISIT_BYTES);
+}
+
+VA_COLD void va_arena_decay(void)
+{
+    do
+        va_purge_visit();
+    while (atomic_load_explicit(&purge_clock.purging, memory_order_relaxed));
 }
 
 VA_COLD size_t va_arena_purge_all(void)

@@ -5,9 +5,6 @@
 
 #include "block_table.h"
 
-/* Starts the clock; arena lock held. */
-void va_purge_start_locked(void);
-
 /* Called without locks wherever blocks come and go: keeps the purge clock. */
 void va_purge_visit(void);
 
@@ -15,6 +12,9 @@ void va_purge_visit(void);
  * last delay may be wanted again: up to that peak nothing is gained at once by purging. Arena lock
  * held. */
 bool va_purge_is_excess(size_t blocks, bool large);
+
+/* The same for a thread with time: nothing that is due stays. */
+void va_arena_decay(void);
 
 /* Purges every free block. Returns the bytes given back. */
 size_t va_arena_purge_all(void);

@@ -9,20 +9,20 @@
 static bool huge_is_dear; /* see try_huge; arena lock */
 
 typedef struct Tables {
-    size_t groups, summary, records, bitmaps, live, end; /* offsets in bytes; entries at 0 */
-    size_t first;                                        /* block behind them */
+    size_t groups, spans, records, bitmaps, live, end; /* offsets in bytes; entries at 0 */
+    size_t first;                                      /* block behind them */
 } Tables;
 
 /* Where the tables of an arena of so many blocks lie: each starts on a block of its own, behind
  * one that is never accessible. */
-static VA_COLD Tables lay_out(size_t blocks)
+static VA_STARTUP Tables lay_out(size_t blocks)
 {
     Tables t;
     size_t groups = (blocks + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
 #define AFTER(bytes) (va_align_up((bytes), VA_BLOCK_BYTES) + VA_BLOCK_BYTES)
     t.groups = AFTER(blocks * sizeof(uint32_t));
-    t.summary = AFTER(t.groups + groups * sizeof(BlockGroup));
-    t.records = AFTER(t.summary + (groups + 63) / 64 * sizeof(uint64_t));
+    t.spans = AFTER(t.groups + groups * sizeof(BlockGroup));
+    t.records = AFTER(t.spans + groups * 2 * sizeof(FreeSpan));
     t.bitmaps = AFTER(t.records + blocks * sizeof(Block));
     t.live = AFTER(t.bitmaps + blocks * VA_SLAB_WORDS * sizeof(uint64_t));
     t.end =
@@ -33,7 +33,7 @@ static VA_COLD Tables lay_out(size_t blocks)
 }
 
 /* Makes bytes [from, to) of a table accessible, to whole pages. */
-static VA_COLD bool commit_table(char *table, size_t from, size_t to)
+static VA_STARTUP bool commit_table(char *table, size_t from, size_t to)
 {
     size_t page = va_os_page_bytes();
     size_t start = va_align_down(from, page);
@@ -42,7 +42,7 @@ static VA_COLD bool commit_table(char *table, size_t from, size_t to)
 
 /* Makes the tables accessible for blocks below `end`. A failure half way leaves pages that a
  * later try commits again: harmless. */
-static VA_COLD bool commit_tables(Arena *arena, size_t end)
+static VA_STARTUP bool commit_tables(Arena *arena, size_t end)
 {
     size_t from = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
     size_t to = va_min(va_align_up(end, VA_COMMIT_TABLE_BLOCKS), arena->blocks);
@@ -53,7 +53,8 @@ static VA_COLD bool commit_tables(Arena *arena, size_t end)
     if (!commit_table((char *)arena->entries, from * sizeof(uint32_t), to * sizeof(uint32_t)) ||
         !commit_table((char *)arena->groups, from_groups * sizeof(BlockGroup),
                       to_groups * sizeof(BlockGroup)) ||
-        !commit_table((char *)arena->summary, from_groups / 8, va_align_up(to_groups, 64) / 8) ||
+        !commit_table((char *)arena->spans, from_groups * 2 * sizeof(FreeSpan),
+                      to_groups * 2 * sizeof(FreeSpan)) ||
         !commit_table((char *)arena->records, va_max(from, arena->first) * sizeof(Block),
                       to * sizeof(Block)) ||
         !commit_table((char *)arena->bitmaps,
@@ -69,7 +70,7 @@ static VA_COLD bool commit_tables(Arena *arena, size_t end)
 }
 
 /* The first block from `from` on that may lie on a huge page. */
-static VA_COLD size_t huge_from(const Arena *arena, size_t from)
+static VA_STARTUP size_t huge_from(const Arena *arena, size_t from)
 {
     const Zone *dense = &arena->zones[ZONE_DENSE];
     if (va_options.huge_pages == HUGE_PAGES_NEVER ||
@@ -82,18 +83,35 @@ static VA_COLD size_t huge_from(const Arena *arena, size_t from)
                             : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT));
 }
 
-static VA_COLD void advise_huge(const Arena *arena, size_t from, size_t to)
+static VA_STARTUP void advise_huge(Arena *arena, size_t from, size_t to)
 {
     from = huge_from(arena, from);
-    if (from < to)
-        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT,
-                          true);
+    if (from >= to)
+        return;
+    va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT, true);
+    arena->zones[va_zone_of(arena, from)].huge = true;
+}
+
+VA_COLD void va_space_refuse_huge(void)
+{
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
+        return;
+    for (unsigned i = 0; i < arenas; i++) {
+        const Arena *arena = &va_arenas[i];
+        Zone *zone = &va_arenas[i].zones[ZONE_DENSE];
+        if (!zone->huge)
+            continue;
+        va_os_advise_huge(arena->base + (zone->first << VA_BLOCK_SHIFT),
+                          (zone->committed - zone->first) << VA_BLOCK_SHIFT, false);
+        zone->huge = false;
+    }
 }
 
 /* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
  * depends on the machine: the first one, which is wanted now, is made resident and timed. A dear
  * one is the last. */
-static VA_COLD void try_huge(const Arena *arena, size_t from, size_t to)
+static VA_STARTUP void try_huge(Arena *arena, Zone *zone, size_t from, size_t to)
 {
     from = huge_from(arena, from);
     if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to &&
@@ -104,11 +122,12 @@ static VA_COLD void try_huge(const Arena *arena, size_t from, size_t to)
         va_os_populate(chunk, VA_HUGE_BYTES);
         huge_is_dear = va_os_thread_ns() - start > VA_HUGE_DEAR_NS;
         from += VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
+        zone->populated = from;
     }
     advise_huge(arena, from, to);
 }
 
-VA_COLD bool va_space_commit(Arena *arena, Zone *zone, size_t end)
+VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
 {
     const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
     size_t heap = (zone->committed - zone->first) << VA_BLOCK_SHIFT;
@@ -129,7 +148,7 @@ VA_COLD bool va_space_commit(Arena *arena, Zone *zone, size_t end)
             return false;
     }
     if (end - zone->committed <= huge_blocks)
-        try_huge(arena, zone->committed, wanted);
+        try_huge(arena, zone, zone->committed, wanted);
     else
         advise_huge(arena, zone->committed, wanted);
     zone->committed = wanted;
@@ -138,7 +157,7 @@ VA_COLD bool va_space_commit(Arena *arena, Zone *zone, size_t end)
 
 /* Reserves address space for an arena of *bytes, halved until the kernel agrees and `blocks`
  * still fit; NULL if they do not. *bytes and *tables tell what it came to. */
-static VA_COLD char *reserve(size_t *bytes, size_t blocks, Tables *tables)
+static VA_STARTUP char *reserve(size_t *bytes, size_t blocks, Tables *tables)
 {
     for (; *bytes >= VA_RESERVE_MIN_BYTES; *bytes = va_align_down(*bytes / 2, VA_HUGE_BYTES)) {
         *tables = lay_out(*bytes >> VA_BLOCK_SHIFT);
@@ -165,7 +184,7 @@ static VA_COLD char *reserve_limited(size_t *bytes, size_t blocks, Tables *table
     return base;
 }
 
-static VA_COLD void start_zone(Zone *zone, size_t first, size_t end)
+static VA_STARTUP void start_zone(Zone *zone, size_t first, size_t end)
 {
     *zone = (Zone){.first = first,
                    .end = end,
@@ -175,7 +194,7 @@ static VA_COLD void start_zone(Zone *zone, size_t first, size_t end)
                    .purge_group = first / VA_GROUP_BLOCKS};
 }
 
-VA_COLD Arena *va_space_add(size_t blocks)
+VA_STARTUP Arena *va_space_add(size_t blocks)
 {
     unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     size_t limit = va_os_address_limit();
@@ -192,7 +211,7 @@ VA_COLD Arena *va_space_add(size_t blocks)
     arena->blocks = bytes >> VA_BLOCK_SHIFT;
     arena->entries = (_Atomic uint32_t *)base;
     arena->groups = (BlockGroup *)(base + tables.groups);
-    arena->summary = (uint64_t *)(base + tables.summary);
+    arena->spans = (FreeSpan *)(base + tables.spans);
     arena->records = (Block *)(base + tables.records);
     arena->bitmaps = (uint64_t *)(base + tables.bitmaps);
     arena->live = (_Atomic uint64_t *)(base + tables.live);
@@ -206,12 +225,16 @@ VA_COLD Arena *va_space_add(size_t blocks)
         va_os_unreserve(base, bytes);
         return NULL;
     }
+    /* Where the kernel gives huge pages unasked, small heaps go without all the same. */
+    if (split != tables.first && va_options.huge_pages != HUGE_PAGES_ALWAYS)
+        va_os_advise_huge(base + (tables.first << VA_BLOCK_SHIFT),
+                          (split - tables.first) << VA_BLOCK_SHIFT, false);
     va_os_exclude_from_dump(base, tables.end);
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
 }
 
-VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
+VA_COLD bool va_space_remap(Arena *arena, size_t first, size_t blocks)
 {
     if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
         return false;

@@ -11,8 +11,12 @@ Arena *va_space_add(size_t blocks);
 /* Makes blocks below `end` accessible, and some more; at least these if more is refused. */
 bool va_space_commit(Arena *arena, Zone *zone, size_t end);
 
+/* What is accessible at present shall not lie on huge pages any more: holes were given back, and
+ * the kernel would fill them again. What becomes accessible later may. */
+void va_space_refuse_huge(void);
+
 /* Pages that were moved into a run brought a mapping of their own with them: puts it right.
  * The blocks then read as zero. */
-bool va_space_remap(const Arena *arena, size_t first, size_t blocks);
+bool va_space_remap(Arena *arena, size_t first, size_t blocks);
 
 #endif

@@ -18,7 +18,14 @@
 
 #define va_likely(x) __builtin_expect(!!(x), 1)
 #define va_unlikely(x) __builtin_expect(!!(x), 0)
-#define VA_COLD __attribute__((cold, noinline))
+/* Functions off the hot paths: compiled small, and never inlined. What an empty program calls is
+ * VA_STARTUP; the rest, VA_COLD, lies behind all other code, in the shared libraries from the next
+ * multiple of 64 KiB on: around a fault the kernel maps code in pieces of that size, and a small
+ * program shall not pay for what it does not call. */
+#define VA_STARTUP __attribute__((cold, noinline))
+#define VA_COLD __attribute__((cold, noinline, section(".text_cold")))
+/* Tables that every program reads: apart from what else is constant, for the same reason. */
+#define VA_TABLE __attribute__((section(".rodata_tables")))
 #define VA_NOINLINE __attribute__((noinline))
 /* Zeroed static arrays of which programs use the first elements: behind all other variables, so
  * that these share a page. */

@@ -4,8 +4,8 @@
  * very start, so that one pointer finds both:
  *
  *   base                                                      base + blocks * 64 KiB
- *   | entries | . | groups | . | summary | . | records | . | bitmaps | . | blocks ... |
- *     4 B           32 B/64                    64 B          512 B         64 KiB        per block
+ *   | entries | . | groups | . | spans   | . | records | . | bitmaps | . | blocks ... |
+ *     4 B           32 B/64      24 B/64       64 B          512 B         64 KiB        per block
  *
  * A secure build has a table of live bits behind the bitmaps. `.` is never accessible. Block i
  * starts at base + i * 64 KiB; the first indices are the tables themselves and stay 0, so that a
@@ -48,6 +48,7 @@ typedef struct Block {
     bool moved;          /* run: pages came by va_os_move, see va_arena_reclaim */
     uint8_t arena;       /* const: index into va_arenas */
     uint8_t guarded;     /* secure builds: see secure.h */
+    uint16_t absent;     /* slab: pieces that surely have no page, a bit each; owner's mutex */
     /* Whose it is while it is lent; the other runs of that allocator, by their references: under
      * its mutex, and only if it is not the allocator of the process. */
     uint32_t next_held;
@@ -55,6 +56,12 @@ typedef struct Block {
     uint32_t previous_held;
 } Block;
 static_assert(sizeof(Block) == 64, "a block record is one cache line");
+
+/* A piece: a sixteenth of a block. What is known of a slab's pages is kept by pieces, whatever the
+ * size of a page: one of 4 KiB is one piece, one of 64 KiB sixteen. */
+#define VA_PIECE_SHIFT (VA_BLOCK_SHIFT - 4)
+#define VA_PIECES 16u
+#define VA_PIECES_ALL 0xffffu
 
 /* The state of 64 blocks, one bit each. Arena lock.
  * due and aged lie within free & dirty. */
@@ -64,6 +71,11 @@ typedef struct BlockGroup {
     uint64_t aged;  /* free and dirty since the last tick of the purge clock */
     uint64_t due;   /* to be purged */
 } BlockGroup;
+
+/* The free blocks of a range: in a row at its start, at its end, and anywhere at most. */
+typedef struct FreeSpan {
+    uint32_t prefix, suffix, longest;
+} FreeSpan;
 
 /* The parts of an arena. Memory that few slots use for long should not be backed by huge pages,
  * which are resident as a whole: the first slabs of a thread's class go to the sparse zone, what
@@ -75,6 +87,8 @@ typedef struct Zone {
     /* Arena lock. first <= top <= committed <= end */
     size_t top;          /* blocks from here on were never lent */
     size_t committed;    /* blocks from here on are not accessible */
+    size_t populated;    /* blocks below it were made resident in advance, also those from top on */
+    bool huge;           /* some blocks may lie on huge pages */
     size_t free_blocks;  /* below top */
     size_t lowest_group; /* groups below it have no free block */
     size_t purge_group;  /* groups below it have nothing due */
@@ -86,7 +100,7 @@ typedef struct Arena {
     size_t first; /* index of the first block that is not table */
     _Atomic uint32_t *entries;
     BlockGroup *groups;
-    uint64_t *summary; /* bit per group: has a free block */
+    FreeSpan *spans; /* two per group: the tree of free runs, see run_set.c */
     Block *records;
     uint64_t *bitmaps;      /* VA_SLAB_WORDS per block: the free slots of a slab */
     _Atomic uint64_t *live; /* VA_LIVE_WORDS per block, in secure builds; see secure.h */

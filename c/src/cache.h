@@ -57,7 +57,8 @@ typedef struct ClassState {
     uint8_t visits;     /* refills and flushes since window_ms, up to VA_BUSY_VISITS */
     uint32_t window_ms;
     /* Under the mutex. */
-    Block *first; /* slabs with slots to take */
+    uint32_t taken; /* slots taken from slabs since holes were looked at */
+    Block *first;   /* slabs with slots to take */
     Block *last;
 } ClassState;
 
@@ -68,12 +69,13 @@ typedef struct Outgoing {
     void *slots[VA_OUTGOING_SLOTS];
 } Outgoing;
 
-/* Lent blocks for the next slabs. */
+/* Lent blocks for the next slabs. The blocks and their count: under the mutex, so that a purge on
+ * another thread finds them. */
 typedef struct BlockStore {
     Block *blocks[VA_SPARE_BLOCKS];
     uint32_t count;
-    uint32_t batch; /* blocks that the next refill takes */
-    bool active;    /* refilled since the last trim */
+    uint32_t batch; /* blocks that the next refill takes; owner thread */
+    bool active;    /* refilled since the last trim; owner thread */
 } BlockStore;
 
 #if VALLOC_SECURE_QUARANTINE
@@ -91,19 +93,22 @@ typedef struct ThreadCache {
     Lock mutex;
     _Atomic bool attached; /* a thread uses it; written under the registry lock. Always, if it is
                               another allocator's */
-    bool shared;           /* process-wide: by threads that are past their exit; const */
-    uint64_t trim_ms;      /* when idle classes are looked for next; owner thread */
-    size_t share;          /* bytes of all threads' budget, as of the last trim; owner thread */
+    _Atomic bool
+        purge_wanted;     /* its thread shall flush; set by any thread, which waits for nothing */
+    bool shared;          /* process-wide: by threads that are past their exit; const */
+    uint8_t young_visits; /* refills and flushes, up to VA_YOUNG_VISITS; owner thread */
+    uint64_t trim_ms;     /* when idle classes are looked for next; owner thread */
+    size_t share;         /* bytes of all threads' budget, as of the last trim; owner thread */
     _Atomic size_t capacity_bytes; /* of all stacks; written by the owner thread, for statistics */
     size_t slabs;                  /* owned; mutex */
     size_t run_blocks;        /* in runs that were lent through here, about: a run may come home
                                  elsewhere; owner thread */
     _Atomic uint64_t open[2]; /* classes with slabs to take from; written under the mutex, read
                                  by adopters as a hint */
-    Block *large;             /* the large run freed last, or NULL; owner thread */
+    _Atomic(Block *) large;   /* the large run freed last, or NULL; whoever exchanges it has it */
     size_t large_room;        /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
     bool large_active;        /* used since the last trim; owner thread */
-    BlockStore stores[ZONES]; /* owner thread */
+    BlockStore stores[ZONES];
     ClassState classes[VA_CLASSES];
     MemoryAllocator *allocator; /* whose blocks it holds; const while in use */
     uint32_t thread;            /* other allocators: the id of the thread, 0 if shared; const */

@@ -40,7 +40,7 @@ static VA_COLD void warn(const char *function, const void *pointer)
 
 VA_COLD void va_foreign_check(const void *pointer, const char *function)
 {
-    va_arena_initialise(); /* this may be the program's first call: options come with it */
+    va_arena_start(); /* this may be the program's first call: options come with it */
     if (va_options.foreign == FOREIGN_ABORT || is_reserved(pointer))
         va_fatal(function, "not a pointer of this allocator", pointer);
     if (va_options.foreign == FOREIGN_IGNORE)

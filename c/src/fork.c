@@ -4,10 +4,12 @@
 
 #include "allocator.h"
 #include "arena.h"
+#include "background.h"
 #include "meta.h"
 
 static VA_COLD void before_fork(void)
 {
+    va_background_lock();
     va_thread_lock_shared();
     va_allocators_lock_all();
     va_registry_lock_all();
@@ -22,6 +24,7 @@ static VA_COLD void after_fork_in_parent(void)
     va_registry_unlock_all();
     va_allocators_unlock_all();
     va_thread_unlock_shared();
+    va_background_unlock();
 }
 
 static VA_COLD void after_fork_in_child(void)
@@ -33,6 +36,7 @@ static VA_COLD void after_fork_in_child(void)
     va_registry_reset_all(front->tag != VA_TAG_NONE ? (const ThreadCache *)front : NULL);
     va_allocators_reset_all();
     va_thread_reset_shared();
+    va_background_restart();
 }
 
 /* Early: handlers that others register later run before ours in the parent, and may allocate. */

@@ -5,13 +5,22 @@
 
 static _Atomic size_t large_kept; /* bytes reserved by all caches; relaxed, only a bound */
 
+/* Acquire and release: who takes a run sees what the one who put it there wrote to its record. */
+static Block *exchange(ThreadCache *cache, Block *run)
+{
+    if (run == NULL && atomic_load_explicit(&cache->large, memory_order_relaxed) == NULL)
+        return NULL;
+    return atomic_exchange_explicit(&cache->large, run, memory_order_acq_rel);
+}
+
 Block *va_large_cache_take(ThreadCache *cache, size_t blocks)
 {
-    Block *run = cache->large;
-    if (run == NULL || run->run_blocks != blocks)
+    Block *run = exchange(cache, NULL);
+    if (run != NULL && run->run_blocks != blocks) {
+        exchange(cache, run); /* nobody else puts one there */
         return NULL;
-    cache->large = NULL;
-    cache->large_active = true;
+    }
+    cache->large_active |= run != NULL;
     return run;
 }
 
@@ -30,8 +39,7 @@ bool va_large_cache_reserve(ThreadCache *cache, size_t bytes)
 
 void va_large_cache_drop(ThreadCache *cache)
 {
-    Block *run = cache->large;
-    cache->large = NULL;
+    Block *run = exchange(cache, NULL);
     if (run != NULL)
         va_large_give_back(run);
 }
@@ -41,7 +49,8 @@ void va_large_cache_put(ThreadCache *cache, Block *run)
     size_t bytes = (size_t)run->run_blocks << VA_BLOCK_SHIFT;
     va_large_cache_drop(cache);
     if (!run->moved && (bytes <= cache->large_room || va_large_cache_reserve(cache, bytes)))
-        cache->large = run;
+        exchange(cache, run);
     else
         va_large_give_back(run);
+    va_purge_visit(); /* a loop over one size comes by no other clock */
 }

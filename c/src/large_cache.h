@@ -1,6 +1,6 @@
 /* large_cache.h: the large run that a thread freed last stays with it for a moment, so that a loop
  * over one size makes no system call. All threads together keep VA_LARGE_KEEP_BYTES at most.
- * Called by the cache's thread. */
+ * Called by the cache's thread, but va_large_cache_drop, by any. */
 #ifndef VA_LARGE_CACHE_H
 #define VA_LARGE_CACHE_H
 

@@ -25,7 +25,7 @@ static Released **list_for(size_t bytes)
     return va_is_power_of_two(bytes) ? &chunk.released[va_highest_bit(bytes)] : NULL;
 }
 
-VA_COLD void *va_meta_allocate(size_t bytes)
+VA_STARTUP void *va_meta_allocate(size_t bytes)
 {
     void *result = NULL;
     bytes = va_align_up(bytes, 64);

@@ -92,14 +92,20 @@ static VA_COLD void read_setting(const char *setting)
             reject(setting);
         else
             va_options.hard_limit_bytes = (size_t)number * VA_MIB;
+    } else if ((value = value_of(setting, "VALLOC_BACKGROUND")) != NULL) {
+        if (!parse_number(value, &number) || number > 1)
+            reject(setting);
+        else
+            va_options.background = number == 1;
     }
 }
 
-VA_COLD void va_options_read(void)
+VA_STARTUP void va_options_read(void)
 {
+    static VA_TABLE const char prefix[] = "VALLOC_";
     if (environ == NULL)
         return;
     for (char **setting = environ; *setting != NULL; setting++)
-        if (strncmp(*setting, "VALLOC_", 7) == 0)
+        if (strncmp(*setting, prefix, sizeof prefix - 1) == 0)
             read_setting(*setting);
 }

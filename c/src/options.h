@@ -7,6 +7,7 @@
  *   VALLOC_FOREIGN=abort|forward|ignore   what the override library does with foreign pointers
  *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
+ *   VALLOC_BACKGROUND=0|1                 a thread gives memory back while the others idle
  */
 #ifndef VA_OPTIONS_H
 #define VA_OPTIONS_H
@@ -24,6 +25,7 @@ typedef struct Options {
     size_t reserve_bytes;
     size_t soft_limit_bytes;
     size_t hard_limit_bytes;
+    bool background;
 } Options;
 
 /* Const after va_options_read, which the first arena calls under its lock. A value that is not

@@ -52,6 +52,8 @@ uint64_t va_os_clock_ms(void);
 
 /* Sleeps while *word == expected, until woken; may return early. */
 void va_os_wait(_Atomic uint32_t *word, uint32_t expected);
+/* The same for at most so many milliseconds. */
+void va_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t ms);
 void va_os_wake_one(_Atomic uint32_t *word);
 
 /* For secure builds: random bytes; pages that trap whatever touches them, which stay so when purged

@@ -174,6 +174,14 @@ void va_os_wait(_Atomic uint32_t *word, uint32_t expected)
     errno = saved;
 }
 
+void va_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t ms)
+{
+    struct timespec time = {(time_t)(ms / 1000), (long)(ms % 1000 * 1000000)};
+    int saved = errno;
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &time, NULL, 0);
+    errno = saved;
+}
+
 void va_os_wake_one(_Atomic uint32_t *word)
 {
     int saved = errno;

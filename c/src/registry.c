@@ -8,7 +8,7 @@
 
 Lock va_registry_lock;
 _Atomic uint64_t va_exited_open[2];
-void *const va_stack_floor[1] = {NULL};
+VA_TABLE void *const va_stack_floor[1] = {NULL};
 
 /* Caches by owner id - 1. */
 static VA_ARRAY_LAST _Atomic(ThreadCache **) chunks[VA_OWNERS_HALF * 2 / CHUNK_OWNERS];
@@ -33,7 +33,7 @@ ThreadCache *va_registry_cache(uint32_t owner)
 }
 
 /* A new cache with the id that follows *made. */
-static VA_COLD ThreadCache *make_locked(uint32_t *made, uint32_t first)
+static VA_STARTUP ThreadCache *make_locked(uint32_t *made, uint32_t first)
 {
     uint32_t id = first + *made;
     if (*made == VA_OWNERS_HALF - CHUNK_OWNERS)
@@ -49,7 +49,6 @@ static VA_COLD ThreadCache *make_locked(uint32_t *made, uint32_t first)
     ThreadCache *cache = va_meta_allocate(sizeof *cache);
     if (cache == NULL)
         return NULL;
-    cache->trim_ms = va_os_clock_ms() + VA_TRIM_MS;
     cache->allocator = &va_process;
     cache->id = id;
     cache->front.tag = va_entry_make(id, 0);
@@ -65,7 +64,7 @@ static VA_COLD ThreadCache *make_locked(uint32_t *made, uint32_t first)
     return cache;
 }
 
-static VA_COLD void count_sharers_locked(void)
+static VA_STARTUP void count_sharers_locked(void)
 {
     atomic_store_explicit(
         &sharers, registry.made - registry.exited_count + registry.others - registry.unused_count,
@@ -77,7 +76,7 @@ size_t va_registry_sharers(void)
     return va_max(1, atomic_load_explicit(&sharers, memory_order_relaxed));
 }
 
-VA_COLD ThreadCache *va_registry_attach(void)
+VA_STARTUP ThreadCache *va_registry_attach(void)
 {
     va_lock_acquire(&va_registry_lock);
     ThreadCache *cache = registry.exited;

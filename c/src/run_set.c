@@ -1,19 +1,116 @@
-/* run_set.c: free runs as bits with a summary level, searched from the lowest address. */
+/* run_set.c: free runs as bits, and a binary tree over the groups of 64 that finds the lowest run
+ * of any length in O(log n).
+ *
+ * A node tells of a range of 2^height groups how many free blocks it starts with, ends with, and
+ * has in one run at most. A run lies in the left half, across the middle, or in the right half,
+ * looked at in this order. Groups count from the zone's first. The nodes lie in the order of the
+ * middles of their ranges, so that those of the first n groups are the first 2 n - 1 of the table,
+ * whatever comes later; the halves of a node at height h are 2^(h-1) places before and behind it:
+ *
+ *   place      0     1     2     3     4     5     6
+ *   height 2                   (0..3)
+ *   height 1       (0..1)                  (2..3)
+ *   height 0   0           1           2           3
+ *
+ * Nodes whose right half lies beyond top are left out: their left half stands for them. */
 #include "run_set.h"
 
 #include "check.h"
 
 ArenaUse va_use = {.soft_limit = SIZE_MAX, .hard_limit = SIZE_MAX};
 
-static void summarise(Arena *arena, size_t first, size_t count)
+/* ---- The tree ---- */
+
+VA_INLINE size_t base_group(const Zone *zone)
 {
-    for (size_t w = first / VA_GROUP_BLOCKS; w * VA_GROUP_BLOCKS < first + count; w++) {
-        uint64_t bit = (uint64_t)1 << (w % 64);
-        bool any = arena->groups[w].free != 0;
-        if (any != ((arena->summary[w / 64] & bit) != 0)) /* a store would move its cache line */
-            arena->summary[w / 64] ^= bit;
+    return zone->first / VA_GROUP_BLOCKS;
+}
+
+VA_INLINE FreeSpan *tree_of(const Arena *arena, const Zone *zone)
+{
+    return arena->spans + 2 * base_group(zone);
+}
+
+VA_INLINE size_t node_count(const Zone *zone)
+{
+    size_t groups = va_runs_group_end(zone) - base_group(zone);
+    return groups == 0 ? 0 : 2 * groups - 1;
+}
+
+/* How far the halves of the node that covers all lie from it, 0 if it has none. */
+static size_t root_reach(size_t nodes)
+{
+    return nodes <= 1 ? 0 : (size_t)1 << (va_highest_bit(nodes - 1) - 1);
+}
+
+/* What stands for a node whose halves are `reach` places away. */
+VA_INLINE size_t present_node(size_t node, size_t reach, size_t nodes)
+{
+    for (; node >= nodes; reach /= 2)
+        node -= reach;
+    return node;
+}
+
+static FreeSpan span_of_word(uint64_t free)
+{
+    if (free == UINT64_MAX)
+        return (FreeSpan){.prefix = 64, .suffix = 64, .longest = 64};
+    return (FreeSpan){.prefix = va_lowest_bit(~free),
+                      .suffix = 63 - va_highest_bit(~free),
+                      .longest = va_word_longest_ones(free)};
+}
+
+/* Stores a node; tells whether it was another. */
+VA_INLINE bool set_span(FreeSpan *place, FreeSpan span)
+{
+    FreeSpan old = *place;
+    *place = span;
+    return ((old.prefix ^ span.prefix) | (old.suffix ^ span.suffix) |
+            (old.longest ^ span.longest)) != 0;
+}
+
+/* Makes a node of its halves, which have so many blocks each; tells whether it was another. */
+VA_INLINE bool join(FreeSpan *place, FreeSpan left, FreeSpan right, uint32_t half)
+{
+    uint32_t across = left.suffix + right.prefix;
+    uint32_t longest = left.longest > right.longest ? left.longest : right.longest;
+    return set_span(place,
+                    (FreeSpan){.prefix = left.prefix + (left.prefix == half ? right.prefix : 0),
+                               .suffix = right.suffix + (right.suffix == half ? left.suffix : 0),
+                               .longest = longest > across ? longest : across});
+}
+
+/* Brings the tree up to date for blocks [first, first + count): upwards until nothing changes, or
+ * to the root, if nodes have become part of the tree. */
+static void update_tree(const Arena *arena, const Zone *zone, size_t first, size_t count,
+                        bool to_root)
+{
+    size_t base = base_group(zone);
+    size_t nodes = node_count(zone);
+    FreeSpan *tree = tree_of(arena, zone);
+    size_t low = 2 * (first / VA_GROUP_BLOCKS - base);
+    size_t high = 2 * ((first + count - 1) / VA_GROUP_BLOCKS - base);
+    bool changed = to_root;
+    for (size_t node = low; node <= high; node += 2)
+        changed |= set_span(&tree[node], span_of_word(arena->groups[base + node / 2].free));
+    size_t top_reach = root_reach(nodes);
+    for (size_t reach = 1; changed && reach <= top_reach; reach *= 2) {
+        low = (low & ~(4 * reach - 1)) + 2 * reach - 1; /* the parents */
+        high = (high & ~(4 * reach - 1)) + 2 * reach - 1;
+        changed = to_root;
+        for (size_t node = low; node <= high; node += 4 * reach) {
+            if (va_unlikely(node >= nodes)) {
+                changed = true;
+                continue;
+            }
+            size_t right = present_node(node + reach, reach / 2, nodes);
+            changed |= join(&tree[node], tree[node - reach], tree[right],
+                            (uint32_t)(reach * VA_GROUP_BLOCKS));
+        }
     }
 }
+
+/* ---- Blocks come and go ---- */
 
 size_t va_runs_take(Arena *arena, size_t first, size_t count)
 {
@@ -25,13 +122,14 @@ size_t va_runs_take(Arena *arena, size_t first, size_t count)
         group->aged &= ~mask;
         group->due &= ~mask;
     }
-    summarise(arena, first, count);
-    va_zone_at(arena, first)->free_blocks -= count;
+    Zone *zone = va_zone_at(arena, first);
+    update_tree(arena, zone, first, count, false);
+    zone->free_blocks -= count;
     va_use.dirty_blocks -= dirty;
     return dirty;
 }
 
-void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty)
+static void add_blocks(Arena *arena, size_t first, size_t count, bool dirty, bool new)
 {
     VA_FOR_EACH_GROUP(arena, first, count, group, mask) {
         va_assert((group->free & mask) == 0);
@@ -41,12 +139,17 @@ void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty)
         else
             group->dirty &= ~mask;
     }
-    summarise(arena, first, count);
     if (dirty)
         va_use.dirty_blocks += count;
     Zone *zone = va_zone_at(arena, first);
+    update_tree(arena, zone, first, count, new);
     zone->free_blocks += count;
     zone->lowest_group = va_min(zone->lowest_group, first / VA_GROUP_BLOCKS);
+}
+
+void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty)
+{
+    add_blocks(arena, first, count, dirty, false);
 }
 
 void va_runs_raise_top(Arena *arena, Zone *zone, size_t end)
@@ -55,55 +158,58 @@ void va_runs_raise_top(Arena *arena, Zone *zone, size_t end)
         return;
     size_t first = zone->top;
     zone->top = end;
-    va_runs_return(arena, first, end - first, false);
+    add_blocks(arena, first, end - first, false, true);
 }
+
+/* ---- Search ---- */
 
 size_t va_runs_next_group(const Arena *arena, const Zone *zone, size_t group)
 {
+    size_t base = base_group(zone);
     size_t end = va_runs_group_end(zone);
-    while (group < end) {
-        uint64_t rest = arena->summary[group / 64] >> (group % 64);
-        if (rest != 0)
-            return va_min(group + va_lowest_bit(rest), end);
-        group = (group / 64 + 1) * 64;
+    size_t nodes = node_count(zone);
+    const FreeSpan *tree = tree_of(arena, zone);
+    while (group < end && arena->groups[group].free == 0) {
+        size_t at = group - base;
+        size_t skipped = 1; /* groups of the largest node that starts here and has nothing */
+        while (at % (2 * skipped) == 0 && 2 * skipped < nodes &&
+               tree[present_node(2 * at + 2 * skipped - 1, skipped, nodes)].longest == 0)
+            skipped *= 2;
+        group += skipped;
     }
-    return end;
+    return va_min(group, end);
 }
 
 size_t va_runs_find_block(const Arena *arena, Zone *zone)
 {
-    size_t group = va_runs_next_group(arena, zone, zone->lowest_group);
-    zone->lowest_group = group;
-    return group * VA_GROUP_BLOCKS + va_lowest_bit(arena->groups[group].free);
+    if (arena->groups[zone->lowest_group].free == 0)
+        zone->lowest_group = va_runs_find(arena, zone, 1) / VA_GROUP_BLOCKS;
+    return zone->lowest_group * VA_GROUP_BLOCKS +
+           va_lowest_bit(arena->groups[zone->lowest_group].free);
 }
 
 size_t va_runs_find(const Arena *arena, const Zone *zone, size_t count)
 {
-    size_t end = va_runs_group_end(zone);
-    size_t tail = 0; /* free blocks up to the end of the group before */
-    size_t next = zone->lowest_group;
-    for (size_t group = va_runs_next_group(arena, zone, next); group < end;
-         group = va_runs_next_group(arena, zone, next)) {
-        uint64_t free = arena->groups[group].free;
-        if (group != next)
-            tail = 0;
-        next = group + 1;
-        if (free == UINT64_MAX) {
-            tail += VA_GROUP_BLOCKS;
-            if (tail >= count)
-                return next * VA_GROUP_BLOCKS - tail;
+    size_t base = base_group(zone);
+    size_t nodes = node_count(zone);
+    const FreeSpan *tree = tree_of(arena, zone);
+    size_t reach = root_reach(nodes);
+    size_t node = reach == 0 ? 0 : 2 * reach - 1;
+    if (nodes == 0 || tree[node].longest < count)
+        return SIZE_MAX;
+    for (; reach > 0; reach /= 2) {
+        const FreeSpan *left = &tree[node - reach];
+        if (node >= nodes || left->longest >= count) {
+            node -= reach;
             continue;
         }
-        if (tail + va_lowest_bit(~free) >= count)
-            return group * VA_GROUP_BLOCKS - tail;
-        if (count < VA_GROUP_BLOCKS) {
-            unsigned bit = va_word_find_ones(free, (unsigned)count);
-            if (bit < VA_GROUP_BLOCKS)
-                return group * VA_GROUP_BLOCKS + bit;
-        }
-        tail = 63 - va_highest_bit(~free);
+        const FreeSpan *right = &tree[present_node(node + reach, reach / 2, nodes)];
+        if ((size_t)left->suffix + right->prefix >= count)
+            return (base + (node + 1) / 2) * VA_GROUP_BLOCKS - left->suffix;
+        node += reach;
     }
-    return SIZE_MAX;
+    size_t group = base + node / 2;
+    return group * VA_GROUP_BLOCKS + va_word_find_ones(arena->groups[group].free, (unsigned)count);
 }
 
 size_t va_runs_free_from(const Arena *arena, const Zone *zone, size_t first, size_t most)
@@ -125,11 +231,12 @@ size_t va_runs_free_below_top(const Arena *arena, const Zone *zone)
     size_t count = 0;
     while (zone->top - count > zone->first) {
         size_t last = zone->top - count - 1;
-        uint64_t busy =
-            ~(arena->groups[last / VA_GROUP_BLOCKS].free << (63 - last % VA_GROUP_BLOCKS));
-        if (busy != 0)
-            return count + 63 - va_highest_bit(busy);
-        count += last % VA_GROUP_BLOCKS + 1;
+        size_t here = last % VA_GROUP_BLOCKS + 1; /* blocks of the group that are looked at */
+        uint64_t busy = ~(arena->groups[last / VA_GROUP_BLOCKS].free << (VA_GROUP_BLOCKS - here));
+        size_t free = busy == 0 ? VA_GROUP_BLOCKS : 63 - va_highest_bit(busy);
+        count += va_min(free, here);
+        if (free < here)
+            break;
     }
     return count;
 }

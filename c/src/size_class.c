@@ -16,7 +16,7 @@
     SMALL((c)), SMALL((c) + 1), SMALL((c) + 2), SMALL((c) + 3), SMALL((c) + 4), SMALL((c) + 5),    \
         SMALL((c) + 6), SMALL((c) + 7)
 
-const SizeClass va_size_classes[VA_CLASSES] = {
+VA_TABLE const SizeClass va_size_classes[VA_CLASSES] = {
     SMALL8(0u),  SMALL8(8u),  SMALL8(16u), SMALL8(24u), SMALL8(32u), SMALL8(40u), SMALL8(48u),
     SMALL8(56u), SMALL8(64u), RUN(1),      RUN(2),      RUN(3),      RUN(4),      RUN(5),
     RUN(6),      RUN(7),      RUN(8),      RUN(10),     RUN(12),     RUN(14),     RUN(16),
@@ -35,13 +35,13 @@ const SizeClass va_size_classes[VA_CLASSES] = {
 #define OFFSET64(i) OFFSET16((i)), OFFSET16((i) + 16), OFFSET16((i) + 32), OFFSET16((i) + 48)
 #define OFFSET256(i) OFFSET64((i)), OFFSET64((i) + 64), OFFSET64((i) + 128), OFFSET64((i) + 192)
 
-const uint16_t va_class_offsets[VA_SMALL_MAX / 16 + 1] = {
+VA_TABLE const uint16_t va_class_offsets[VA_SMALL_MAX / 16 + 1] = {
     OFFSET256(0u),    OFFSET256(256u),  OFFSET256(512u),  OFFSET256(768u), OFFSET256(1024u),
     OFFSET256(1280u), OFFSET256(1536u), OFFSET256(1792u), OFFSET(2048u),
 };
 
 #define FIRST VA_CLASSES_SMALL
-const uint8_t va_run_classes[VA_RUN_MAX / VA_BLOCK_BYTES + 1] = {
+VA_TABLE const uint8_t va_run_classes[VA_RUN_MAX / VA_BLOCK_BYTES + 1] = {
     FIRST,     FIRST,      FIRST + 1,  FIRST + 2,  FIRST + 3,  FIRST + 4,
     FIRST + 5, FIRST + 6,  FIRST + 7,  FIRST + 8,  FIRST + 8,  FIRST + 9,
     FIRST + 9, FIRST + 10, FIRST + 10, FIRST + 11, FIRST + 11,

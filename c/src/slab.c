@@ -5,6 +5,7 @@
 
 #include "bitmap.h"
 #include "check.h"
+#include "os.h"
 #include "secure.h"
 
 /* ---- Random order ---- */
@@ -35,6 +36,9 @@ void va_slab_start(Block *slab, unsigned class)
     slab->fresh = 0;
     slab->free_count = 0;
     slab->listed = false;
+    /* A huge page is resident as a whole: in the dense zone nothing is known. */
+    bool sparse = va_zone_of(&va_arenas[slab->arena], va_block_number(slab)) == ZONE_SPARSE;
+    slab->absent = slab->zero && sparse ? VA_PIECES_ALL : 0;
     memset(va_block_bitmap(slab), 0, ((size_t)slab->slots + 63) / 64 * sizeof(uint64_t));
     va_live_clear(slab, slab->slots);
 #if VALLOC_SECURE_RANDOM
@@ -42,6 +46,65 @@ void va_slab_start(Block *slab, unsigned class)
 #endif
 }
 
+/* ---- Pages ---- */
+
+/* Is no byte of [start, end) part of a used slot? */
+static VA_COLD bool is_free(const Block *slab, const uint64_t *bitmap, size_t start, size_t end)
+{
+    size_t first = start / slab->slot_bytes;
+    size_t last = va_min((end - 1) / slab->slot_bytes + 1, slab->fresh);
+    return first >= last || va_bitmap_all(bitmap, first, last - first);
+}
+
+VA_COLD uint32_t va_slab_free_pieces(const Block *slab)
+{
+    const uint64_t *bitmap = va_block_bitmap(slab);
+    size_t page = va_os_page_bytes();
+    uint32_t page_pieces = (1u << (page >> VA_PIECE_SHIFT)) - 1;
+    uint32_t pieces = 0;
+    for (size_t start = 0; start < VA_BLOCK_BYTES; start += page)
+        if (is_free(slab, bitmap, start, start + page))
+            pieces |= page_pieces << (start >> VA_PIECE_SHIFT);
+    return pieces;
+}
+
+VA_COLD size_t va_slab_purge(Block *slab)
+{
+    uint32_t pieces = va_slab_free_pieces(slab) & ~(uint32_t)slab->absent;
+    size_t bytes = 0;
+    while (pieces != 0) {
+        unsigned first = va_lowest_bit(pieces);
+        unsigned count = va_lowest_bit(~((uint64_t)pieces >> first));
+        uint32_t run = ((1u << count) - 1) << first;
+        size_t run_bytes = (size_t)count << VA_PIECE_SHIFT;
+        if (va_os_purge(va_block_address(slab) + ((size_t)first << VA_PIECE_SHIFT), run_bytes)) {
+            slab->absent = (uint16_t)(slab->absent | run);
+            bytes += run_bytes;
+        }
+        pieces &= ~run;
+    }
+    return bytes;
+}
+
+/* The pieces that hold parts of slots that were used before. */
+static inline uint32_t used_pieces(const Block *slab)
+{
+    size_t end = (size_t)slab->fresh * slab->slot_bytes;
+    return (1u << (va_align_up(end, (size_t)1 << VA_PIECE_SHIFT) >> VA_PIECE_SHIFT)) - 1;
+}
+
+/* Never-used slots [first, first + count) leave: their pages come. */
+static inline void touch(Block *slab, size_t first, size_t count)
+{
+    size_t start = first * slab->slot_bytes >> VA_PIECE_SHIFT;
+    size_t end = ((first + count) * slab->slot_bytes - 1) >> VA_PIECE_SHIFT;
+    size_t page_pieces = va_os_page_bytes() >> VA_PIECE_SHIFT;
+    start = va_align_down(start, page_pieces);
+    end = end | (page_pieces - 1);
+    slab->absent = (uint16_t)(slab->absent & ~((2u << end) - (1u << start)));
+}
+
+/* ---- Slots ---- */
 #if VALLOC_SECURE_RANDOM
 
 /* From a random word of the bitmap on, and from a random bit on in each. */
@@ -68,6 +131,8 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
         }
         random = random >> 6 | random << 58;
     }
+    if (va_unlikely(slab->absent != 0))
+        slab->absent = (uint16_t)(slab->absent & va_slab_free_pieces(slab));
     return taken;
 }
 
@@ -97,12 +162,16 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
                 break;
         }
         slab->free_count = (uint16_t)(slab->free_count - from_bitmap);
+        if (va_unlikely((slab->absent & used_pieces(slab)) != 0))
+            slab->absent = (uint16_t)(slab->absent & va_slab_free_pieces(slab));
     }
     uint32_t never_used = (uint32_t)(slab->slots - slab->fresh);
     uint32_t from_fresh = count - from_bitmap < never_used ? count - from_bitmap : never_used;
     char *slot = base + slab->fresh * slot_bytes;
     for (uint32_t i = 0; i < from_fresh; i++, slot += slot_bytes)
         *last-- = slot;
+    if (va_unlikely(slab->absent != 0) && from_fresh != 0)
+        touch(slab, slab->fresh, from_fresh);
     slab->fresh = (uint16_t)(slab->fresh + from_fresh);
     return from_bitmap + from_fresh;
 }

@@ -15,7 +15,8 @@
 /* A slot freed that is none, or free already. */
 typedef enum SlabError { SLAB_OK, SLAB_NOT_A_SLOT, SLAB_FREE_ALREADY } SlabError;
 
-/* Makes a lent block of run length 1 a slab. The entry is not set. */
+/* Makes a lent block of run length 1 a slab. The entry is not set. Pages that it surely does not
+ * have yet are known as absent. */
 void va_slab_start(Block *slab, unsigned class);
 
 /* Slots that can be taken. */
@@ -33,6 +34,12 @@ VA_INLINE bool va_slab_is_unused(const Block *slab)
  * *last: the first one taken lies highest. Returns how many. *zero tells whether the first one
  * taken is known to be zero. */
 uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero);
+
+/* The pieces that lie in pages without a used slot. */
+uint32_t va_slab_free_pieces(const Block *slab);
+
+/* Purges the pages without a used slot that are not known as absent. Returns their bytes. */
+size_t va_slab_purge(Block *slab);
 
 /* Gives back slots[0], which lies in this slab, and the slots that follow it in the array as long
  * as each is the neighbour of the one before, all up or all down. *given tells how many. On an

@@ -36,7 +36,7 @@ uint32_t va_capacity_grown(uint32_t capacity, uint32_t most)
 }
 
 /* Makes room for `capacity` slots. On failure the stack is as it was. Mutex held. */
-static VA_COLD bool grow_storage(ThreadCache *cache, unsigned class, uint32_t capacity)
+static VA_STARTUP bool grow_storage(ThreadCache *cache, unsigned class, uint32_t capacity)
 {
     ClassState *state = &cache->classes[class];
     SlotStack *stack = &cache->front.stacks[class];

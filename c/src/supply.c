@@ -16,69 +16,93 @@ static uint32_t spare_blocks(const ThreadCache *cache)
     return (uint32_t)va_max(2, va_min(blocks, VA_SPARE_BLOCKS));
 }
 
-static void push_block(BlockStore *store, Block *block)
+static void push_locked(BlockStore *store, Block *block)
 {
     va_entry_store(va_block_entry(block), va_entry_make(0, VA_CLASS_SPARE));
-    store->blocks[store->count] = block;
-    atomic_signal_fence(memory_order_release); /* a fork may come between: block first */
-    store->count++;
+    store->blocks[store->count++] = block;
+}
+
+static Block *pop_block(ThreadCache *cache, BlockStore *store)
+{
+    Block *block = NULL;
+    va_lock_acquire(&cache->mutex);
+#if VALLOC_SECURE_RANDOM
+    va_shuffle((void **)store->blocks, store->count);
+#endif
+    if (store->count != 0)
+        block = store->blocks[--store->count];
+    va_lock_release(&cache->mutex);
+    return block;
 }
 
 /* A block for a slab; NULL when there is no memory. */
 static Block *take_block(ThreadCache *cache, ZoneKind zone)
 {
     BlockStore *store = &cache->stores[zone];
-    if (store->count == 0) {
+    Block *block = pop_block(cache, store);
+    if (block == NULL) {
         Block *lent[VA_SPARE_BLOCKS / 2];
         size_t count = va_pool_lend_many(cache->allocator, 1, zone, lent,
                                          va_max(store->batch, VA_SPARE_LEAST));
         store->active = true;
         store->batch = (uint32_t)va_min((size_t)store->batch * 2 + 1, spare_blocks(cache) / 2);
-        for (size_t i = count; i > 0; i--) /* the lowest address leaves first */
-            push_block(store, lent[i - 1]);
         if (count == 0)
             return NULL;
-    }
-    Block *block = store->blocks[--store->count];
 #if VALLOC_SECURE_RANDOM
-    uint32_t chosen = (uint32_t)(va_random_shared() % (store->count + 1));
-    if (chosen < store->count) {
-        Block *other = store->blocks[chosen];
-        atomic_signal_fence(memory_order_seq_cst); /* a fork finds no block twice */
-        store->blocks[chosen] = block;
-        block = other;
-    }
+        va_shuffle((void **)lent, (uint32_t)count);
 #endif
+        block = lent[0];
+        va_lock_acquire(&cache->mutex);
+        for (size_t i = count - 1; i > 0; i--) /* the lowest address leaves first */
+            push_locked(store, lent[i]);
+        va_lock_release(&cache->mutex);
+    }
     va_pool_occupy(block);
     return block;
 }
 
-void va_supply_drop_blocks(BlockStore *store, uint32_t count)
+/* Takes the `count` blocks that were kept longest, as a chain. */
+static Block *drop_locked(BlockStore *store, uint32_t count, Block *chain)
 {
-    Block *chain = NULL;
     for (uint32_t i = 0; i < count; i++) {
         store->blocks[i]->next = chain;
         chain = store->blocks[i];
     }
     store->count -= count;
     memmove(store->blocks, store->blocks + count, store->count * sizeof *store->blocks);
+    return chain;
+}
+
+void va_supply_drop_blocks(ThreadCache *cache, ZoneKind zone)
+{
+    BlockStore *store = &cache->stores[zone];
+    va_lock_acquire(&cache->mutex);
+    Block *chain = drop_locked(store, store->count, NULL);
+    va_lock_release(&cache->mutex);
     if (chain != NULL)
         va_pool_reclaim(chain);
 }
 
 void va_supply_put_blocks(ThreadCache *cache, Block *chain)
 {
+    Block *dropped = NULL;
+    uint32_t most = spare_blocks(cache);
+    if (chain == NULL)
+        return;
+    va_lock_acquire(&cache->mutex);
     while (chain != NULL) {
         Block *next = chain->next;
         BlockStore *store =
             &cache->stores[va_zone_of(&va_arenas[chain->arena], va_block_number(chain))];
-        uint32_t most = spare_blocks(cache);
         if (store->count >= most)
-            va_supply_drop_blocks(store, store->count - most / 2);
+            dropped = drop_locked(store, store->count - most / 2, dropped);
         chain->zero = false;
-        push_block(store, chain);
+        push_locked(store, chain);
         chain = next;
     }
+    va_lock_release(&cache->mutex);
+    if (dropped != NULL)
+        va_pool_reclaim(dropped);
 }
 
 /* ---- Slabs ---- */
@@ -102,7 +126,7 @@ static VA_COLD Block *take_over(ThreadCache *cache, ThreadCache *from, unsigned 
 }
 
 /* Takes a slab of this class over from an owner whose thread has exited. */
-static VA_COLD Block *adopt_of_exited(ThreadCache *cache, unsigned class)
+static VA_STARTUP Block *adopt_of_exited(ThreadCache *cache, unsigned class)
 {
     Block *slab = NULL;
     _Atomic uint64_t *hint = &va_exited_open[class / 64];
@@ -157,7 +181,8 @@ static Block *fresh_slab(ThreadCache *cache, unsigned class)
     if (!grows)
         state->new_blocks++;
     else if (slab->zero)
-        va_os_populate(va_block_address(slab), VA_BLOCK_BYTES);
+        va_os_populate(va_block_address(slab),
+                       va_align_up((size_t)slab->slots * slab->slot_bytes, va_os_page_bytes()));
     va_guard_slab(slab);
     va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
     return slab;

@@ -13,8 +13,8 @@ Block *va_supply_slab(ThreadCache *cache, unsigned class);
 /* Keeps blocks that are no slabs any more, chained by next, as spare ones; some go back. */
 void va_supply_put_blocks(ThreadCache *cache, Block *chain);
 
-/* Gives `count` spare blocks back to the pool, those kept longest first. */
-void va_supply_drop_blocks(BlockStore *store, uint32_t count);
+/* Gives the spare blocks of a zone back to the pool. Any thread. */
+void va_supply_drop_blocks(ThreadCache *cache, ZoneKind zone);
 
 /* Lets the front see the first arena's table as it is now. */
 void va_cache_update_view(ThreadCache *cache);

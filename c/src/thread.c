@@ -40,14 +40,14 @@ static VA_COLD void at_exit(void *cache)
     va_cache_retire(cache);
 }
 
-static VA_COLD void make_exit_key(void)
+static VA_STARTUP void make_exit_key(void)
 {
     exit_key_made = pthread_key_create(&exit_key, at_exit) == 0;
 }
 
 /* pthread_setspecific may allocate: the thread already has its cache then. Without a key (a
  * program that uses up all of them) caches of exited threads stay unused until a fork. */
-static VA_COLD ThreadCache *attach(void)
+static VA_STARTUP ThreadCache *attach(void)
 {
     ThreadCache *cache = va_cache_attach();
     if (cache == NULL)
@@ -73,7 +73,7 @@ static VA_COLD ThreadCache *acquire_shared(void)
     return shared.cache;
 }
 
-VA_COLD ThreadCache *va_thread_acquire_slow(void)
+VA_STARTUP ThreadCache *va_thread_acquire_slow(void)
 {
     return exited ? acquire_shared() : attach();
 }

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "delivery.h"
+#include "holes.h"
 #include "large.h"
 #include "meta.h"
 #include "os.h"
@@ -115,7 +116,7 @@ static VA_COLD void trim(ThreadCache *cache)
     for (unsigned zone = 0; zone < ZONES; zone++) {
         BlockStore *store = &cache->stores[zone];
         if (!store->active) {
-            va_supply_drop_blocks(store, store->count);
+            va_supply_drop_blocks(cache, zone);
             store->batch = 0;
         }
         store->active = false;
@@ -125,17 +126,28 @@ static VA_COLD void trim(ThreadCache *cache)
         va_large_cache_reserve(cache, 0);
     }
     cache->large_active = false;
+    va_holes_decay(cache, VA_HOLES_VISIT_BYTES);
+    va_purge_visit();
 }
 
 /* What every slow path of a class does: counts it, and trims the cache when it is time. */
 static void visit(ThreadCache *cache, ClassState *state)
 {
+    if (va_unlikely(atomic_load_explicit(&cache->purge_wanted, memory_order_relaxed))) {
+        atomic_store_explicit(&cache->purge_wanted, false, memory_order_relaxed);
+        va_cache_flush_slots(cache);
+    }
+    state->active = true;
+    if (cache->young_visits < VA_YOUNG_VISITS) {
+        cache->young_visits++;
+        return;
+    }
     uint64_t now = va_os_clock_ms();
     if (va_unlikely(now >= cache->trim_ms)) {
         cache->trim_ms = now + VA_TRIM_MS;
         trim(cache);
+        state->active = true;
     }
-    state->active = true;
     if ((uint32_t)now - state->window_ms > VA_BUSY_MS) {
         state->window_ms = (uint32_t)now;
         state->visits = 0;
@@ -196,6 +208,7 @@ static uint32_t take_locked(ThreadCache *cache, unsigned class, void **storage, 
         if (va_slab_available(slab) == 0)
             va_slab_unlist_locked(cache, slab);
     }
+    state->taken += taken;
     if (taken < count)
         memmove(storage + 1, storage + 1 + count - taken, taken * sizeof *storage);
     return taken;
@@ -249,6 +262,7 @@ static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, u
             va_slab_list_locked(cache, slabs[i]);
     }
     cache->slabs += found;
+    cache->classes[class].taken += taken;
     va_lock_release(&cache->mutex);
     if (taken < count)
         memmove(storage + 1, storage + 1 + count - taken, taken * sizeof *storage);
@@ -280,7 +294,10 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
         return take(cache, class, single, 1, zero) == 0 ? NULL : single[1];
     }
     batch = (uint32_t)va_min(batch, state->capacity);
-    uint32_t taken = take(cache, class, state->storage, batch, zero);
+    /* Runs are large enough to be worth clearing only if need be, and of one on a stack nobody
+     * knows whether it was in use before. */
+    uint32_t count = *zero && class >= VA_CLASSES_SMALL ? 1 : batch;
+    uint32_t taken = take(cache, class, state->storage, count, zero);
     if (taken == 0)
         return NULL;
 #if VALLOC_SECURE_RANDOM
@@ -365,7 +382,7 @@ static VA_COLD void end_quarantine(ThreadCache *cache)
 
 /* ---- Life of a cache ---- */
 
-VA_COLD ThreadCache *va_cache_attach(void)
+VA_STARTUP ThreadCache *va_cache_attach(void)
 {
     ThreadCache *cache = va_registry_attach();
     if (cache != NULL)
@@ -429,6 +446,16 @@ VA_COLD void va_cache_release_slabs(ThreadCache *cache)
     va_lock_release(&cache->mutex);
     if (unused != NULL)
         va_pool_reclaim(unused);
+    va_large_cache_drop(cache);
+}
+
+VA_COLD void va_cache_give_up(ThreadCache *cache)
+{
+    atomic_store_explicit(&cache->purge_wanted, true, memory_order_relaxed);
+    va_large_cache_drop(cache);
+    va_cache_release_slabs(cache);
+    for (unsigned zone = 0; zone < ZONES; zone++)
+        va_supply_drop_blocks(cache, zone);
 }
 
 static VA_COLD void flush_stacks(ThreadCache *cache)
@@ -451,12 +478,11 @@ VA_COLD void va_cache_flush_slots(ThreadCache *cache)
 /* All but the stacks. */
 static VA_COLD void give_up_rest(ThreadCache *cache)
 {
-    va_large_cache_drop(cache);
     va_large_cache_reserve(cache, 0);
     va_deliver_collected(cache, "flush");
     va_cache_release_slabs(cache);
     for (unsigned zone = 0; zone < ZONES; zone++)
-        va_supply_drop_blocks(&cache->stores[zone], cache->stores[zone].count);
+        va_supply_drop_blocks(cache, zone);
 }
 
 VA_COLD void va_cache_flush_all(ThreadCache *cache)

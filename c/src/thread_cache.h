@@ -21,7 +21,7 @@ void va_cache_abandon(ThreadCache *cache);
 void va_cache_retire(ThreadCache *cache);
 
 /* A slot of a class whose stack is empty, and more into the stack; NULL when there is no
- * memory. *zero tells whether the slot is known to read as zero. */
+ * memory. *zero tells whether the slot should read as zero, then whether it is known to. */
 void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero);
 
 /* Frees a slot or run whose entry was just read; cache may be NULL. */
@@ -34,8 +34,12 @@ void va_cache_flush_all(ThreadCache *cache);
 /* Gives back the slots and runs that the cache holds, but keeps what slabs they leave unused. */
 void va_cache_flush_slots(ThreadCache *cache);
 
-/* Gives back the unused slabs. Any thread. */
+/* Gives back the unused slabs and the large run kept. Any thread. */
 void va_cache_release_slabs(ThreadCache *cache);
+
+/* Gives back the large run kept, the unused slabs and the spare blocks, and asks the cache's thread
+ * to flush its stacks when it comes by. Any thread. */
+void va_cache_give_up(ThreadCache *cache);
 
 /* For the allocator of the process: gives back the unused slabs of every cache, and all that caches
  * without a thread hold. Any thread. */

@@ -39,12 +39,35 @@ static void find_ones_is_the_lowest_run(void **state)
         uint64_t word = random_next(&seed);
         if (i % 2 == 0)
             word |= random_next(&seed) | random_next(&seed);
-        for (unsigned count = 2; count <= 63; count += (unsigned)i % 5 + 1)
+        for (unsigned count = 1; count <= 64; count += (unsigned)i % 5 + 1)
             assert_int_equal(va_word_find_ones(word, count), naive_find(word, count));
     }
     assert_int_equal(va_word_find_ones(UINT64_MAX, 63), 0);
     assert_int_equal(va_word_find_ones(UINT64_MAX << 1, 63), 1);
     assert_int_equal(va_word_find_ones(0, 2), 64);
+}
+
+static void longest_ones_is_the_longest_run(void **state)
+{
+    (void)state;
+    uint64_t seed = 43;
+    for (int i = 0; i < 100000; i++) {
+        uint64_t word = random_next(&seed) & ~((uint64_t)1 << i % 64);
+        for (int j = i % 7; j > 3; j--)
+            word = (word | random_next(&seed)) & ~((uint64_t)1 << i % 64);
+        for (int j = i % 7; j < 2; j++)
+            word &= random_next(&seed);
+        unsigned longest = 0;
+        while (longest < 63 && naive_find(word, longest + 1) < 64)
+            longest++;
+        assert_int_equal(va_word_longest_ones(word), longest);
+    }
+    for (unsigned bit = 0; bit < 64; bit++) {
+        uint64_t word = ~((uint64_t)1 << bit);
+        assert_int_equal(va_word_longest_ones(word), bit > 31 ? bit : 63 - bit);
+        assert_int_equal(va_word_longest_ones(~word), 1);
+    }
+    assert_int_equal(va_word_longest_ones(0), 0);
 }
 
 static void test_reads_single_bits(void **state)
@@ -60,6 +83,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mask_is_the_intersection),
         cmocka_unit_test(find_ones_is_the_lowest_run),
+        cmocka_unit_test(longest_ones_is_the_longest_run),
         cmocka_unit_test(test_reads_single_bits),
     };
     return cmocka_run_group_tests_name("bitmap", tests, NULL, NULL);

@@ -67,6 +67,61 @@ static void every_slot_is_lent_once(void **state)
     }
 }
 
+/* The pieces without a byte of a used slot, one by one. */
+static uint32_t pieces_by_looking(const Block *slab)
+{
+    uint32_t pieces = VA_PIECES_ALL;
+    for (size_t slot = 0; slot < slab->slots; slot++)
+        if (used[slot] != 0)
+            for (size_t byte = slot * slab->slot_bytes; byte < (slot + 1) * slab->slot_bytes;
+                 byte++)
+                pieces &= ~(1u << (byte >> VA_PIECE_SHIFT));
+    return pieces;
+}
+
+/* Pages that were purged read as zero, those that were used since are no longer known as absent. */
+static void holes_are_what_no_used_slot_touches(void **state)
+{
+    (void)state;
+    static void *batch[VA_SLAB_SLOTS_MAX];
+    uint64_t seed = 9;
+    for (unsigned class = 0; class < VA_CLASSES_SMALL; class += 5) {
+        Block *slab = va_arena_lend(1, 1);
+        va_slab_start(slab, class);
+        memset(used, 0, sizeof used);
+        for (int i = 0; i < 60; i++) {
+            bool zero;
+            uint32_t given;
+            uint32_t want = 1 + (uint32_t)(random_next(&seed) % slab->slots);
+            uint32_t n = va_slab_take(slab, batch + want - 1, want, &zero);
+            for (uint32_t k = want - n; k < want; k++) {
+                used[slot_number(slab, batch[k])] = 1;
+                memset(batch[k], 1, slab->slot_bytes);
+            }
+            for (size_t slot = 0; slot < slab->slots; slot++) {
+                void *address = va_block_address(slab) + slot * slab->slot_bytes;
+                if (used[slot] == 0 || random_next(&seed) % 8 == 0)
+                    continue;
+                used[slot] = 0;
+                assert_int_equal(va_slab_give(slab, va_block_bitmap(slab), &address, 1, &given),
+                                 SLAB_OK);
+            }
+            uint32_t pieces = pieces_by_looking(slab);
+            assert_int_equal(va_slab_free_pieces(slab), pieces);
+            assert_int_equal(slab->absent & ~pieces, 0);
+            if (i % 2 == 0)
+                continue;
+            va_slab_purge(slab);
+            assert_int_equal(slab->absent, pieces);
+            for (size_t piece = 0; piece < VA_PIECES; piece++)
+                if ((pieces >> piece & 1) != 0)
+                    assert_int_equal(va_block_address(slab)[piece << VA_PIECE_SHIFT], 0);
+        }
+        slab->zero = false;
+        va_arena_reclaim(slab);
+    }
+}
+
 static void wrong_slots_are_named(void **state)
 {
     (void)state;
@@ -95,6 +150,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_slot_is_lent_once),
+        cmocka_unit_test(holes_are_what_no_used_slot_touches),
         cmocka_unit_test(wrong_slots_are_named),
     };
     return cmocka_run_group_tests_name("slab", tests, NULL, NULL);

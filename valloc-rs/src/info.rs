@@ -36,7 +36,8 @@ pub fn good_size(size: usize) -> usize {
     unsafe { sys::valloc_good_size(size) }
 }
 
-/// Gives every free page back to the system, from any thread. Returns the bytes given back.
+/// Gives every free page back to the system, from any thread: free blocks, and the pages of all
+/// threads' slabs that hold no slot in use. Returns the bytes given back.
 ///
 /// ```
 /// drop(vec![1u8; 10_000_000]);
@@ -45,6 +46,19 @@ pub fn good_size(size: usize) -> usize {
 pub fn purge() -> usize {
     // SAFETY: may be called at any time.
     unsafe { sys::valloc_purge() }
+}
+
+/// Starts or stops a thread that gives free memory back while the program's own threads idle: for
+/// servers with quiet hours. In the child after fork it is started anew. Tells whether it could.
+///
+/// ```
+/// assert!(valloc::background_purge(true));
+/// assert!(valloc::background_purge(false));
+/// ```
+#[must_use]
+pub fn background_purge(on: bool) -> bool {
+    // SAFETY: may be called at any time.
+    unsafe { sys::valloc_background_purge(on.into()) == 0 }
 }
 
 /// The version of the library in use: major * 10000 + minor * 100 + patch.

@@ -11,7 +11,7 @@
 //! [`Valloc`] is the allocator; the functions tell about it and steer it:
 //!
 //! * [`usable_size`], [`good_size`]: what a request really gets;
-//! * [`purge`]: gives free memory back to the system;
+//! * [`purge`], [`background_purge`]: give free memory back to the system;
 //! * [`stats`], [`version`].
 //!
 //! A [`Heap`] is an allocator of its own, whose memory is bounded, inspected and dropped as a whole.
@@ -28,7 +28,7 @@ mod info;
 
 pub use global::Valloc;
 pub use heap::{AllocError, Heap, HeapBlock, HeapBuilder, HeapError, HeapStats, BLOCK_BYTES};
-pub use info::{good_size, purge, stats, usable_size, version, Stats};
+pub use info::{background_purge, good_size, purge, stats, usable_size, version, Stats};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -130,10 +130,19 @@ extern "C" {
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /** Gives every free page that valloc holds back to the kernel, also those of other threads'
- slabs; blocks in other threads' caches stay. Returns the bytes given back. Takes time in
- proportion to the heap.*/
+    /** Gives every free page that valloc holds back to the kernel: free blocks, and within the slabs of
+ all threads the pages that hold no slot in use. Slots in other threads' caches count as in use;
+ these threads are asked to flush when they next come by. Returns the bytes given back. Takes time
+ in proportion to the heap.*/
     pub fn valloc_purge() -> usize;
+}
+extern "C" {
+    /** Starts (on not 0) or stops a thread that gives free memory back while the program's own threads
+ idle: every purge delay it does for all of them what they do when they come by. In the child
+ after fork it is started anew. A program that never calls this, and is not run with the option
+ VALLOC_BACKGROUND=1, gets no thread. Returns 0, or -1 with errno EAGAIN if there can be no more
+ threads.*/
+    pub fn valloc_background_purge(on: ::core::ffi::c_int) -> ::core::ffi::c_int;
 }
 extern "C" {
     /// The version of the library in use, as VALLOC_VERSION.

@@ -14,7 +14,7 @@ use valloc_benches::chart::{self, Axis, Scale, Series};
 use valloc_benches::child::{self, in_turn};
 use valloc_benches::results::Common;
 use valloc_benches::{
-    human_size, layout, median, page, results, with_contender, Contender, Random, Visitor,
+    human_size, layout, median, page, results, spread, with_contender, Contender, Random, Visitor,
 };
 
 /// Measures the distribution of single operations' latency.
@@ -80,7 +80,7 @@ fn main() -> Result<()> {
     let summary = summarise(&samples);
     results::write_csv(&options.common.file("latency-samples.csv"), &samples)?;
     results::write_csv(&options.common.file("latency-summary.csv"), &summary)?;
-    results::publish(&options.common.file("latency.txt"), &table(&summary, &options)?)?;
+    results::publish(&options.common.file("latency.txt"), &table(&summary, &samples, &options)?)?;
     draw(&options, &summary)?;
     page::write(&options.common.out)?;
     println!("\nSamples, summary and plots are in {}.", options.common.out.display());
@@ -201,13 +201,13 @@ fn summarise(samples: &[Sample]) -> Vec<Sample> {
     groups.into_values().map(middle).collect()
 }
 
-fn table(rows: &[Sample], options: &Options) -> Result<String> {
+fn table(rows: &[Sample], samples: &[Sample], options: &Options) -> Result<String> {
     let mut out = String::new();
     for operation in ["allocation", "free"] {
         writeln!(out, "\nns of a single {operation}: p50, p99, p99.9, p99.99, slowest")?;
         write!(out, "{:>8}", "size")?;
         options.allocators.iter().try_for_each(|name| write!(out, " {name:>32}"))?;
-        writeln!(out)?;
+        writeln!(out, " {:>8}", "spread")?;
         for &size in &options.sizes {
             write!(out, "{:>8}", human_size(size))?;
             for name in &options.allocators {
@@ -219,9 +219,23 @@ fn table(rows: &[Sample], options: &Options) -> Result<String> {
                 });
                 write!(out, " {cell:>32}")?;
             }
-            writeln!(out)?;
+            let of = |name: &String| {
+                let mine = samples.iter().filter(|sample| {
+                    sample.operation == operation
+                        && sample.size == size
+                        && sample.allocator == *name
+                });
+                spread(&mut mine.map(|sample| sample.p99).collect::<Vec<_>>())
+            };
+            let widest = options.allocators.iter().map(of).fold(0.0, f64::max);
+            writeln!(out, " {widest:>6.1} %")?;
         }
     }
+    writeln!(
+        out,
+        "\nspread: of p99 over the rounds, half the distance between quartiles, in percent"
+    )?;
+    writeln!(out, "of the median; the largest of the row")?;
     Ok(out)
 }
 

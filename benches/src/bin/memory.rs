@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use valloc_benches::chart::{self, Axis, Scale, Series};
 use valloc_benches::child::{self, in_turn};
 use valloc_benches::results::Common;
-use valloc_benches::{layout, median, page, results, with_contender, Contender, Random, Visitor};
+use valloc_benches::{
+    layout, median, page, results, spread, with_contender, Contender, Random, Visitor,
+};
 
 /// Plots resident memory against live bytes over time.
 #[derive(Parser)]
@@ -84,7 +86,7 @@ fn main() -> Result<()> {
     let samples = measure(&options)?;
     let rows = middle(&samples);
     results::write_csv(&options.common.file("memory-samples.csv"), &samples)?;
-    results::publish(&options.common.file("memory.txt"), &table(&rows, &options)?)?;
+    results::publish(&options.common.file("memory.txt"), &table(&rows, &samples, &options)?)?;
     draw(&rows, &options)?;
     page::write(&options.common.out)?;
     println!("\nSamples and plots are in {}.", options.common.out.display());
@@ -336,8 +338,19 @@ fn middle(samples: &[Sample]) -> Vec<Sample> {
     groups.into_values().map(row).collect()
 }
 
+/// The peak of every round.
+fn peaks(samples: &[Sample], scenario: &str, allocator: &str) -> Vec<f64> {
+    let mut peaks: BTreeMap<usize, f64> = BTreeMap::new();
+    let mine = samples.iter().filter(|s| s.scenario == scenario && s.allocator == allocator);
+    for sample in mine {
+        let peak = peaks.entry(sample.round).or_default();
+        *peak = peak.max(sample.resident_mib);
+    }
+    peaks.into_values().collect()
+}
+
 /// For every scenario: resident memory at the end of its phases, the mean, the time.
-fn table(rows: &[Sample], options: &Options) -> Result<String> {
+fn table(rows: &[Sample], samples: &[Sample], options: &Options) -> Result<String> {
     let mut out = String::new();
     for (name, title, _) in &SCENARIOS {
         let mine: Vec<_> = rows.iter().filter(|row| row.scenario == *name).collect();
@@ -355,7 +368,7 @@ fn table(rows: &[Sample], options: &Options) -> Result<String> {
         writeln!(out, "\n{name}: {title}; MiB resident at the end of each phase")?;
         write!(out, "{:>10}", "")?;
         ends.iter().try_for_each(|&at| write!(out, " {:>9}", model[at].phase))?;
-        writeln!(out, " {:>9} {:>9} {:>9}", "mean", "peak", "cpu s")?;
+        writeln!(out, " {:>9} {:>9} {:>9} {:>8}", "mean", "peak", "cpu s", "spread")?;
         write!(out, "{:>10}", "live")?;
         ends.iter().try_for_each(|&at| write!(out, " {:>9.1}", model[at].live_mib))?;
         writeln!(out)?;
@@ -369,9 +382,15 @@ fn table(rows: &[Sample], options: &Options) -> Result<String> {
             let mean = own.iter().map(|row| row.resident_mib).sum::<f64>() / own.len() as f64;
             let peak = own.iter().map(|row| row.resident_mib).fold(0.0, f64::max);
             let seconds = own.last().map_or(0.0, |row| row.seconds);
-            writeln!(out, " {mean:>9.1} {peak:>9.1} {seconds:>9.2}")?;
+            let spread = spread(&mut peaks(samples, name, allocator));
+            writeln!(out, " {mean:>9.1} {peak:>9.1} {seconds:>9.2} {spread:>6.1} %")?;
         }
     }
+    writeln!(
+        out,
+        "\nspread: of the rounds' peaks, half the distance between quartiles, in percent"
+    )?;
+    writeln!(out, "of the median")?;
     Ok(out)
 }
 

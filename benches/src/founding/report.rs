@@ -4,7 +4,7 @@ use crate::Sample;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{Result, Write};
-use valloc_benches::{geometric_mean, human_size, median};
+use valloc_benches::{geometric_mean, human_size, median, quantile};
 
 /// The median of one allocator's samples of one size.
 #[derive(Serialize, Clone)]
@@ -19,9 +19,19 @@ pub struct Row {
     pub free_ns: f64,
     /// (allocation + free) / 2, as the founding document has it
     pub mean_ns: f64,
+    pub mean_ns_lower_quartile: f64,
+    pub mean_ns_upper_quartile: f64,
     /// allocation / free
     pub ratio: f64,
     pub resident_kib: u64,
+}
+
+impl Row {
+    /// Of the mean: half the distance between the quartiles, in percent of the median.
+    fn spread(&self) -> f64 {
+        let distance = self.mean_ns_upper_quartile - self.mean_ns_lower_quartile;
+        distance / 2.0 / self.mean_ns * 100.0
+    }
 }
 
 pub fn summarise(samples: &[Sample]) -> Vec<Row> {
@@ -31,9 +41,11 @@ pub fn summarise(samples: &[Sample]) -> Vec<Row> {
         groups.entry(key).or_default().push(sample);
     }
     let row = |group: Vec<&Sample>| {
-        let over = |of: fn(&Sample) -> f64| {
-            median(&mut group.iter().map(|sample| of(sample)).collect::<Vec<_>>())
+        let all = |of: fn(&Sample) -> f64| -> Vec<f64> {
+            group.iter().map(|sample| of(sample)).collect()
         };
+        let over = |of| median(&mut all(of));
+        let mut means = all(|s| (s.alloc_ns + s.free_ns) / 2.0);
         let (alloc_ns, free_ns) = (over(|s| s.alloc_ns), over(|s| s.free_ns));
         Row {
             allocator: group[0].allocator.clone(),
@@ -44,7 +56,9 @@ pub fn summarise(samples: &[Sample]) -> Vec<Row> {
             alloc_ns,
             fill_ns: over(|s| s.fill_ns),
             free_ns,
-            mean_ns: over(|s| (s.alloc_ns + s.free_ns) / 2.0),
+            mean_ns: median(&mut means),
+            mean_ns_lower_quartile: quantile(&mut means, 0.25),
+            mean_ns_upper_quartile: quantile(&mut means, 0.75),
             ratio: alloc_ns / free_ns,
             resident_kib: over(|s| s.resident_kib as f64) as u64,
         }
@@ -80,7 +94,7 @@ pub fn table(rows: &[Row], allocators: &[String]) -> std::result::Result<String,
         let setting = describe(threads, filled);
         write!(out, "\n{setting}: mean of allocation and free, ns (* fastest)\n{:>8}", "size")?;
         allocators.iter().try_for_each(|name| write!(out, " {name:>11}"))?;
-        writeln!(out, " {:>13} {:>9}", "alloc + free", "ratio")?;
+        writeln!(out, " {:>8} {:>13} {:>9}", "spread", "alloc + free", "ratio")?;
         for (size, rows) in by_size(rows, threads, filled) {
             write!(out, "{:>8}", human_size(size))?;
             let fastest = rows.iter().map(|row| row.mean_ns).fold(f64::INFINITY, f64::min);
@@ -93,6 +107,8 @@ pub fn table(rows: &[Row], allocators: &[String]) -> std::result::Result<String,
                     None => write!(out, " {:>11}", "-")?,
                 }
             }
+            let spread = rows.iter().map(|row| row.spread()).fold(0.0, f64::max);
+            write!(out, " {spread:>6.1} %")?;
             if let Some(row) = rows.iter().find(|row| row.allocator == "valloc") {
                 let both = format!("{:.1} + {:.1}", row.alloc_ns, row.free_ns);
                 write!(out, " {both:>13} {:>9.2}", row.ratio)?;
@@ -100,6 +116,11 @@ pub fn table(rows: &[Row], allocators: &[String]) -> std::result::Result<String,
             writeln!(out)?;
         }
     }
+    writeln!(
+        out,
+        "\nspread: half the distance between quartiles, in percent of the median; the largest of \
+         the row.\nalloc + free and their ratio: valloc's."
+    )?;
     ratios(&mut out, rows, allocators)?;
     Ok(out)
 }

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Instructions of every operation on each allocator, counted by callgrind: the same in every run,
+but for what an allocator does by the clock or at random.
+
+instructions.py BUILD [--out FILE] [--only WORD] [--allocators A,B] [--extra NAME=LIBRARY]...
+
+Counts what a call executes outside the kernel, in whatever library; benches/c/operations.c tells
+what the operations are. --out writes CSV: operation (with its size and the call), allocator,
+calls, instructions (of one call)."""
+
+import argparse
+import os
+import sys
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import callgrind
+from allocators import find, write_csv
+
+OPERATIONS = [
+    *(("pair", size) for size in (16, 64, 256, 4096, 65536, 1 << 20)),
+    *(("calloc", size) for size in (64, 4096, 65536)),
+    *(("aligned", size) for size in (64, 4096)),
+    ("sized", 64),
+    *(("growth", size) for size in (4096, 1 << 20)),
+    *((operation, size) for operation in ("fresh", "ordered", "random", "remote", "exchange")
+      for size in (64, 1024)),
+    ("instance", 64),
+]
+FREES = ("free", "sized", "release")
+Count = namedtuple("Count", "operation size call allocator calls instructions")
+
+
+def count(build, libraries, only=""):
+    """Counts of all operations whose name and size contain a word, as many at a time as there are
+    processors: other processes do not change them."""
+    program = Path(build) / "benches" / "c" / "operations"
+    jobs = [(operation, size, name) for operation, size in OPERATIONS
+            if only in f"{operation} {size}" for name in libraries]
+
+    def run(job):
+        operation, size, name = job
+        profile = callgrind.count([program, operation, size], libraries[name])
+        if profile is None:
+            return []
+        return [Count(operation, size, call, name, calls, profile.costs[call] / calls)
+                for call, calls in profile.calls.items()]
+
+    counts = []
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for done, (job, rows) in enumerate(zip(jobs, pool.map(run, jobs)), 1):
+            print(f"\r[{done}/{len(jobs)}] instructions, {job[0]} {job[1]:<12}", end="",
+                  file=sys.stderr)
+            counts += rows
+    print(file=sys.stderr)
+    # What frees comes last, as in the program.
+    return sorted(counts, key=lambda row: (OPERATIONS.index(row[:2]), row.call in FREES))
+
+
+def title(row):
+    return f"{row.operation} {row.size}: {row.call}"
+
+
+def report(counts, names):
+    table = {}
+    for row in counts:
+        table.setdefault(title(row), {})[row.allocator] = row.instructions
+    print(f"{'instructions of a call':32}", *(f"{name:>10}" for name in names))
+    for operation, cells in table.items():
+        print(f"{operation:32}",
+              *(f"{cells[name]:>10.1f}" if name in cells else f"{'-':>10}" for name in names))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/operations")
+    parser.add_argument("--out", help="file for the counts")
+    parser.add_argument("--only", default="", help="operations that contain this word")
+    parser.add_argument("--allocators", type=lambda text: text.split(","))
+    parser.add_argument("--extra", action="append", default=[], help="NAME=LIBRARY")
+    options = parser.parse_args()
+    if not callgrind.available():
+        sys.exit("valgrind is not installed; .ci/setup.sh bench installs it")
+    libraries = find(options.build, options.allocators, options.extra)
+    counts = count(options.build, libraries, options.only)
+    report(counts, libraries)
+    if options.out:
+        write_csv(options.out, ["operation", "allocator", "calls", "instructions"],
+                  ([title(row), *row[3:]] for row in counts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+/* operations.c OPERATION: one operation of malloc's family, repeated, for counting instructions.
+ *
+ * Every call of the allocator is made by a function `call_NAME` that does nothing else, so that
+ * callgrind tells what is below it from the loop around. Counting begins in `measured`: the heap
+ * is warm then, as the same work was done before, except where a fresh heap is the matter.
+ *
+ *   pair SIZE         malloc, free
+ *   calloc SIZE       calloc, free
+ *   aligned SIZE      aligned_alloc to 64 bytes, free
+ *   sized SIZE        C++'s operator new, its sized delete
+ *   growth SIZE       a buffer grown by realloc from 64 bytes to SIZE, in steps of a half, free
+ *   fresh SIZE        10,000 mallocs, nothing ever freed
+ *   ordered SIZE      10,000 mallocs, then all frees in the same order
+ *   random SIZE       the same, freed at random
+ *   remote SIZE       the same, freed in order by another thread
+ *   exchange SIZE     another thread's blocks freed, and malloc, in turns
+ *   instance SIZE     valloc_allocate, free_valloc; ends with 3 where there is no valloc */
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VALLOC_NO_SHORT_NAMES
+#include "valloc.h"
+#pragma weak valloc_init
+#pragma weak valloc_allocate
+#pragma weak free_valloc
+
+#define BLOCKS 10000
+/* Loops of pairs, and rounds of all blocks. */
+#define PAIRS 10000
+#define ROUNDS 4
+
+#define CALL static __attribute__((noinline))
+
+void *operator_new(size_t) __asm__("_Znwm");
+void operator_delete_sized(void *, size_t) __asm__("_ZdlPvm");
+
+static size_t size;
+static MemoryAllocator allocator;
+static void *blocks[BLOCKS];
+static size_t turns[BLOCKS];
+
+static void *touched(void *block)
+{
+    if (block == NULL)
+        abort();
+    *(volatile char *)block = 1;
+    return block;
+}
+
+CALL void *call_malloc(void)
+{
+    return malloc(size);
+}
+
+CALL void *call_calloc(void)
+{
+    return calloc(1, size);
+}
+
+CALL void *call_aligned(void)
+{
+    return aligned_alloc(64, size);
+}
+
+CALL void *call_realloc(void *block, size_t bytes)
+{
+    return realloc(block, bytes);
+}
+
+CALL void *call_new(void)
+{
+    return operator_new(size);
+}
+
+CALL void *call_allocate(void)
+{
+    return valloc_allocate(&allocator, size);
+}
+
+CALL void call_free(void *block)
+{
+    free(block);
+}
+
+CALL void call_sized(void *block)
+{
+    operator_delete_sized(block, size);
+}
+
+CALL void call_release(void *block)
+{
+    free_valloc(&allocator, block);
+}
+
+static void pairs(void *(*allocate)(void), void (*release)(void *))
+{
+    for (int i = 0; i < PAIRS; i++)
+        release(touched(allocate()));
+}
+
+static void pair(void)
+{
+    pairs(call_malloc, call_free);
+}
+
+/* Fewer: what is counted most is the zeroing. */
+static void zeroed(void)
+{
+    for (int i = 0; i < PAIRS / 10; i++)
+        call_free(touched(call_calloc()));
+}
+
+static void aligned(void)
+{
+    pairs(call_aligned, call_free);
+}
+
+static void sized(void)
+{
+    pairs(call_new, call_sized);
+}
+
+static void instance(void)
+{
+    pairs(call_allocate, call_release);
+}
+
+static void growth(void)
+{
+    for (int i = 0; i < PAIRS / 1000; i++) {
+        size_t bytes = 64;
+        char *buffer = touched(malloc(bytes));
+        while (bytes < size) {
+            bytes += bytes / 2;
+            buffer = touched(call_realloc(buffer, bytes));
+        }
+        call_free(buffer);
+    }
+}
+
+static void fill(void)
+{
+    for (int i = 0; i < BLOCKS; i++)
+        blocks[i] = touched(call_malloc());
+}
+
+static void *empty(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < BLOCKS; i++)
+        call_free(blocks[turns[i]]);
+    return NULL;
+}
+
+static void in_thread(void *(*work)(void *))
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, work, NULL) != 0)
+        abort();
+    pthread_join(thread, NULL);
+}
+
+static void bulk(void)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        fill();
+        empty(NULL);
+    }
+}
+
+static void shuffled(void)
+{
+    uint64_t state = 88172645463325252u;
+    for (size_t i = BLOCKS - 1; i > 0; i--) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        size_t other = state % (i + 1);
+        size_t swap = turns[i];
+        turns[i] = turns[other];
+        turns[other] = swap;
+    }
+    bulk();
+}
+
+static void remote(void)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        fill();
+        in_thread(empty);
+    }
+}
+
+static void *replace_all(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < BLOCKS; i++) {
+        call_free(blocks[i]);
+        blocks[i] = touched(call_malloc());
+    }
+    return NULL;
+}
+
+/* Every round's thread frees what the one before it allocated. */
+static void exchange(void)
+{
+    for (int round = 0; round < ROUNDS; round++)
+        in_thread(replace_all);
+}
+
+static const struct {
+    const char *name;
+    void (*work)(void);
+} operations[] = {
+    {"pair", pair},     {"calloc", zeroed},     {"aligned", aligned},   {"sized", sized},
+    {"growth", growth}, {"fresh", fill},        {"ordered", bulk},      {"random", shuffled},
+    {"remote", remote}, {"exchange", exchange}, {"instance", instance},
+};
+
+/* callgrind forgets what it counted before: --zero-before. */
+CALL void measured(void (*work)(void))
+{
+    work();
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3 || (size = strtoul(argv[2], NULL, 10)) == 0)
+        return 2;
+    for (size_t i = 0; i < BLOCKS; i++)
+        turns[i] = i;
+    if (strcmp(argv[1], "exchange") == 0)
+        fill();
+    if (strcmp(argv[1], "instance") == 0) {
+        if (valloc_init == NULL)
+            return 3;
+        if (valloc_init(&allocator, 1, 4) != 0)
+            return 1;
+    }
+    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
+        if (strcmp(argv[1], operations[i].name) != 0)
+            continue;
+        if (operations[i].work != fill)
+            operations[i].work();
+        measured(operations[i].work);
+        return 0;
+    }
+    return 2;
+}

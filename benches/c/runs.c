@@ -1,0 +1,97 @@
+/* runs.c: how long it takes to lend and reclaim a run in an arena of 100 GiB of address space that
+ * is cut into many runs, half of them free. No page of theirs is touched. By the inner interface.
+ *
+ * For each number of runs: nanoseconds to reclaim a random run and to lend one of random length in
+ * its place, as short as the holes are on average ("fits"), and up to 16 times as long, for which
+ * there are few holes or none ("long"). The median of the rounds. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "arena.h"
+
+#define SPACE_BLOCKS (((size_t)100 << 30) >> VA_BLOCK_SHIFT)
+#define ROUNDS 5
+
+static uint64_t state = 88172645463325252u;
+
+static size_t random_up_to(size_t most)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return 1 + state % most;
+}
+
+static double now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static Block *lend(size_t blocks)
+{
+    Block *run = va_arena_lend(blocks, 1);
+    if (run == NULL) {
+        fputs("runs: no address space\n", stderr);
+        exit(1);
+    }
+    return run;
+}
+
+static double turns(Block **runs, size_t count, size_t most, long times)
+{
+    double rounds[ROUNDS];
+    for (int round = 0; round < ROUNDS; round++) {
+        double start = now_ns();
+        for (long i = 0; i < times; i++) {
+            Block **run = &runs[random_up_to(count) - 1];
+            va_arena_reclaim(*run);
+            *run = lend(random_up_to(most));
+        }
+        rounds[round] = (now_ns() - start) / (double)times;
+    }
+    qsort(rounds, ROUNDS, sizeof *rounds, by_value);
+    return rounds[ROUNDS / 2];
+}
+
+static void measure(size_t count, long times)
+{
+    Block **runs = malloc(count * sizeof *runs);
+    size_t mean = SPACE_BLOCKS / count; /* blocks */
+    size_t most = mean == 1 ? 2 : 2 * mean - 1;
+    size_t live = 0;
+    for (size_t i = 0; i < count; i++)
+        runs[i] = lend(random_up_to(most));
+    for (size_t i = 0; i < count; i++) {
+        if (random_up_to(2) == 1)
+            va_arena_reclaim(runs[i]);
+        else
+            runs[live++] = runs[i];
+    }
+    double fits = turns(runs, live, most, times);
+    double longer = turns(runs, live, 16 * mean, times);
+    printf("%9zu %10.1f %10.1f\n", count, fits, longer);
+    fflush(stdout);
+    for (size_t i = 0; i < live; i++)
+        va_arena_reclaim(runs[i]);
+    free(runs);
+}
+
+int main(int argc, char **argv)
+{
+    long times = argc > 1 ? strtol(argv[1], NULL, 10) : 100000;
+    printf("%9s %10s %10s   ns per run reclaimed and lent\n", "runs", "fits", "long");
+    for (size_t count = 1000; count <= 1000000; count *= 10)
+        measure(count, times);
+    return 0;
+}

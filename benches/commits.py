@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Compares two states of valloc, in turns: patterns of one thread, whole C programs, instructions.
+
+commits.py BUILD OLD [NEW] [--rounds N]
+
+OLD and NEW are revisions of git; without NEW the working tree as it is. Both libraries are built
+anew, by the same compiler with the flags of their own CMakeLists.txt, below BUILD/../compare; the
+programs that measure are those of BUILD. Prints new / old: medians of the rounds' ratios with
+their quartiles; a * marks where the quartiles lie on one side of 1. Exact counts have no spread."""
+
+import argparse
+import math
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "c"), str(HERE / "programs")]
+import callgrind  # noqa: E402
+import compare  # noqa: E402
+import instructions  # noqa: E402
+import run as whole  # noqa: E402
+from allocators import quartiles  # noqa: E402
+
+PATTERNS = [("pair", "64"), ("pair", "32768"), ("pair", "2097152"), ("bulk", "64", "same"),
+            ("bulk", "256", "random"), ("replace", "100000"), ("growth", "65536")]
+PROGRAMS = "python3,perl,sqlite3,lua,gs"
+
+
+def git(*arguments):
+    return subprocess.run(["git", "-C", str(HERE), *arguments], capture_output=True, text=True)
+
+
+def commit_of(revision):
+    """The commit's number; ends with a message if there is none."""
+    found = git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if found.returncode != 0:
+        sys.exit(f"git knows no revision '{revision}'; `git log --oneline` lists some")
+    return found.stdout.strip()
+
+
+def describe(revision):
+    if revision is not None:
+        return git("log", "-1", "--format=%h %s", revision).stdout.strip()
+    dirty = git("status", "--porcelain", "--untracked-files=no").stdout.strip()
+    return git("log", "-1", "--format=%h %s").stdout.strip() + (", with changes" if dirty else "")
+
+
+def build(name, revision, folder):
+    """Builds the override library of a revision, or of the working tree; its path."""
+    source = HERE.parent
+    binary = folder / name
+    shutil.rmtree(binary, ignore_errors=True)
+    if revision is not None:
+        source = binary / "source"
+        source.mkdir(parents=True)
+        archive = subprocess.run(["git", "-C", str(HERE.parent), "archive", commit_of(revision)],
+                                 check=True, capture_output=True).stdout
+        subprocess.run(["tar", "x", "-C", str(source)], input=archive, check=True)
+    for command in (
+            ["cmake", "-G", "Ninja", "-S", source, "-B", binary, "-DCMAKE_BUILD_TYPE=Release",
+             "-DVALLOC_BUILD_TESTS=OFF"],
+            ["cmake", "--build", binary, "--target", "valloc_override"]):
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{name} ({describe(revision)}) cannot be built:\n"
+                     f"{(done.stdout + done.stderr)[-3000:]}")
+    return str(binary / "libvalloc-override.so")
+
+
+def line(subject, pairs):
+    """Prints the ratios new / old of pairs (old, new); returns their median."""
+    lower, middle, upper = quartiles([new / old for old, new in pairs])
+    old, new = (quartiles(side)[1] for side in zip(*pairs))
+    mark = "*" if lower > 1 or upper < 1 else " "
+    print(f"{subject:30} {old:>12.2f} {new:>12.2f} {middle:>9.3f}{mark} {lower:>7.3f} to {upper:.3f}",
+          flush=True)
+    return middle
+
+
+def report(title, samples, column):
+    """A table of a figure: the samples of a round belong together."""
+    print(f"\n{title + ':':30} {'old':>12} {'new':>12} {'new / old':>10} {'quartiles':>16}")
+    by_subject = {}
+    for sample in samples:
+        rounds = by_subject.setdefault(sample[0], {})
+        rounds.setdefault(sample.round, {})[sample.allocator] = getattr(sample, column)
+    ratios = [line(subject, [(pair["old"], pair["new"]) for pair in rounds.values()])
+              for subject, rounds in by_subject.items()]
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    print(f"{'geometric mean':30} {mean:>35.3f}")
+
+
+def report_instructions(counts):
+    print(f"\n{'instructions of a call:':30} {'old':>12} {'new':>12} {'new / old':>10}")
+    table = {}
+    for row in counts:
+        table.setdefault(instructions.title(row), {})[row.allocator] = row.instructions
+    same = 0
+    for title, sides in table.items():
+        old, new = sides.get("old"), sides.get("new")
+        if old is None or new is None:
+            print(f"{title:30} only in {'new' if old is None else 'old'}")
+        elif abs(new - old) < 0.05:
+            same += 1
+        else:
+            print(f"{title:30} {old:>12.1f} {new:>12.1f} {new / old:>9.3f}")
+    print(f"{same} of {len(table)} are the same.")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", help="folder with the measuring programs")
+    parser.add_argument("old")
+    parser.add_argument("new", nargs="?")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--programs", default=PROGRAMS, help="whole programs, by commas")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("there has to be a round")
+    revisions = {"old": options.old, "new": options.new or None}
+    for revision in filter(None, revisions.values()):
+        commit_of(revision)
+    if not callgrind.available():
+        sys.exit("valgrind is not installed; .ci/setup.sh bench installs it")
+    folder = Path(options.build).resolve().parent / "compare"
+    libraries = {}
+    for name, revision in revisions.items():
+        print(f"{name}: {describe(revision)}", flush=True)
+        libraries[name] = build(name, revision, folder)
+
+    samples = []
+    for pattern in PATTERNS:
+        samples += compare.measure(options.build, libraries, pattern, options.rounds)
+    report("ns per operation", samples, "total_ns")
+    report("peak MiB", samples, "peak_mib")
+    with tempfile.TemporaryDirectory() as files:
+        programs = whole.Programs(Path(files))
+        chosen = programs.choose(options.programs)
+        samples = whole.measure(programs, chosen, libraries, options.rounds)
+    if samples:
+        report("processor seconds", samples, "cpu_s")
+        report("peak MiB", samples, "peak_mib")
+    report_instructions(instructions.count(options.build, libraries))
+
+
+if __name__ == "__main__":
+    main()

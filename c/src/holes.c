@@ -1,0 +1,141 @@
+/* holes.c: see holes.h. */
+#include "holes.h"
+
+#include "arena_space.h"
+#include "delivery.h"
+#include "slab.h"
+
+/* Purges up to VA_HOLES_SLABS slabs at the head of a class's list and moves them to its end, so
+ * that the mutex is not held for long. */
+static VA_COLD size_t purge_some_locked(ThreadCache *cache, unsigned class, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < va_min(count, VA_HOLES_SLABS); i++) {
+        Block *slab = cache->classes[class].first;
+        if (slab == NULL)
+            break;
+        bytes += va_slab_purge(slab);
+        va_slab_unlist_locked(cache, slab);
+        va_slab_list_locked(cache, slab);
+    }
+    return bytes;
+}
+
+static VA_COLD size_t count_slabs_locked(const ThreadCache *cache, unsigned class)
+{
+    size_t count = 0;
+    for (const Block *slab = cache->classes[class].first; slab != NULL; slab = slab->next)
+        count++;
+    return count;
+}
+
+static VA_COLD size_t purge_class(ThreadCache *cache, unsigned class, size_t max_bytes)
+{
+    size_t bytes = 0;
+    va_lock_acquire(&cache->mutex);
+    size_t count = count_slabs_locked(cache, class);
+    while (count > 0 && bytes < max_bytes) {
+        bytes += purge_some_locked(cache, class, count);
+        count -= va_min(count, VA_HOLES_SLABS);
+        va_lock_release(&cache->mutex);
+        va_lock_acquire(&cache->mutex);
+    }
+    va_lock_release(&cache->mutex);
+    return bytes;
+}
+
+VA_COLD size_t va_holes_purge(ThreadCache *cache)
+{
+    size_t bytes = 0;
+    for (unsigned class = 0; class < VA_CLASSES_SMALL; class ++)
+        bytes += purge_class(cache, class, SIZE_MAX);
+    return bytes;
+}
+
+/* So many that huge pages would be mostly holes? */
+static VA_COLD void refuse_huge(size_t bytes)
+{
+    if (bytes < VA_HUGE_BYTES)
+        return;
+    va_lock_acquire(&va_arena_lock);
+    va_space_refuse_huge();
+    va_lock_release(&va_arena_lock);
+}
+
+/* A slab of a cache of the process, unless it is none any more: under its owner's mutex it stays
+ * one. */
+static VA_COLD size_t purge_slab(const RunView *view)
+{
+    Block *slab = va_block_of(view->address);
+    ThreadCache *owner = va_registry_cache(va_entry_owner(view->entry));
+    size_t bytes = 0;
+    va_lock_acquire(&owner->mutex);
+    if (atomic_load_explicit(va_block_entry(slab), memory_order_acquire) == view->entry)
+        bytes = va_slab_purge(slab);
+    va_lock_release(&owner->mutex);
+    return bytes;
+}
+
+VA_COLD size_t va_holes_purge_process(void)
+{
+    ScanCursor cursor = {0};
+    RunView views[64];
+    size_t bytes = 0;
+    size_t count;
+    while ((count = va_arena_scan(&cursor, views, sizeof views / sizeof *views)) != 0)
+        for (size_t i = 0; i < count; i++) {
+            uint32_t owner = va_entry_owner(views[i].entry);
+            if (owner != 0 && !va_is_other(owner) &&
+                va_entry_class(views[i].entry) < VA_CLASSES_SMALL)
+                bytes += purge_slab(&views[i]);
+        }
+    refuse_huge(bytes);
+    return bytes;
+}
+
+/* ---- Decay ---- */
+
+static VA_COLD size_t free_slots_locked(const ThreadCache *cache, unsigned class)
+{
+    size_t slots = 0;
+    for (const Block *slab = cache->classes[class].first; slab != NULL; slab = slab->next)
+        slots += slab->free_count;
+    return slots;
+}
+
+/* What a class has taken from its slabs since the last look it may well take again, and more: the
+ * slabs that come first keep their pages. */
+static VA_COLD size_t purge_beyond_locked(ThreadCache *cache, unsigned class, size_t keep)
+{
+    size_t kept = 0;
+    size_t bytes = 0;
+    size_t excess = free_slots_locked(cache, class);
+    excess -= va_min(excess, keep);
+    if (excess * va_size_classes[class].bytes < VA_HOLES_MIN_BYTES)
+        return 0;
+    for (Block *slab = cache->classes[class].first; slab != NULL && bytes < VA_HOLES_VISIT_BYTES;
+         slab = slab->next) {
+        if (kept < keep)
+            kept += slab->free_count;
+        else
+            bytes += va_slab_purge(slab);
+    }
+    return bytes;
+}
+
+VA_COLD size_t va_holes_decay(ThreadCache *cache, size_t max_bytes)
+{
+    size_t bytes = 0;
+    for (unsigned class = 0; class < VA_CLASSES_SMALL && bytes < max_bytes; class ++) {
+        va_lock_acquire(&cache->mutex);
+        size_t taken = cache->classes[class].taken;
+        cache->classes[class].taken = 0;
+        if (taken != 0)
+            bytes += purge_beyond_locked(cache, class, 2 * taken);
+        va_lock_release(&cache->mutex);
+        if (taken == 0)
+            bytes += purge_class(cache, class, max_bytes - bytes);
+    }
+    refuse_huge(bytes);
+    return bytes;
+}
