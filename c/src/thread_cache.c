@@ -9,6 +9,7 @@
 #include "large.h"
 #include "meta.h"
 #include "os.h"
+#include "passage.h"
 #include "slab.h"
 #include "stack_size.h"
 
@@ -300,15 +301,13 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     uint32_t taken = take(cache, class, state->storage, count, zero);
     if (taken == 0)
         return NULL;
-#if VALLOC_SECURE_RANDOM
-    va_shuffle(state->storage + 1, taken);
-    *zero = *zero && taken == 1;
-#endif
+    if (VALLOC_SECURE_RANDOM && taken > 1)
+        *zero = false;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slots first */
     stack->top = state->storage + taken;
     uint32_t most = (uint32_t)va_max(state->capacity, va_capacity_at_rest(class)) / 2;
     state->batch = (uint32_t)va_min((size_t)batch * 2, va_max(most, 1));
-    return va_slot_stack_pop(stack);
+    return va_pop(&cache->front, class << VA_CLASS_SHIFT);
 }
 
 /* ---- Free ---- */
