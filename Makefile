@@ -4,13 +4,15 @@ BUILD := build
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 SANITIZERS := asan ubsan tsan
+CROSS := aarch64 baseline musl
 C_FILES := $(wildcard c/src/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] benches/c/*.[ch])
 # Cargo's and the override library's builds get separate folders: they never wait for each other.
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
-.PHONY: all help test test-c test-secure test-sanitizers test-rust bench bench-quick bench-c \
-        bench-threads bench-secure bench-programs bench-memory lint format install clean \
-        bench-rust bench-full bench-instructions compare
+.PHONY: all help test test-c test-secure test-sanitizers test-tools test-cross test-cross-quick \
+        test-rust bench bench-quick bench-c bench-threads bench-secure bench-programs bench-memory \
+        lint format install clean bench-rust bench-full bench-instructions compare fuzz \
+        fuzz-minimise misuse-table
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -20,7 +22,11 @@ help:
 	@echo 'make test         every test, C and Rust, sanitizers included'
 	@echo 'make test-c       the C tests on the release and debug builds'
 	@echo 'make test-secure  the C tests on the secure build, but the longest'
+	@echo 'make test-tools   what memcheck reports of programs on valloc'
+	@echo 'make test-cross   the C tests on musl, aarch64 and the first x86-64, the last two emulated'
 	@echo 'make test-rust    the Rust tests'
+	@echo 'make fuzz         every fuzzer for SECONDS=60, as many at a time as there are processors'
+	@echo 'make misuse-table  what valloc and its peers make of misused memory: docs/misuse.md'
 	@echo 'make bench        the founding benchmark and latencies: tables, CSV, a page in build/bench'
 	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
 	@echo 'make bench-full   everything below, on one page; an hour'
@@ -42,7 +48,7 @@ $(BUILD)/%/build.ninja: CMakeLists.txt CMakePresets.json tests/CMakeLists.txt
 
 # ---- Tests ----
 
-test: test-c test-secure test-sanitizers test-rust
+test: test-c test-secure test-sanitizers test-tools test-cross-quick test-rust
 	@echo 'All tests passed.'
 
 test-c: $(BUILD)/release/build.ninja $(BUILD)/debug/build.ninja
@@ -61,6 +67,26 @@ test-sanitizers: $(SANITIZERS:%=$(BUILD)/%/build.ninja)
 	    cmake --build --preset $$preset && ctest --preset $$preset --parallel $(JOBS) || exit 1; \
 	done
 
+# What memcheck sees of a program on valloc; AddressSanitizer's part is in its build's own tests.
+test-tools: $(BUILD)/valgrind/build.ninja
+	cmake --build --preset valgrind
+	ctest --preset valgrind --label-regex tools --parallel $(JOBS)
+
+# Cross compilers and emulators are those of an x86-64 machine.
+ifeq ($(shell uname -m),x86_64)
+test-cross-quick: WITHOUT := --label-exclude slow
+test-cross test-cross-quick: $(CROSS:%=$(BUILD)/%/build.ninja)
+	for preset in $(CROSS); do \
+	    cmake --build --preset $$preset && \
+	    ctest --preset $$preset --parallel $(JOBS) $(WITHOUT) || exit 1; \
+	done
+
+$(CROSS:%=$(BUILD)/%/build.ninja): $(BUILD)/%/build.ninja: CMakeLists.txt CMakePresets.json tests/CMakeLists.txt
+	@.ci/setup.sh build cross
+	@.ci/cmocka.sh $(BUILD)/cmocka
+	@cmake --preset $* $(QUIET)
+endif
+
 test-rust:
 	@.ci/setup.sh build test
 	cargo test --workspace --all-targets
@@ -73,6 +99,33 @@ test-rust:
 	    --target-dir target/nightly
 	cargo run --quiet --release --package valloc --example json
 	cargo publish --workspace --dry-run --allow-dirty
+
+# ---- Fuzzing ----
+
+SECONDS ?= 60
+FUZZERS := process allocators arena slab slot_stack bitmap size_class
+
+# New inputs go to build/fuzz/corpus; what failed, to build/fuzz. `make fuzz-minimise` takes the new
+# ones that reach new code over into tests/fuzz/corpus.
+fuzz: $(BUILD)/fuzz/build.ninja
+	cmake --build --preset fuzz
+	@mkdir -p $(FUZZERS:%=$(BUILD)/fuzz/corpus/%)
+	printf '%s\n' $(FUZZERS) | xargs -P $(JOBS) -I{} sh -c '$(BUILD)/fuzz/tests/fuzz_{} \
+	    -max_total_time=$(SECONDS) -max_len=2048 -artifact_prefix=$(BUILD)/fuzz/{}- \
+	    $(BUILD)/fuzz/corpus/{} tests/fuzz/corpus/{} >$(BUILD)/fuzz/{}.log 2>&1 && \
+	    echo "{}: $$(grep ^Done $(BUILD)/fuzz/{}.log)" || \
+	    { tail -40 $(BUILD)/fuzz/{}.log; exit 255; }'
+
+fuzz-minimise: $(BUILD)/fuzz/build.ninja
+	cmake --build --preset fuzz
+	for fuzzer in $(FUZZERS); do \
+	    $(BUILD)/fuzz/tests/fuzz_$$fuzzer -set_cover_merge=1 -max_len=512 tests/fuzz/corpus/$$fuzzer \
+	        $(BUILD)/fuzz/corpus/$$fuzzer || exit 1; \
+	done
+
+misuse-table: all
+	@.ci/setup.sh bench test
+	python3 tests/misuse/compare.py $(BUILD)/release
 
 # ---- Benchmarks ----
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh GROUP...: installs what the groups (build, test, lint, bench, programs) need and the
+# setup.sh GROUP...: installs what the groups (build, test, cross, lint, bench, programs) need and the
 # machine lacks: as root by apt-get, else it says the command. Rust has to be there already.
 set -eu
 
@@ -14,6 +14,10 @@ packages() {
             sed -n 's/^ *Depends: \(python3\.[0-9]*\)$/lib\1-testsuite/p'
         # Ubuntu has it as a snap only; the test of the benchmarks' page then opens no browser.
         ! grep -qx 'ID=debian' /etc/os-release || echo chromium
+        ;;
+    cross)
+        echo gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+        echo musl-tools dpkg-dev
         ;;
     lint) echo clang clang-format clang-tidy python3 ;;
     bench) echo python3 valgrind libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 ;;

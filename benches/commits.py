@@ -6,7 +6,7 @@ commits.py BUILD OLD [NEW] [--rounds N]
 OLD and NEW are revisions of git; without NEW the working tree as it is. Both libraries are built
 anew, by the same compiler with the flags of their own CMakeLists.txt, below BUILD/../compare; the
 programs that measure are those of BUILD. Prints new / old: medians of the rounds' ratios with
-their quartiles; a * marks where the quartiles lie on one side of 1. Exact counts have no spread."""
+their quartiles; a * marks where the ratios of all rounds lie on one side of 1. Exact counts have no spread."""
 
 import argparse
 import math
@@ -72,9 +72,11 @@ def build(name, revision, folder):
 
 def line(subject, pairs):
     """Prints the ratios new / old of pairs (old, new); returns their median."""
-    lower, middle, upper = quartiles([new / old for old, new in pairs])
+    ratios = [new / old for old, new in pairs]
+    lower, middle, upper = quartiles(ratios)
     old, new = (quartiles(side)[1] for side in zip(*pairs))
-    mark = "*" if lower > 1 or upper < 1 else " "
+    # Of fewer rounds all fall on one side by chance too often.
+    mark = "*" if len(ratios) >= 5 and (min(ratios) > 1 or max(ratios) < 1) else " "
     print(f"{subject:30} {old:>12.2f} {new:>12.2f} {middle:>9.3f}{mark} {lower:>7.3f} to {upper:.3f}",
           flush=True)
     return middle
@@ -116,7 +118,7 @@ def main():
     parser.add_argument("build", help="folder with the measuring programs")
     parser.add_argument("old")
     parser.add_argument("new", nargs="?")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--programs", default=PROGRAMS, help="whole programs, by commas")
     options = parser.parse_args()
     if options.rounds < 1:

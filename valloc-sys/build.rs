@@ -50,6 +50,9 @@ fn build(c: &Path) {
     if env::var_os("CARGO_FEATURE_SECURE").is_some() {
         build.define("VALLOC_SECURE", "1");
     }
+    if env::var_os("CARGO_FEATURE_VALGRIND").is_some() {
+        build.define("VALLOC_VALGRIND", "1");
+    }
     // An allocator without optimisation makes debug builds of everything else unusable.
     if env::var("OPT_LEVEL").is_ok_and(|level| level == "0") {
         build.opt_level(2);

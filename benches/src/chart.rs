@@ -245,7 +245,16 @@ fn legend<'a>(
 pub fn dots(path: &Path, title: &str, axis: &Axis, rows: &Rows) -> Result<()> {
     let values = rows.iter().flat_map(|(_, dots)| dots.iter().map(|dot| dot.1));
     let across = Ruler::over(axis, values, true);
-    let height = 90 + 26 * rows.len() as u32;
+    let mut names: Vec<&str> = Vec::new();
+    for (_, row) in rows {
+        names.extend(row.iter().map(|dot| dot.0.as_str()));
+        names.sort_unstable();
+        names.dedup();
+    }
+    // valloc's last, on top of the others.
+    names.sort_by_key(|name| *name == "valloc");
+    // Room for the rows, and for the legend.
+    let height = (90 + 26 * rows.len() as u32).max(70 + 24 * names.len() as u32);
     let area = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
     let (left, right) = area.split_horizontally(WIDTH - LEGEND);
     let mut chart = ChartBuilder::on(&left)
@@ -255,14 +264,6 @@ pub fn dots(path: &Path, title: &str, axis: &Axis, rows: &Rows) -> Result<()> {
         .y_label_area_size(130)
         .build_cartesian_2d(across, Subjects(rows))?;
     mesh(&mut chart, axis.name, "")?;
-    let mut names: Vec<&str> = Vec::new();
-    for (_, row) in rows {
-        names.extend(row.iter().map(|dot| dot.0.as_str()));
-        names.sort_unstable();
-        names.dedup();
-    }
-    // valloc's last, on top of the others.
-    names.sort_by_key(|name| *name == "valloc");
     for (index, name) in names.iter().enumerate() {
         let radius = if *name == "valloc" { 7 } else { 5 };
         let style = colour(name, index).mix(0.85).filled();

@@ -12,7 +12,6 @@ pub struct Usage {
     /// Processor time, user and system, in seconds
     pub cpu: f64,
     pub wall: f64,
-    pub peak_mib: f64,
 }
 
 /// Runs a command to its end: what it wrote to stdout, and what it used.
@@ -37,7 +36,6 @@ pub fn run(command: &mut Command) -> Result<(Vec<u8>, Usage)> {
     let usage = Usage {
         cpu: seconds(usage.ru_utime) + seconds(usage.ru_stime),
         wall: start.elapsed().as_secs_f64(),
-        peak_mib: usage.ru_maxrss as f64 / 1024.0,
     };
     Ok((output, usage))
 }

@@ -117,7 +117,7 @@ impl Comparison {
             let rows = self.summarise(figure, &samples)?;
             write_table(&mut text, figure, &rows)?;
             let (name, values) = match figure.plot {
-                Plot::Shares => ("share of the best", figure.shares(&rows)),
+                Plot::Shares => ("times the best", figure.shares(&rows)),
                 Plot::Values => (figure.title, values(&rows)),
             };
             let path = common.file(&format!("{}-{}.svg", self.name, figure.column));
@@ -212,7 +212,7 @@ fn write_table(out: &mut String, figure: &Figure, summary: &[Summary]) -> Result
     }
     let rows = figure.shares(summary);
     let width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0).max(4);
-    writeln!(out, "\n{}; share of the best; median over the rounds", figure.title)?;
+    writeln!(out, "\n{}; times the best; median over the rounds", figure.title)?;
     write!(out, "{:>width$}", "")?;
     names.iter().try_for_each(|name| write!(out, " {name:>16}"))?;
     writeln!(out, " {:>8}", "spread")?;

@@ -28,22 +28,22 @@ const SECTIONS: [(&str, &str, &str); 8] = [
     (
         "programs-rust",
         "Whole Rust programs",
-        "One binary for each global allocator, in turns; shares of the best.",
+        "One binary for each global allocator, in turns: how many times the best one's figure each takes.",
     ),
     (
         "programs-c",
         "Whole C and C++ programs",
-        "The distribution's packages, by LD_PRELOAD, in turns; shares of the best.",
+        "The distribution's packages, by LD_PRELOAD, in turns: how many times the best one's figure each takes.",
     ),
     (
         "threads",
         "Memory that crosses threads",
-        "Patterns of many threads in C, by LD_PRELOAD, in turns; shares of the best.",
+        "Patterns of many threads in C, by LD_PRELOAD, in turns: how many times the best one's figure each takes.",
     ),
     (
         "micro",
         "Patterns of one thread",
-        "In C, by LD_PRELOAD, in turns; shares of the best.",
+        "In C, by LD_PRELOAD, in turns: how many times the best one's figure each takes.",
     ),
     (
         "instructions",
@@ -59,12 +59,13 @@ const STYLE: &str = "
 body { color: var(--ink); background: var(--paper); font: 16px/1.5 system-ui, sans-serif;
        max-width: 1900px; margin: 0 auto; padding: 1rem 2rem; }
 section { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 620px), 1fr));
-          gap: 1rem; }
+          gap: 1rem; margin-top: 3rem; }
+figure { margin: 0; }
 section > h2, section > p, section > details { grid-column: 1 / -1; margin: 0; }
 svg { width: 100%; height: auto; }
 svg text { fill: var(--ink); }
 pre { background: var(--soft); padding: 1rem; overflow-x: auto; font-size: 13px; }
-th { text-align: left; padding-right: 1.5rem; }
+th { text-align: left; padding-right: 1.5rem; white-space: nowrap; vertical-align: top; }
 ";
 
 /// Writes index.html from the plots (*.svg), tables (*.txt) and samples (*.csv) of a folder.

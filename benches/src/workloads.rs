@@ -1,7 +1,7 @@
 //! Work of whole Rust programs: what they do most, on generated inputs. Every one returns a
 //! checksum, which has to be the same on every allocator.
 
-use crate::Random;
+use crate::{status_kib, Random};
 use hashbrown::HashMap;
 use pulldown_cmark::{html, Options, Parser};
 use rayon::prelude::*;
@@ -28,14 +28,17 @@ pub const WORKLOADS: [Workload; 10] = [
     ("lru", lru_service),
 ];
 
-/// The main function of a program that has an allocator: `program WORKLOAD SCALE`.
+/// The main function of a program that has an allocator: `program WORKLOAD SCALE` prints the
+/// checksum and the peak of resident memory in KiB. What wait4 tells of a process begins with the
+/// peak of the one that started it.
 pub fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
     let scale = arguments.next().unwrap_or("100".to_owned()).parse()?;
     let found = WORKLOADS.iter().find(|workload| workload.0 == name);
     let Some((_, work)) = found else { anyhow::bail!("there is no workload '{name}'") };
-    println!("{}", work(scale));
+    let checksum = work(scale);
+    println!("{checksum} {}", status_kib("VmHWM:"));
     Ok(())
 }
 

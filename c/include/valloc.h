@@ -2,7 +2,8 @@
  *
  * Usable from C99 on and from C++. Every function may be called from any thread at any time,
  * also before main, in destructors of thread-local data, in atexit handlers and in the child
- * after fork; none of them is async-signal-safe. Sizes and alignments are in bytes.
+ * after fork; none of them is async-signal-safe but valloc_stats_write. Sizes and alignments are in
+ * bytes.
  *
  * Unless said otherwise an address returned is aligned to 16 bytes, a failure is a NULL result
  * with errno set to ENOMEM, and a request above PTRDIFF_MAX bytes fails. A request of 0 bytes
@@ -135,24 +136,95 @@ VALLOC_API int valloc_version(void);
 VALLOC_API void valloc_set_error_handler(void (*handler)(const char *message, void *context),
                                          void *context);
 
-/* Where the process's memory stands, in bytes unless named otherwise. The figures are read one
- * after another: threads that allocate meanwhile may change some between. */
+typedef struct MemoryAllocator MemoryAllocator;
+
+/* ---- Statistics ----
+ *
+ * Always there, at no cost to allocations and frees: they are counted when asked for, in time
+ * proportional to the number of blocks (64 KiB) in use and of thread caches; about a millisecond
+ * for a gigabyte of small objects. Exact as long as no other thread allocates or frees; else every
+ * figure is off by what they do meanwhile. */
+
+/* Where the process's memory stands, all allocators together, in bytes unless named otherwise.
+ *
+ *   lent == live + cached + free_slots + spare + slack
+ *   committed == lent + dirty + what was never used or has been given back
+ *
+ * resident is an upper bound of what the kernel counts: it takes all that was allocated for written
+ * to. If it was, the kernel counts less by at most 256 KiB, 2 % of the most it ever counted, and
+ * those parts of `cached` and `slack` that were never touched. It counts more only where huge pages
+ * are in use, by less than two of them in every range of addresses reserved (one, unless they are
+ * short). */
 typedef struct valloc_stats {
-    size_t reserved;  /* address space set aside */
-    size_t committed; /* of it, accessible: the upper bound of what can be resident */
-    size_t lent;      /* in blocks cut into slots, or lent whole: live or in thread caches */
-    size_t dirty;     /* in free blocks not given back to the kernel yet */
-    size_t metadata;  /* accessible for valloc's own tables */
-    size_t purged;    /* given back to the kernel since the start, a running total */
-    size_t cached;    /* of lent, what the stacks of all thread caches may hold at most: 32 MiB
-                         shared out evenly (8 MiB a thread at most, 256 KiB at least), 1/16 of
-                         what the threads have in use, and a few slots of each class in use */
-    size_t threads;   /* thread caches in use (count) */
-    size_t caches;    /* thread caches ever made (count) */
+    size_t reserved;    /* address space set aside */
+    size_t committed;   /* of it, accessible to the program's data */
+    size_t resident;    /* of that and of metadata, in memory, as an estimate */
+    size_t lent;        /* in blocks cut into slots, or lent whole */
+    size_t live;        /* in slots and whole blocks that the program has not freed: as rounded up
+                           for their size class */
+    size_t cached;      /* in slots freed that thread caches hold, or have on the way to the slab
+                           of another thread */
+    size_t free_slots;  /* in slots of slabs, freed or never used */
+    size_t spare;       /* in blocks kept for the next slabs and large requests */
+    size_t slack;       /* in the ends of slabs, too short for a slot */
+    size_t dirty;       /* in free blocks not given back to the kernel yet */
+    size_t purged;      /* given back to the kernel since the start, a running total */
+    size_t metadata;    /* accessible for valloc's own tables; mostly not resident */
+    size_t cache_limit; /* what the stacks of all thread caches may hold at most: 32 MiB shared out
+                           evenly (8 MiB a thread at most, 256 KiB at least), 1/16 of what the
+                           threads have in use, and a few slots of each class in use */
+    size_t threads;     /* thread caches in use (count) */
+    size_t caches;      /* thread caches ever made (count) */
 } valloc_stats;
 
 /* Fills *stats. */
 VALLOC_API void valloc_get_stats(valloc_stats *stats);
+
+/* A size class: slots == live + cached + free_slots. */
+typedef struct valloc_class_stats {
+    size_t slot_size;  /* bytes; 0 for all allocations above 1 MiB, each one slot */
+    size_t blocks;     /* of 64 KiB that they lie in */
+    size_t slots;      /* that these are cut into */
+    size_t live;       /* slots that the program has not freed */
+    size_t cached;     /* slots in thread caches, or on the way to the slab of another thread */
+    size_t free_slots; /* slots that slabs have, freed or never used */
+    size_t live_bytes;
+} valloc_class_stats;
+
+/* Calls visit(class, context) for every size class in use, the smallest first, of an allocator or,
+ * if it is NULL, of all, until it returns another value than 0, and returns that, else 0. No lock
+ * is held during a call. */
+VALLOC_API int valloc_stats_classes(const MemoryAllocator *allocator,
+                                    int (*visit)(const valloc_class_stats *stats, void *context),
+                                    void *context);
+
+/* A thread cache. */
+typedef struct valloc_cache_stats {
+    size_t id;      /* of the thread; of another allocator's a number of its own */
+    size_t cached;  /* bytes that it holds, as in valloc_stats */
+    size_t limit;   /* bytes that its stacks may hold */
+    int in_use;     /* whether it has a thread at present; always, if it is another allocator's */
+    int of_process; /* whether it belongs to the allocator of the process */
+} valloc_cache_stats;
+
+/* The same for every thread cache ever made. */
+VALLOC_API int valloc_stats_caches(int (*visit)(const valloc_cache_stats *stats, void *context),
+                                   void *context);
+
+/* Describes all of that: as text for a person, or as JSON, one object with the members of
+ * valloc_stats, "version", and the arrays "classes" and "thread_caches". Calls write(context, text)
+ * with pieces of text; NULL writes to stderr. With VALLOC_STATS=1 or VALLOC_STATS=json in the
+ * environment this is done when the process exits. */
+typedef enum valloc_stats_format { VALLOC_STATS_TEXT, VALLOC_STATS_JSON } valloc_stats_format;
+VALLOC_API void valloc_stats_print(valloc_stats_format format,
+                                   void (*write)(void *context, const char *text), void *context);
+
+/* Writes one line to a file descriptor, "valloc: reserved=N committed=N lent=N dirty=N purged=N
+ * metadata=N threads=N". Async-signal-safe, the only function here that is: it takes no lock and
+ * reads counters that change by whole words, each as it stands at that moment, exact but for what
+ * other threads do, or the code that the signal interrupted has half done: one run of blocks.
+ * threads counts the thread caches in use, also of other allocators. errno is kept. */
+VALLOC_API void valloc_stats_write(int file);
 
 /* ---- Allocators ----
  *
@@ -173,7 +245,7 @@ VALLOC_API void valloc_get_stats(valloc_stats *stats);
  *
  * The first four members may be read at any time. They are exact while no other thread uses the
  * allocator. The others are valloc's. */
-typedef struct MemoryAllocator {
+struct MemoryAllocator {
     size_t total_blocks;    /* held, free or occupied */
     size_t used_blocks;     /* occupied: a slot of it is in use, or in a thread's cache */
     size_t recycled_blocks; /* occupied anew after having been freed, a running total */
@@ -194,7 +266,7 @@ typedef struct MemoryAllocator {
     struct MemoryAllocator *next;
     struct MemoryAllocator *previous;
     char name[VALLOC_NAME_BYTES];
-} MemoryAllocator;
+};
 
 /* What valloc_init_with may be told. Zero means the default. */
 typedef struct valloc_options {

@@ -9,7 +9,6 @@
 #include "check.h"
 #include "foreign.h"
 #include "large.h"
-#include "os.h"
 
 /* The entry and the record of a block in use; 0 for a foreign pointer that is tolerated; anything
  * else is reported. */
@@ -44,6 +43,18 @@ static size_t block_bytes(const Block *block, uint32_t entry)
     if (class < VA_CLASSES)
         return va_size_classes[class].bytes - VA_CANARY_BYTES;
     return ((size_t)block->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes() - VA_CANARY_BYTES;
+}
+
+/* Reports a pointer into the middle of a slot or run: its end would be taken for further away. */
+static void check_start(const void *pointer, unsigned class, const char *function)
+{
+    uint64_t offset = va_block_offset(pointer);
+    if (class < VA_CLASSES_SMALL) {
+        const SizeClass *size_class = &va_size_classes[class];
+        offset -= (offset * size_class->reciprocal >> 32) * size_class->bytes;
+    }
+    if (va_unlikely(offset != 0))
+        va_fatal(function, "not the start of an allocation", pointer);
 }
 
 /* `size` includes the canary, as in all that takes a class here. *zero tells whether the block
@@ -118,6 +129,13 @@ void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignme
         memset(slot, 0, size);
     return slot;
 }
+
+#if VA_WATCHED
+void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
+{
+    return allocate(allocator, size, alignment, zero);
+}
+#endif
 
 static void free_entry(void *pointer, Block *block, uint32_t entry, const char *function)
 {
@@ -199,28 +217,29 @@ static bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size, s
     return done;
 }
 
-/* Moves a run's pages to a new run. NULL if that is impossible or not worth it. */
-static VA_COLD void *move_pages(void *pointer, Block *run, size_t old_bytes, size_t size,
-                                size_t alignment)
+/* Moves a run's pages to a new run. NULL if that is impossible or not worth it. Both runs lie on
+ * boundaries of huge pages if they can: these are then moved whole, else they are split. */
+static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t size, size_t alignment)
 {
     bool zero;
     if (old_bytes < VA_MOVE_PAGES_BYTES || size < VA_MOVE_PAGES_BYTES)
         return NULL;
-    void *moved = va_large_allocate(run->allocator, size + VA_CANARY_BYTES, alignment, &zero);
+    /* A front guard comes with runs that may lie anywhere. */
+    size_t wanted = VALLOC_SECURE_GUARD ? alignment : va_max(alignment, VA_HUGE_BYTES);
+    void *moved = va_large_allocate(run->allocator, size + VA_CANARY_BYTES, wanted, &zero);
     if (moved == NULL)
         return NULL;
     Block *target = va_block_of(moved);
     size_t target_bytes = ((size_t)target->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes();
     size_t bytes = va_min(old_bytes + VA_CANARY_BYTES, target_bytes);
-    if (!va_os_move(pointer, moved, bytes)) {
-        memcpy(moved, pointer, va_min(old_bytes, size));
-    } else {
-        target->moved = true;
-        run->moved = true; /* what is left there is a mapping of its own as well */
-        va_pass_out_run(run);
+    if (va_arena_move(run, target, bytes)) {
+        va_pass_out_run(run); /* whose end has left with its pages */
+        va_pass_out_run(target);
+        return moved;
     }
-    va_pass_out_run(target);
-    return moved;
+    va_large_end(target, moved, "realloc");
+    va_large_give_back(target);
+    return NULL;
 }
 
 void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size_t alignment,
@@ -236,6 +255,7 @@ void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size
         return va_foreign_reallocate(pointer, size, alignment);
     va_pass_check(pointer, block, entry, function);
     unsigned class = va_entry_class(entry);
+    check_start(pointer, class, function);
     unsigned wanted = va_class_of_aligned(size + VA_CANARY_BYTES, alignment);
     if (wanted == class && class != VA_CLASS_LARGE)
         return pointer;
@@ -245,7 +265,7 @@ void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size
         if (resize_run(pointer, block, entry, size, alignment))
             return pointer;
         if (wanted == VA_CLASS_LARGE)
-            moved = move_pages(pointer, block, old_bytes, size, alignment);
+            moved = move_pages(block, old_bytes, size, alignment);
     }
     if (moved == NULL) {
         moved = va_allocate(allocator_of(block, entry), size, alignment);

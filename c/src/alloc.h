@@ -119,6 +119,11 @@ VA_INLINE bool va_free_sized_foreign_fast(void *pointer, size_t size)
 void *va_allocate(MemoryAllocator *allocator, size_t size, size_t alignment);
 void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment);
 
+#if VA_WATCHED
+/* Tells whether the memory is known to be zero. */
+void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero);
+#endif
+
 /* ptr may be NULL. The function's name is for the report of a bad pointer. */
 void va_free(void *pointer, const char *function);
 

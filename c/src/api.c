@@ -8,6 +8,7 @@
 #include "../include/valloc.h"
 #include "background.h"
 #include "inspect.h"
+#include "print.h"
 #include "stats.h"
 
 static void *or_no_memory(void *result)
@@ -178,9 +179,39 @@ int valloc_version(void)
     return VALLOC_VERSION;
 }
 
-void valloc_get_stats(valloc_stats *stats)
+VA_COLD void valloc_get_stats(valloc_stats *stats)
 {
-    va_stats_collect(stats);
+    Census census;
+    va_stats_count(&census, NULL);
+    va_stats_collect(stats, &census);
+}
+
+VA_COLD int valloc_stats_classes(const MemoryAllocator *allocator,
+                                 int (*visit)(const valloc_class_stats *, void *), void *context)
+{
+    Census census;
+    int result = 0;
+    va_stats_count(&census, allocator);
+    for (unsigned class = 0; class <= VA_CLASSES && result == 0; class ++)
+        if (census.rows[class].blocks != 0)
+            result = visit(&census.rows[class], context);
+    return result;
+}
+
+VA_COLD int valloc_stats_caches(int (*visit)(const valloc_cache_stats *, void *), void *context)
+{
+    return va_stats_caches(visit, context);
+}
+
+VA_COLD void valloc_stats_print(valloc_stats_format format,
+                                void (*write)(void *context, const char *text), void *context)
+{
+    va_print_stats(format == VALLOC_STATS_JSON, write, context);
+}
+
+VA_COLD void valloc_stats_write(int file)
+{
+    va_print_counters(file);
 }
 
 /* ---- Allocators ---- */
@@ -343,5 +374,5 @@ VA_COLD void valloc_dump(MemoryAllocator *allocator, void (*write)(void *, const
                          void *context)
 {
     check_allocator(allocator, "valloc_dump");
-    va_inspect_dump(allocator, write, context);
+    va_print_allocator(allocator, write, context);
 }

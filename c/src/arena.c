@@ -9,6 +9,8 @@
 #include "secure.h"
 
 static bool initialised; /* arena lock */
+static bool refused; /* the last search met the kernel's limit, not an arena's end; arena lock */
+static _Atomic size_t moved_runs; /* lent ones; relaxed, only a bound */
 
 /* ---- Lending ---- */
 
@@ -28,7 +30,7 @@ static size_t find_place(const Arena *arena, Zone *zone, size_t blocks, size_t a
 
 static void count_lent(size_t blocks)
 {
-    va_use.lent_blocks += blocks;
+    va_use_add(&va_use.lent_blocks, blocks);
     va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
 }
 
@@ -45,8 +47,10 @@ static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_bl
         count = va_runs_free_from(arena, zone, *first, va_min(count * blocks, most)) / blocks;
     }
     size_t all = count * blocks;
-    if (!va_space_commit(arena, zone, *first + all))
+    if (!va_space_commit(arena, zone, *first + all)) {
+        refused = true;
         return 0;
+    }
     va_runs_raise_top(arena, zone, *first + all);
     *zero = va_runs_take(arena, *first, all) == 0;
     VA_FOR_EACH_GROUP(arena, *first, all, group, mask)
@@ -93,12 +97,14 @@ static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block
     if (va_unlikely(atomic_load_explicit(&va_arena_count, memory_order_relaxed) == 0))
         va_space_add(blocks + align_blocks - 1);
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    refused = false;
     for (unsigned i = 0; i < ZONES * arenas && lent == 0; i++) {
         arena = &va_arenas[i % arenas];
         Zone *zone = &arena->zones[i < arenas ? kind : 1 - kind];
         lent = lend_from(arena, zone, blocks, align_blocks, count, &first, &zero);
     }
-    if (va_unlikely(lent == 0)) {
+    /* Memory that the kernel refuses is not to be had in another arena. */
+    if (va_unlikely(lent == 0 && !refused)) {
         arena = va_space_add(blocks + align_blocks - 1);
         if (arena != NULL)
             lent = lend_from(arena, &arena->zones[ZONE_DENSE], blocks, align_blocks, count, &first,
@@ -144,9 +150,9 @@ static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty
         dirty = !va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
         va_lock_acquire(&va_arena_lock);
         if (!dirty)
-            va_use.purged_bytes += blocks << VA_BLOCK_SHIFT;
+            va_use_add(&va_use.purged_bytes, blocks << VA_BLOCK_SHIFT);
     }
-    va_use.lent_blocks -= blocks;
+    va_use_add(&va_use.lent_blocks, (size_t)0 - blocks);
     va_runs_return(arena, first, blocks, dirty);
 }
 
@@ -156,8 +162,10 @@ void va_arena_reclaim(Block *runs)
         Arena *arena = &va_arenas[run->arena];
         va_entry_store(va_block_entry(run), 0);
         va_guard_end(run); /* a slab may have one */
-        if (va_unlikely(run->moved))
+        if (va_unlikely(run->moved)) {
             run->zero = va_space_remap(arena, va_block_number(run), run->run_blocks);
+            atomic_fetch_sub_explicit(&moved_runs, 1, memory_order_relaxed);
+        }
     }
     va_lock_acquire(&va_arena_lock);
     while (runs != NULL) {
@@ -232,6 +240,17 @@ VA_STARTUP void va_arena_start(void)
     va_lock_release(&va_arena_lock);
 }
 
+VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
+{
+    size_t more = from->moved ? 1 : 2;
+    if (atomic_load_explicit(&moved_runs, memory_order_relaxed) + more > VA_MOVED_RUNS_MAX ||
+        !va_os_move(va_block_address(from), va_block_address(to), bytes))
+        return false;
+    atomic_fetch_add_explicit(&moved_runs, more, memory_order_relaxed);
+    from->moved = to->moved = true;
+    return true;
+}
+
 VA_COLD void va_arena_limit(size_t soft, size_t hard)
 {
     va_lock_acquire(&va_arena_lock);
@@ -295,9 +314,11 @@ VA_COLD size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most)
 
 VA_COLD void va_arena_stats(ArenaStats *stats)
 {
-    *stats = (ArenaStats){0};
-    va_lock_acquire(&va_arena_lock);
-    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_acquire);
+    *stats = (ArenaStats){.committed = va_use.committed_blocks << VA_BLOCK_SHIFT,
+                          .lent = va_use.lent_blocks << VA_BLOCK_SHIFT,
+                          .dirty = va_use.dirty_blocks << VA_BLOCK_SHIFT,
+                          .purged = va_use.purged_bytes};
     for (unsigned i = 0; i < arenas; i++) {
         size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
         stats->metadata += tabled * sizeof(uint32_t) +
@@ -305,13 +326,34 @@ VA_COLD void va_arena_stats(ArenaStats *stats)
                            (tabled - va_arenas[i].first) *
                                (sizeof(Block) + (VA_SLAB_WORDS + VA_LIVE_WORDS) * sizeof(uint64_t));
         stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;
+    }
+}
+
+/* Bytes of whole pages that a table's part for some blocks touches. */
+static VA_COLD size_t touched(size_t first, size_t count, size_t entry_bytes)
+{
+    size_t page = va_os_page_bytes();
+    return va_align_up((first + count) * entry_bytes, page) -
+           va_align_down(first * entry_bytes, page);
+}
+
+VA_COLD size_t va_arena_tables_used(void)
+{
+    size_t bytes = 0;
+    va_lock_acquire(&va_arena_lock);
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    for (unsigned i = 0; i < arenas; i++) {
         for (unsigned kind = 0; kind < ZONES; kind++) {
             const Zone *zone = &va_arenas[i].zones[kind];
-            stats->committed += (zone->committed - zone->first) << VA_BLOCK_SHIFT;
+            size_t blocks = zone->top - zone->first;
+            if (blocks != 0)
+                bytes += touched(zone->first, blocks, sizeof(uint32_t)) +
+                         touched(zone->first / VA_GROUP_BLOCKS, blocks / VA_GROUP_BLOCKS + 1,
+                                 sizeof(BlockGroup) + 2 * sizeof(FreeSpan)) +
+                         touched(zone->first, blocks, sizeof(Block)) +
+                         touched(zone->first, blocks, VA_SLAB_WORDS * sizeof(uint64_t));
         }
     }
-    stats->lent = va_use.lent_blocks << VA_BLOCK_SHIFT;
-    stats->dirty = va_use.dirty_blocks << VA_BLOCK_SHIFT;
-    stats->purged = va_use.purged_bytes;
     va_lock_release(&va_arena_lock);
+    return bytes;
 }

@@ -29,6 +29,10 @@ bool va_arena_resize(Block *run, size_t blocks);
 /* Reads the options, unless that was done. */
 void va_arena_start(void);
 
+/* Moves the pages of the first `bytes` bytes from one lent run to another, without copying; the
+ * former then reads as zero. False if that is impossible: nothing has changed. */
+bool va_arena_move(Block *from, Block *to, size_t bytes);
+
 /* Bounds in blocks, 0 for none. Above the soft one nothing free is kept resident; above the hard
  * one nothing is lent. */
 void va_arena_limit(size_t soft, size_t hard);
@@ -50,9 +54,13 @@ typedef struct ScanCursor {
 } ScanCursor;
 size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most);
 
+/* Each figure as of the moment it is read. Takes no lock: may be called by a signal handler. */
 typedef struct ArenaStats {
     size_t reserved, committed, lent, dirty, metadata, purged; /* bytes */
 } ArenaStats;
 void va_arena_stats(ArenaStats *stats);
+
+/* Bytes of the tables' pages that belong to blocks ever lent: at least what is resident. */
+size_t va_arena_tables_used(void);
 
 #endif

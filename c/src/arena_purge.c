@@ -94,7 +94,7 @@ static VA_COLD size_t purge_due(size_t max_bytes)
         va_runs_return(due.runs[i].arena, due.runs[i].first, due.runs[i].blocks,
                        !due.runs[i].purged);
         if (due.runs[i].purged)
-            va_use.purged_bytes += due.runs[i].blocks << VA_BLOCK_SHIFT;
+            va_use_add(&va_use.purged_bytes, due.runs[i].blocks << VA_BLOCK_SHIFT);
     }
     va_lock_release(&va_arena_lock);
     return due.bytes;

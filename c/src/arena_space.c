@@ -32,24 +32,36 @@ static VA_STARTUP Tables lay_out(size_t blocks)
     return t;
 }
 
+/* Makes memory accessible, but not the last of what a limit of data allows. */
+static VA_STARTUP bool commit_limited(char *start, size_t bytes)
+{
+    size_t limit = va_os_data_limit();
+    if (limit == SIZE_MAX)
+        return va_os_commit(start, bytes);
+    size_t rest_bytes = va_align_up(va_min(VA_RESERVE_LEAVE_BYTES, limit / 4), VA_BLOCK_BYTES);
+    void *rest = va_os_map(rest_bytes);
+    if (rest == NULL)
+        return false;
+    bool done = va_os_commit(start, bytes);
+    va_os_unreserve(rest, rest_bytes);
+    return done;
+}
+
 /* Makes bytes [from, to) of a table accessible, to whole pages. */
 static VA_STARTUP bool commit_table(char *table, size_t from, size_t to)
 {
     size_t page = va_os_page_bytes();
     size_t start = va_align_down(from, page);
-    return va_os_commit(table + start, va_align_up(to, page) - start);
+    return commit_limited(table + start, va_align_up(to, page) - start);
 }
 
-/* Makes the tables accessible for blocks below `end`. A failure half way leaves pages that a
- * later try commits again: harmless. */
-static VA_STARTUP bool commit_tables(Arena *arena, size_t end)
+/* Makes the tables accessible for blocks below `to`. A failure half way leaves pages that a later
+ * try commits again: harmless. */
+static VA_STARTUP bool extend_tables(Arena *arena, size_t to)
 {
     size_t from = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
-    size_t to = va_min(va_align_up(end, VA_COMMIT_TABLE_BLOCKS), arena->blocks);
     size_t from_groups = from / VA_GROUP_BLOCKS;
     size_t to_groups = (to + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
-    if (end <= from)
-        return true;
     if (!commit_table((char *)arena->entries, from * sizeof(uint32_t), to * sizeof(uint32_t)) ||
         !commit_table((char *)arena->groups, from_groups * sizeof(BlockGroup),
                       to_groups * sizeof(BlockGroup)) ||
@@ -69,62 +81,87 @@ static VA_STARTUP bool commit_tables(Arena *arena, size_t end)
     return true;
 }
 
-/* The first block from `from` on that may lie on a huge page. */
-static VA_STARTUP size_t huge_from(const Arena *arena, size_t from)
+/* The same for blocks below `end` and `more` behind them; a group's rest if that is refused. */
+static VA_STARTUP bool commit_tables(Arena *arena, size_t end, size_t more)
+{
+    if (end <= atomic_load_explicit(&arena->tabled, memory_order_relaxed))
+        return true;
+    size_t least = va_align_up(end, VA_GROUP_BLOCKS);
+    return extend_tables(arena, va_min(least + more, arena->blocks)) ||
+           extend_tables(arena, va_min(least, arena->blocks));
+}
+
+/* The first block from `from` on that may lie on a huge page, if any may. */
+static VA_STARTUP size_t huge_from(const Arena *arena, const Zone *zone, size_t from)
 {
     const Zone *dense = &arena->zones[ZONE_DENSE];
-    if (va_options.huge_pages == HUGE_PAGES_NEVER ||
-        (va_options.huge_pages == HUGE_PAGES_AUTO && huge_is_dear))
-        return SIZE_MAX;
     if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
         return va_max(from, arena->first);
+    from = va_max(from, atomic_load_explicit(&zone->huge_start, memory_order_relaxed));
     return va_max(from, dense->first > arena->first
                             ? dense->first
                             : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT));
 }
 
-static VA_STARTUP void advise_huge(Arena *arena, size_t from, size_t to)
+static VA_STARTUP bool huge_is_wanted(void)
 {
-    from = huge_from(arena, from);
-    if (from >= to)
+    return va_options.huge_pages != HUGE_PAGES_NEVER &&
+           (va_options.huge_pages == HUGE_PAGES_ALWAYS || !huge_is_dear);
+}
+
+static VA_STARTUP void advise_blocks(const Arena *arena, size_t from, size_t to, bool huge)
+{
+    if (from < to)
+        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT,
+                          huge);
+}
+
+static VA_STARTUP void advise_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
+{
+    from = huge_from(arena, zone, from);
+    if (from >= to || !huge_is_wanted())
         return;
-    va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT, true);
-    arena->zones[va_zone_of(arena, from)].huge = true;
+    advise_blocks(arena, from, to, true);
+    atomic_store_explicit(&zone->huge_end, to, memory_order_relaxed);
+}
+
+/* Blocks of a zone below `end` shall not lie on huge pages. */
+static VA_STARTUP void refuse_huge(const Arena *arena, Zone *zone, size_t end)
+{
+    if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
+        return;
+    advise_blocks(arena, zone->first, end, false);
+    atomic_store_explicit(&zone->huge_start, end, memory_order_relaxed);
 }
 
 VA_COLD void va_space_refuse_huge(void)
 {
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
-        return;
     for (unsigned i = 0; i < arenas; i++) {
-        const Arena *arena = &va_arenas[i];
         Zone *zone = &va_arenas[i].zones[ZONE_DENSE];
-        if (!zone->huge)
-            continue;
-        va_os_advise_huge(arena->base + (zone->first << VA_BLOCK_SHIFT),
-                          (zone->committed - zone->first) << VA_BLOCK_SHIFT, false);
-        zone->huge = false;
+        if (atomic_load_explicit(&zone->huge_end, memory_order_relaxed) >
+            atomic_load_explicit(&zone->huge_start, memory_order_relaxed))
+            refuse_huge(&va_arenas[i], zone, zone->committed);
     }
 }
 
 /* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
  * depends on the machine: the first one, which is wanted now, is made resident and timed. A dear
  * one is the last. */
-static VA_STARTUP void try_huge(Arena *arena, Zone *zone, size_t from, size_t to)
+static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
-    from = huge_from(arena, from);
-    if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to &&
-        to - from >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT) {
-        char *chunk = arena->base + (from << VA_BLOCK_SHIFT);
+    from = huge_from(arena, zone, from);
+    const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
+    if (va_options.huge_pages == HUGE_PAGES_AUTO && huge_is_wanted() && from < to &&
+        to - from >= huge_blocks) {
         uint64_t start = va_os_thread_ns();
-        va_os_advise_huge(chunk, VA_HUGE_BYTES, true);
-        va_os_populate(chunk, VA_HUGE_BYTES);
+        advise_huge(arena, zone, from, from + huge_blocks);
+        va_os_populate(arena->base + (from << VA_BLOCK_SHIFT), VA_HUGE_BYTES);
         huge_is_dear = va_os_thread_ns() - start > VA_HUGE_DEAR_NS;
-        from += VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
+        from += huge_blocks;
         zone->populated = from;
     }
-    advise_huge(arena, from, to);
+    advise_huge(arena, zone, from, to);
 }
 
 VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
@@ -137,49 +174,56 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
     size_t wanted = va_min(va_max(least, zone->committed + (step >> VA_BLOCK_SHIFT)), zone->end);
     if (end <= zone->committed)
         return true;
-    if (!commit_tables(arena, least))
+    size_t table_blocks = va_min(zone->committed - zone->first, VA_COMMIT_TABLE_MAX_BLOCKS);
+    if (!commit_tables(arena, least, va_max(table_blocks, VA_COMMIT_TABLE_MIN_BLOCKS)))
         return false;
     if (wanted > atomic_load_explicit(&arena->tabled, memory_order_relaxed))
         wanted = least;
     char *start = arena->base + (zone->committed << VA_BLOCK_SHIFT);
-    if (!va_os_commit(start, (wanted - zone->committed) << VA_BLOCK_SHIFT)) {
+    if (!commit_limited(start, (wanted - zone->committed) << VA_BLOCK_SHIFT)) {
         wanted = least;
-        if (!va_os_commit(start, (wanted - zone->committed) << VA_BLOCK_SHIFT))
+        if (!commit_limited(start, (wanted - zone->committed) << VA_BLOCK_SHIFT))
             return false;
     }
     if (end - zone->committed <= huge_blocks)
         try_huge(arena, zone, zone->committed, wanted);
     else
-        advise_huge(arena, zone->committed, wanted);
+        advise_huge(arena, zone, zone->committed, wanted);
+    va_use_add(&va_use.committed_blocks, wanted - zone->committed);
     zone->committed = wanted;
     return true;
 }
 
-/* Reserves address space for an arena of *bytes, halved until the kernel agrees and `blocks`
- * still fit; NULL if they do not. *bytes and *tables tell what it came to. */
-static VA_STARTUP char *reserve(size_t *bytes, size_t blocks, Tables *tables)
+/* The address space of an arena that can lend a run of so many blocks. */
+static VA_STARTUP size_t least_bytes(size_t blocks)
 {
-    for (; *bytes >= VA_RESERVE_MIN_BYTES; *bytes = va_align_down(*bytes / 2, VA_HUGE_BYTES)) {
-        *tables = lay_out(*bytes >> VA_BLOCK_SHIFT);
-        if (tables->first + blocks > *bytes >> VA_BLOCK_SHIFT)
-            return NULL;
-        char *base = va_os_reserve(*bytes, VA_HUGE_BYTES);
-        if (base != NULL)
-            return base;
-    }
-    return NULL;
+    size_t total = 0; /* the larger the arena, the larger its tables, by less than a hundredth */
+    for (size_t more = blocks; more != total; more = lay_out(total).first + blocks)
+        total = more;
+    return va_max(va_align_up(total << VA_BLOCK_SHIFT, VA_HUGE_BYTES), VA_RESERVE_MIN_BYTES);
 }
 
-/* The same under a limit: at most half of it at a time, and never its last bytes, which the
- * program needs for stacks and libraries. */
-static VA_COLD char *reserve_limited(size_t *bytes, size_t blocks, Tables *tables, size_t limit)
+/* Reserves *bytes of address space, or half of it and so on, but no fewer than `least`; NULL if the
+ * kernel refuses those, too. *bytes tells what it came to. */
+static VA_STARTUP char *reserve(size_t *bytes, size_t least)
+{
+    char *base;
+    *bytes = va_max(*bytes, least);
+    while ((base = va_os_reserve(*bytes, VA_HUGE_BYTES)) == NULL && *bytes != least)
+        *bytes = va_max(va_align_down(*bytes / 2, VA_HUGE_BYTES), least);
+    return base;
+}
+
+/* The same under a limit: at most half of it at a time unless more is needed, and never its last
+ * bytes, which the program needs for stacks and libraries. */
+static VA_COLD char *reserve_limited(size_t *bytes, size_t least, size_t limit)
 {
     size_t rest_bytes = va_align_up(va_min(VA_RESERVE_LEAVE_BYTES, limit / 4), VA_BLOCK_BYTES);
     char *rest = va_os_reserve(rest_bytes, VA_BLOCK_BYTES);
     if (rest == NULL)
         return NULL;
     *bytes = va_min(*bytes, va_align_down(limit / 2, VA_HUGE_BYTES));
-    char *base = reserve(bytes, blocks, tables);
+    char *base = reserve(bytes, least);
     va_os_unreserve(rest, rest_bytes);
     return base;
 }
@@ -199,13 +243,15 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     size_t limit = va_os_address_limit();
     size_t bytes = va_options.reserve_bytes;
-    if (count == VA_ARENAS_MAX || blocks > bytes >> VA_BLOCK_SHIFT)
+    if (count == VA_ARENAS_MAX || blocks > VA_RESERVE_BYTES >> VA_BLOCK_SHIFT)
         return NULL;
-    Tables tables;
-    char *base = limit == SIZE_MAX ? reserve(&bytes, blocks, &tables)
-                                   : reserve_limited(&bytes, blocks, &tables, limit);
+    size_t least = least_bytes(blocks);
+    if (least > VA_RESERVE_BYTES)
+        return NULL;
+    char *base = limit == SIZE_MAX ? reserve(&bytes, least) : reserve_limited(&bytes, least, limit);
     if (base == NULL)
         return NULL;
+    Tables tables = lay_out(bytes >> VA_BLOCK_SHIFT);
     Arena *arena = &va_arenas[count];
     arena->base = base;
     arena->blocks = bytes >> VA_BLOCK_SHIFT;
@@ -217,27 +263,33 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     arena->live = (_Atomic uint64_t *)(base + tables.live);
     arena->first = tables.first;
     size_t split = tables.first;
-    if (bytes >= VA_ZONED_BYTES)
+    if (bytes >= VA_ZONED_BYTES &&
+        bytes - least > VA_SPARSE_BYTES + VA_GROUP_BLOCKS * VA_BLOCK_BYTES)
         split = va_align_up(split + (VA_SPARSE_BYTES >> VA_BLOCK_SHIFT), VA_GROUP_BLOCKS);
     start_zone(&arena->zones[ZONE_SPARSE], tables.first, split);
     start_zone(&arena->zones[ZONE_DENSE], split, arena->blocks);
-    if (!commit_tables(arena, tables.first + 1)) {
+    if (!commit_tables(arena, tables.first + 1, VA_COMMIT_TABLE_MIN_BLOCKS)) {
         va_os_unreserve(base, bytes);
         return NULL;
     }
     /* Where the kernel gives huge pages unasked, small heaps go without all the same. */
-    if (split != tables.first && va_options.huge_pages != HUGE_PAGES_ALWAYS)
-        va_os_advise_huge(base + (tables.first << VA_BLOCK_SHIFT),
-                          (split - tables.first) << VA_BLOCK_SHIFT, false);
+    if (split != tables.first)
+        refuse_huge(arena, &arena->zones[ZONE_SPARSE], split);
     va_os_exclude_from_dump(base, tables.end);
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
 }
 
-VA_COLD bool va_space_remap(Arena *arena, size_t first, size_t blocks)
+VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
 {
+    const Zone *zone = &arena->zones[va_zone_of(arena, first)];
+    size_t end = first + blocks;
     if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
         return false;
-    advise_huge(arena, first, first + blocks);
+    /* As its neighbours are advised, so that they become one mapping. */
+    size_t start = atomic_load_explicit(&zone->huge_start, memory_order_relaxed);
+    advise_blocks(arena, first, va_min(end, start), false);
+    size_t huge_end = atomic_load_explicit(&zone->huge_end, memory_order_relaxed);
+    advise_blocks(arena, huge_from(arena, zone, first), va_min(end, huge_end), true);
     return true;
 }

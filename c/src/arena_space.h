@@ -17,6 +17,6 @@ void va_space_refuse_huge(void);
 
 /* Pages that were moved into a run brought a mapping of their own with them: puts it right.
  * The blocks then read as zero. */
-bool va_space_remap(Arena *arena, size_t first, size_t blocks);
+bool va_space_remap(const Arena *arena, size_t first, size_t blocks);
 
 #endif

@@ -16,6 +16,29 @@
 #error "valloc supports 64-bit Linux on x86-64 and aarch64"
 #endif
 
+/* Builds in which a tool sees every allocation, see watch.h. */
+#if defined(VALLOC_VALGRIND) && VALLOC_VALGRIND
+#define VA_MEMCHECK 1
+#else
+#define VA_MEMCHECK 0
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#define VA_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define VA_ASAN 1
+#endif
+#endif
+#ifndef VA_ASAN
+#define VA_ASAN 0
+#endif
+
+#define VA_WATCHED (VA_MEMCHECK || VA_ASAN)
+#if VA_MEMCHECK && VA_ASAN
+#error "AddressSanitizer does not run under Valgrind"
+#endif
+
 #define va_likely(x) __builtin_expect(!!(x), 1)
 #define va_unlikely(x) __builtin_expect(!!(x), 0)
 /* Functions off the hot paths: compiled small, and never inlined. What an empty program calls is
@@ -35,6 +58,30 @@
 /* The compiler forgets what it knows of the variable, at no cost: an address computed from it
  * before and after is not kept in a register but folded into each access. */
 #define VA_FORGET(variable) __asm__("" : "+r"(variable))
+
+/* What a variable of 1, 4 or 8 bytes holds that another thread changes by plain stores: as it was
+ * before or after one of them. The fast paths store each word by one instruction (a fork finds it
+ * whole, too) and shall go on doing so; for such a read of a plain variable C has no word. */
+#if defined(__x86_64__)
+#define VA_PEEK(variable)                                                                          \
+    __extension__({                                                                                \
+        __typeof__(variable) seen_;                                                                \
+        __asm__ volatile("mov %1, %0" : "=r"(seen_) : "m"(variable));                              \
+        seen_;                                                                                     \
+    })
+#else
+#define VA_PEEK(variable)                                                                          \
+    __extension__({                                                                                \
+        uintptr_t seen_;                                                                           \
+        if (sizeof(variable) == 8)                                                                 \
+            __asm__ volatile("ldr %x0, %1" : "=r"(seen_) : "m"(variable));                         \
+        else if (sizeof(variable) == 4)                                                            \
+            __asm__ volatile("ldr %w0, %1" : "=r"(seen_) : "m"(variable));                         \
+        else                                                                                       \
+            __asm__ volatile("ldrb %w0, %1" : "=r"(seen_) : "m"(variable));                        \
+        (__typeof__(variable))seen_;                                                               \
+    })
+#endif
 
 #define VA_KIB ((size_t)1 << 10)
 #define VA_MIB ((size_t)1 << 20)

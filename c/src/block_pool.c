@@ -183,6 +183,26 @@ static void purge(Block *run)
         run->zero = va_os_purge(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT);
 }
 
+/* How many of the blocks that are to leave have to stay: an allocator never holds fewer than it was
+ * made with. */
+static VA_COLD size_t missing_without(const MemoryAllocator *allocator, size_t leaving)
+{
+    size_t rest = load(&allocator->total_blocks) - leaving;
+    return allocator->initial_blocks - va_min(allocator->initial_blocks, rest);
+}
+
+/* The last `count` blocks of a run, all of them if it is not linked, become single idle ones. */
+static VA_COLD void split_off_locked(MemoryAllocator *allocator, Block *run, size_t count)
+{
+    for (; count > 0; count--) {
+        Block *block = run + --run->run_blocks;
+        *block = (Block){
+            .run_blocks = 1, .moved = run->moved, .arena = run->arena, .allocator = allocator};
+        link_locked(allocator, block);
+        push_idle_locked(allocator, block);
+    }
+}
+
 static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs)
 {
     Block *leaving = NULL;
@@ -192,12 +212,12 @@ static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs)
         Block *run = runs;
         runs = run->next;
         run->zero = false;
-        if (run->run_blocks == 1 && allocator->idle_blocks < allocator->initial_blocks &&
-            load(&allocator->total_blocks) <= allocator->initial_blocks) {
-            push_idle_locked(allocator, run);
-            continue;
-        }
+        size_t staying = missing_without(allocator, run->run_blocks);
+        bool all_stay = staying == run->run_blocks;
         unlink_locked(allocator, run);
+        split_off_locked(allocator, run, staying);
+        if (all_stay)
+            continue;
         if (soft != 0 && load(&allocator->total_blocks) > soft)
             purge(run);
         add(&allocator->total_blocks, (size_t)0 - run->run_blocks);
@@ -262,8 +282,15 @@ VA_COLD bool va_pool_resize(Block *run, size_t blocks)
         return done;
     }
     va_lock_acquire(mutex_of(allocator));
-    bool allowed = blocks <= run->run_blocks || more <= allowance(allocator);
-    bool done = allowed && va_arena_resize(run, blocks);
+    bool done;
+    if (blocks < run->run_blocks) {
+        size_t staying = missing_without(allocator, run->run_blocks - blocks);
+        split_off_locked(allocator, run, staying);
+        add(&allocator->total_blocks, staying);
+        done = va_arena_resize(run, blocks);
+    } else {
+        done = more <= allowance(allocator) && va_arena_resize(run, blocks);
+    }
     if (done)
         resized(run, more);
     va_lock_release(mutex_of(allocator));

@@ -88,10 +88,12 @@ typedef struct Zone {
     size_t top;          /* blocks from here on were never lent */
     size_t committed;    /* blocks from here on are not accessible */
     size_t populated;    /* blocks below it were made resident in advance, also those from top on */
-    bool huge;           /* some blocks may lie on huge pages */
     size_t free_blocks;  /* below top */
     size_t lowest_group; /* groups below it have no free block */
     size_t purge_group;  /* groups below it have nothing due */
+    /* Blocks below huge_start refuse huge pages; from where they may be at all to huge_end they are
+     * advised. Read without lock. */
+    _Atomic size_t huge_start, huge_end;
 } Zone;
 
 typedef struct Arena {

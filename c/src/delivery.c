@@ -169,6 +169,7 @@ static void deliver(Outgoing *outgoing, const char *function)
     outgoing->count = 0;
     if (count != 0)
         give(va_registry_cache(outgoing->owner), outgoing->slots, count, function);
+    va_slots_forget(outgoing->slots, count);
 }
 
 void va_deliver_collected(ThreadCache *cache, const char *function)

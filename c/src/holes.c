@@ -53,7 +53,7 @@ VA_COLD size_t va_holes_purge(ThreadCache *cache)
 }
 
 /* So many that huge pages would be mostly holes? */
-static VA_COLD void refuse_huge(size_t bytes)
+static VA_COLD void made_holes(size_t bytes)
 {
     if (bytes < VA_HUGE_BYTES)
         return;
@@ -89,7 +89,7 @@ VA_COLD size_t va_holes_purge_process(void)
                 va_entry_class(views[i].entry) < VA_CLASSES_SMALL)
                 bytes += purge_slab(&views[i]);
         }
-    refuse_huge(bytes);
+    made_holes(bytes);
     return bytes;
 }
 
@@ -136,6 +136,6 @@ VA_COLD size_t va_holes_decay(ThreadCache *cache, size_t max_bytes)
         if (taken == 0)
             bytes += purge_class(cache, class, max_bytes - bytes);
     }
-    refuse_huge(bytes);
+    made_holes(bytes);
     return bytes;
 }

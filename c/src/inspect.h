@@ -1,5 +1,5 @@
-/* inspect.h: what an allocator holds, for programs and for people. Any thread; no lock is held
- * while the caller's function runs. */
+/* inspect.h: the blocks of an allocator, one by one. Any thread; no lock is held while the caller's
+ * function runs. */
 #ifndef VA_INSPECT_H
 #define VA_INSPECT_H
 
@@ -7,6 +7,5 @@
 
 int va_inspect_blocks(MemoryAllocator *allocator, int (*visit)(const MemoryBlock *, void *),
                       void *context);
-void va_inspect_dump(MemoryAllocator *allocator, void (*emit)(void *, const char *), void *context);
 
 #endif

@@ -15,8 +15,8 @@ typedef struct Released {
 static struct { /* va_meta_lock */
     char *next;
     char *end;
-    size_t mapped_bytes;
-    Released *released[64]; /* lists by log2 of the size */
+    _Atomic size_t mapped_bytes; /* read without the lock, for statistics */
+    Released *released[64];      /* lists by log2 of the size */
 } chunk;
 
 /* The list for a size, NULL if there is none. */
@@ -43,7 +43,8 @@ VA_STARTUP void *va_meta_allocate(size_t bytes)
         if (start != NULL) {
             chunk.next = start;
             chunk.end = start + mapped;
-            chunk.mapped_bytes += mapped;
+            atomic_store_explicit(&chunk.mapped_bytes, chunk.mapped_bytes + mapped,
+                                  memory_order_relaxed);
         }
     }
     if ((size_t)(chunk.end - chunk.next) >= bytes) {
@@ -67,8 +68,13 @@ VA_COLD void va_meta_release(void *memory, size_t bytes)
 
 VA_COLD size_t va_meta_bytes(void)
 {
+    return chunk.mapped_bytes;
+}
+
+VA_COLD size_t va_meta_used(void)
+{
     va_lock_acquire(&va_meta_lock);
-    size_t bytes = chunk.mapped_bytes;
+    size_t bytes = chunk.mapped_bytes - (size_t)(chunk.end - chunk.next);
     va_lock_release(&va_meta_lock);
-    return bytes;
+    return va_align_up(bytes, va_os_page_bytes());
 }

@@ -16,7 +16,8 @@ void *va_meta_allocate(size_t bytes);
 /* Takes memory back. Its size must be a power of two. */
 void va_meta_release(void *memory, size_t bytes);
 
-/* Bytes mapped so far. */
+/* Bytes mapped so far; takes no lock. And how many of them were handed out, in whole pages. */
 size_t va_meta_bytes(void);
+size_t va_meta_used(void);
 
 #endif

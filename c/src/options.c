@@ -48,6 +48,15 @@ static VA_COLD bool parse_name(const char *text, const char *const names[3], uns
     return false;
 }
 
+static VA_COLD bool parse_stats(const char *text, StatsOption *stats)
+{
+    bool json = strcmp(text, "json") == 0;
+    if (!json && strcmp(text, "0") != 0 && strcmp(text, "1") != 0)
+        return false;
+    *stats = json ? STATS_JSON : *text == '1' ? STATS_TEXT : STATS_NONE;
+    return true;
+}
+
 /* The value if `setting` is NAME=value for this name, else NULL. */
 static VA_COLD const char *value_of(const char *setting, const char *name)
 {
@@ -92,11 +101,19 @@ static VA_COLD void read_setting(const char *setting)
             reject(setting);
         else
             va_options.hard_limit_bytes = (size_t)number * VA_MIB;
+    } else if ((value = value_of(setting, "VALLOC_STATS")) != NULL) {
+        if (!parse_stats(value, &va_options.stats))
+            reject(setting);
     } else if ((value = value_of(setting, "VALLOC_BACKGROUND")) != NULL) {
         if (!parse_number(value, &number) || number > 1)
             reject(setting);
         else
             va_options.background = number == 1;
+    } else if ((value = value_of(setting, "VALLOC_SHOW_LEAKS")) != NULL) {
+        if (!parse_number(value, &number) || number > 1)
+            reject(setting);
+        else
+            va_options.show_leaks = number == 1;
     }
 }
 

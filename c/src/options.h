@@ -3,11 +3,13 @@
  *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: past the first MiBs,
  *                                         until one proves dear)
  *   VALLOC_PURGE_DELAY_MS=N               how long a free block stays dirty; 0 purges at once
- *   VALLOC_RESERVE_MIB=N                  address space to ask for first
+ *   VALLOC_RESERVE_MIB=N                  address space to ask for at a time
  *   VALLOC_FOREIGN=abort|forward|ignore   what the override library does with foreign pointers
  *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
+ *   VALLOC_STATS=0|1|json                 statistics on stderr when the process exits
  *   VALLOC_BACKGROUND=0|1                 a thread gives memory back while the others idle
+ *   VALLOC_SHOW_LEAKS=0|1                 what is still allocated at exit is listed on stderr
  */
 #ifndef VA_OPTIONS_H
 #define VA_OPTIONS_H
@@ -17,6 +19,7 @@
 typedef enum HugePages { HUGE_PAGES_AUTO, HUGE_PAGES_ALWAYS, HUGE_PAGES_NEVER } HugePages;
 
 typedef enum Foreign { FOREIGN_ABORT, FOREIGN_FORWARD, FOREIGN_IGNORE } Foreign;
+typedef enum StatsOption { STATS_NONE, STATS_TEXT, STATS_JSON } StatsOption;
 
 typedef struct Options {
     HugePages huge_pages;
@@ -25,7 +28,9 @@ typedef struct Options {
     size_t reserve_bytes;
     size_t soft_limit_bytes;
     size_t hard_limit_bytes;
+    StatsOption stats;
     bool background;
+    bool show_leaks;
 } Options;
 
 /* Const after va_options_read, which the first arena calls under its lock. A value that is not

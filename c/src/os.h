@@ -44,6 +44,9 @@ bool va_os_remap(void *address, size_t bytes);
 /* Bytes of address space that the process may still take (RLIMIT_AS), SIZE_MAX if unlimited. */
 size_t va_os_address_limit(void);
 
+/* Bytes that may be accessible and private (RLIMIT_DATA), SIZE_MAX if unlimited. */
+size_t va_os_data_limit(void);
+
 /* Nanoseconds of processor time that the calling thread has used, with the kernel's for it. */
 uint64_t va_os_thread_ns(void);
 
@@ -62,7 +65,8 @@ void va_os_random(void *buffer, size_t bytes);
 bool va_os_guard(void *address, size_t bytes);
 void va_os_unguard(void *address, size_t bytes);
 
-/* Writes to stderr. */
+/* Writes to stderr, or to a file descriptor. Async-signal-safe. */
 void va_os_report(const char *text, size_t length);
+void va_os_write(int file, const char *text, size_t length);
 
 #endif

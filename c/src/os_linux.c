@@ -11,12 +11,17 @@
 #include <errno.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "config.h"
+
+#ifdef VALLOC_TEST_OS_HEADER /* test builds put their own calls between */
+#include VALLOC_TEST_OS_HEADER
+#endif
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -127,26 +132,42 @@ void va_os_populate(void *address, size_t bytes)
         atomic_store_explicit(&refused, true, memory_order_relaxed);
 }
 
+/* A kernel may unmap the target before it refuses: before Linux 6.17 whenever the source is more
+ * than one mapping, as it is where advice on huge pages begins. */
 bool va_os_move(void *from, void *to, size_t bytes)
 {
     int saved = errno;
     void *result = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    bool done = result != MAP_FAILED;
+    if (va_unlikely(!done))
+        va_os_remap(to, bytes);
     errno = saved;
-    return result != MAP_FAILED;
+    return done;
 }
 
 bool va_os_remap(void *address, size_t bytes)
 {
-    return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED) != NULL;
+    /* With the flag of its neighbours, or they would stay apart. */
+    return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_NORESERVE) != NULL;
+}
+
+static VA_STARTUP size_t limit_of(int resource)
+{
+    struct rlimit limit;
+    int saved = errno;
+    bool known = getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    errno = saved;
+    return known ? (size_t)limit.rlim_cur : SIZE_MAX;
 }
 
 size_t va_os_address_limit(void)
 {
-    struct rlimit limit;
-    int saved = errno;
-    bool known = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-    errno = saved;
-    return known ? (size_t)limit.rlim_cur : SIZE_MAX;
+    return limit_of(RLIMIT_AS);
+}
+
+size_t va_os_data_limit(void)
+{
+    return limit_of(RLIMIT_DATA);
 }
 
 uint64_t va_os_thread_ns(void)
@@ -196,7 +217,7 @@ void va_os_random(void *buffer, size_t bytes)
 {
     int saved = errno;
     const unsigned char *given = (const unsigned char *)getauxval(AT_RANDOM);
-    if (syscall(SYS_getrandom, buffer, bytes, 1) != (long)bytes)
+    if (getrandom(buffer, bytes, GRND_NONBLOCK) != (ssize_t)bytes)
         for (size_t i = 0; i < bytes; i++)
             ((unsigned char *)buffer)[i] = (unsigned char)(given[i % 16] ^ va_os_thread_ns());
     errno = saved;
@@ -215,13 +236,20 @@ void va_os_unguard(void *address, size_t bytes)
 }
 #endif
 
+void va_os_write(int file, const char *text, size_t length)
+{
+    int saved = errno;
+    ssize_t written;
+    while (length > 0 &&
+           ((written = write(file, text, length)) > 0 || (written < 0 && errno == EINTR))) {
+        size_t done = written > 0 ? (size_t)written : 0;
+        text += done;
+        length -= done;
+    }
+    errno = saved;
+}
+
 void va_os_report(const char *text, size_t length)
 {
-    while (length > 0) {
-        ssize_t written = write(STDERR_FILENO, text, length);
-        if (written <= 0)
-            return;
-        text += written;
-        length -= (size_t)written;
-    }
+    va_os_write(STDERR_FILENO, text, length);
 }

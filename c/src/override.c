@@ -141,8 +141,9 @@ EXPORT struct mallinfo2 mallinfo2(void)
     struct mallinfo2 info = {0};
     valloc_get_stats(&stats);
     info.arena = stats.committed;
-    info.uordblks = stats.lent;
-    info.fordblks = stats.committed - stats.lent;
+    info.fsmblks = stats.cached;
+    info.uordblks = stats.live;
+    info.fordblks = stats.committed - stats.live;
     info.keepcost = stats.dirty;
     return info;
 }
@@ -157,6 +158,7 @@ EXPORT struct mallinfo mallinfo(void)
     struct mallinfo2 wide = mallinfo2();
     struct mallinfo info = {0};
     info.arena = clamp_to_int(wide.arena);
+    info.fsmblks = clamp_to_int(wide.fsmblks);
     info.uordblks = clamp_to_int(wide.uordblks);
     info.fordblks = clamp_to_int(wide.fordblks);
     info.keepcost = clamp_to_int(wide.keepcost);
@@ -173,29 +175,27 @@ EXPORT int malloc_info(int options, FILE *stream)
         return -1;
     }
     valloc_get_stats(&stats);
-    int written =
-        fprintf(stream,
-                "<malloc version=\"valloc-%d.%d.%d\">\n"
-                "<system type=\"reserved\" size=\"%zu\"/>\n"
-                "<system type=\"current\" size=\"%zu\"/>\n"
-                "<total type=\"lent\" size=\"%zu\"/>\n"
-                "<total type=\"dirty\" size=\"%zu\"/>\n"
-                "<total type=\"metadata\" size=\"%zu\"/>\n"
-                "<total type=\"threads\" count=\"%zu\"/>\n"
-                "</malloc>\n",
-                VALLOC_VERSION_MAJOR, VALLOC_VERSION_MINOR, VALLOC_VERSION_PATCH, stats.reserved,
-                stats.committed, stats.lent, stats.dirty, stats.metadata, stats.threads);
+    int written = fprintf(stream,
+                          "<malloc version=\"valloc-%d.%d.%d\">\n"
+                          "<system type=\"reserved\" size=\"%zu\"/>\n"
+                          "<system type=\"current\" size=\"%zu\"/>\n"
+                          "<total type=\"resident\" size=\"%zu\"/>\n"
+                          "<total type=\"lent\" size=\"%zu\"/>\n"
+                          "<total type=\"live\" size=\"%zu\"/>\n"
+                          "<total type=\"cached\" size=\"%zu\"/>\n"
+                          "<total type=\"dirty\" size=\"%zu\"/>\n"
+                          "<total type=\"metadata\" size=\"%zu\"/>\n"
+                          "<total type=\"threads\" count=\"%zu\"/>\n"
+                          "</malloc>\n",
+                          VALLOC_VERSION_MAJOR, VALLOC_VERSION_MINOR, VALLOC_VERSION_PATCH,
+                          stats.reserved, stats.committed, stats.resident, stats.lent, stats.live,
+                          stats.cached, stats.dirty, stats.metadata, stats.threads);
     return written < 0 ? -1 : 0;
 }
 
 EXPORT void malloc_stats(void)
 {
-    valloc_stats stats;
-    valloc_get_stats(&stats);
-    fprintf(stderr,
-            "valloc: committed %zu bytes, lent %zu, dirty %zu, metadata %zu, purged %zu in total; "
-            "%zu threads\n",
-            stats.committed, stats.lent, stats.dirty, stats.metadata, stats.purged, stats.threads);
+    valloc_stats_print(VALLOC_STATS_TEXT, NULL, NULL);
 }
 
 /* ---- glibc's inner names, which some programs call ---- */

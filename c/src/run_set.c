@@ -125,7 +125,7 @@ size_t va_runs_take(Arena *arena, size_t first, size_t count)
     Zone *zone = va_zone_at(arena, first);
     update_tree(arena, zone, first, count, false);
     zone->free_blocks -= count;
-    va_use.dirty_blocks -= dirty;
+    va_use_add(&va_use.dirty_blocks, (size_t)0 - dirty);
     return dirty;
 }
 
@@ -140,7 +140,7 @@ static void add_blocks(Arena *arena, size_t first, size_t count, bool dirty, boo
             group->dirty &= ~mask;
     }
     if (dirty)
-        va_use.dirty_blocks += count;
+        va_use_add(&va_use.dirty_blocks, count);
     Zone *zone = va_zone_at(arena, first);
     update_tree(arena, zone, first, count, new);
     zone->free_blocks += count;

@@ -6,16 +6,25 @@
 #include "bitmap.h"
 #include "block_table.h"
 
-/* The blocks of all arenas. Under the arena lock. */
+/* The blocks of all arenas. Under the arena lock; the atomic ones are also read without it, for
+ * statistics, also by signal handlers: each by itself, so nothing has to be published. */
 typedef struct ArenaUse {
-    size_t lent_blocks;
-    size_t dirty_blocks; /* free and dirty */
-    size_t peak_blocks;  /* lent and dirty at most since the last tick of the purge clock */
-    size_t purged_bytes; /* ever */
-    size_t soft_limit;   /* blocks lent and dirty; SIZE_MAX for none */
-    size_t hard_limit;   /* blocks lent; SIZE_MAX for none */
+    _Atomic size_t committed_blocks;
+    _Atomic size_t lent_blocks;
+    _Atomic size_t dirty_blocks; /* free and dirty */
+    _Atomic size_t purged_bytes; /* ever */
+    size_t peak_blocks;          /* lent and dirty at most since the last tick of the purge clock */
+    size_t soft_limit;           /* blocks lent and dirty; SIZE_MAX for none */
+    size_t hard_limit;           /* blocks lent; SIZE_MAX for none */
 } ArenaUse;
 extern ArenaUse va_use;
+
+/* Adds to one of these: the lock makes a plain addition of it. `more` may wrap, to subtract. */
+VA_INLINE void va_use_add(_Atomic size_t *counter, size_t more)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more,
+                          memory_order_relaxed);
+}
 
 #define VA_GROUP_BLOCKS 64
 

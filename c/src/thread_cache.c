@@ -43,6 +43,7 @@ static void drop_oldest(ThreadCache *cache, unsigned class, size_t count)
     for (void **slot = oldest + count; slot <= stack->top; slot++)
         slot[-(ptrdiff_t)count] = *slot;
     stack->top -= count;
+    va_slots_forget(stack->top + 1, count);
 }
 
 /* Gives back the oldest `count` slots of a stack; other owners' go to the batches for them. They
@@ -394,8 +395,10 @@ VA_COLD ThreadCache *va_cache_make(MemoryAllocator *allocator, uint32_t thread)
     ThreadCache *cache = va_registry_take();
     if (cache == NULL)
         return NULL;
+    va_lock_acquire(&cache->mutex); /* statistics look at it */
     cache->allocator = allocator;
     cache->thread = thread;
+    va_lock_release(&cache->mutex);
     va_budget_update(cache);
     va_cache_update_view(cache);
     return cache;
@@ -404,6 +407,7 @@ VA_COLD ThreadCache *va_cache_make(MemoryAllocator *allocator, uint32_t thread)
 /* What the cache holds its allocator gives back: it is forgotten. */
 VA_COLD void va_cache_abandon(ThreadCache *cache)
 {
+    va_lock_acquire(&cache->mutex); /* statistics look at it */
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
         ClassState *state = &cache->classes[class];
         if (state->storage != NULL)
@@ -425,6 +429,7 @@ VA_COLD void va_cache_abandon(ThreadCache *cache)
     atomic_store_explicit(&cache->capacity_bytes, 0, memory_order_relaxed);
     for (unsigned i = 0; i < 2; i++)
         atomic_store_explicit(&cache->open[i], 0, memory_order_relaxed);
+    va_lock_release(&cache->mutex);
     va_registry_give(cache);
 }
 

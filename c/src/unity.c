@@ -31,4 +31,8 @@
 #include "alloc.c"
 #include "stats.c"
 #include "inspect.c"
+#include "print.c"
+#include "exit.c"
+#include "watch.c"
+#include "leaks.c"
 #include "api.c"

@@ -1,8 +1,12 @@
-/* exhaust.c LEAST_MIB: allocates under an address-space limit until it is refused, at every kind
- * of size, several times over: refusals are NULL with ENOMEM, at least LEAST_MIB can be had each
- * time, what was had is intact, and all works again after freeing. */
+/* exhaust.c LEAST_MIB [large]: allocates under an address-space limit until it is refused, at every
+ * kind of size (or at large ones only, of which little is touched), several times over, and with
+ * threads that work at the limit in between: refusals are NULL with ENOMEM, at least LEAST_MIB can
+ * be had each time, what was had is intact, and all works again after freeing. */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,27 +46,134 @@ static int fill_up(size_t size, size_t least)
     return 0;
 }
 
-static void *in_thread(void *least)
+/* ---- Threads at the limit ---- */
+
+#define THREADS 4
+#define PLACES 500
+#define TURNS 5000
+/* Threads' stacks are part of the address space. */
+#define STACK_BYTES ((size_t)256 << 10)
+
+static size_t least_bytes;
+static _Atomic unsigned long refusals;
+
+typedef struct Held {
+    size_t size; /* both of them also at its end */
+    uint64_t value;
+} Held;
+
+static uint64_t next_random(uint64_t *state)
 {
-    return (void *)(size_t)fill_up(3000, (size_t)least);
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+/* On the average a thousandth of what can be had: all places together want twice as much. */
+static size_t random_size(uint64_t *seed)
+{
+    uint64_t r = next_random(seed);
+    return 2 * sizeof(Held) + (size_t)(r >> 20) % (r % 2 ? 4000 : least_bytes / 250);
+}
+
+static void sign(Held *block, size_t size, uint64_t value)
+{
+    Held held = {size, value};
+    *block = held;
+    memcpy((char *)block + size - sizeof held, &held, sizeof held);
+}
+
+static int is_intact(const Held *block)
+{
+    return memcmp((const char *)block + block->size - sizeof *block, block, sizeof *block) == 0;
+}
+
+/* Makes, resizes or frees the block of a place. False if a block was damaged, or refused without
+ * ENOMEM. */
+static int change(Held **place, uint64_t *seed)
+{
+    uint64_t r = next_random(seed);
+    size_t size = random_size(seed);
+    Held *block = *place;
+    if (block != NULL && !is_intact(block))
+        return 0;
+    if (block != NULL && r % 4 != 0) {
+        free(block);
+        *place = NULL;
+        return 1;
+    }
+    uint64_t value = block != NULL ? block->value : r;
+    errno = 0;
+    Held *made = block != NULL ? realloc(block, size) : r % 5 ? malloc(size) : calloc(1, size);
+    if (made == NULL) {
+        refusals++;
+        return errno == ENOMEM;
+    }
+    if (block != NULL && made->value != value)
+        return 0;
+    sign(made, size, value);
+    *place = made;
+    return 1;
+}
+
+static void *work(void *number)
+{
+    static Held *all[THREADS][PLACES];
+    Held **places = all[(uintptr_t)number];
+    uint64_t seed = (uintptr_t)number * 7919 + 1;
+    size_t good = 1;
+    for (int i = 0; i < TURNS && good; i++) {
+        good = (size_t)change(&places[next_random(&seed) % PLACES], &seed);
+        if (i % 2000 == 0)
+            malloc_trim(0);
+    }
+    for (size_t i = 0; i < PLACES; i++) {
+        if (places[i] != NULL && !is_intact(places[i]))
+            good = 0;
+        free(places[i]);
+        places[i] = NULL;
+    }
+    return (void *)good;
+}
+
+static int work_in_threads(void)
+{
+    pthread_t threads[THREADS];
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    for (uintptr_t i = 0; i < THREADS; i++)
+        if (pthread_create(&threads[i], &attributes, work, (void *)i) != 0)
+            return complain("no thread", 0, i);
+    for (size_t i = 0; i < THREADS; i++) {
+        void *good = NULL;
+        pthread_join(threads[i], &good);
+        if (good == NULL)
+            return complain("a block was damaged, or refused without ENOMEM", 0, 0);
+    }
+    pthread_attr_destroy(&attributes);
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
     static const size_t sizes[] = {2000, 5000, 30000, 100000, 700000, 3 << 20, 2000};
-    if (argc != 2)
+    static const size_t large[] = {700000, 3 << 20, 50 << 20, 700000};
+    if (argc < 2)
         return 2;
-    size_t least = strtoul(argv[1], NULL, 10) << 20;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (fill_up(sizes[i], least) != 0)
+    const size_t *used = argc == 2 ? sizes : large;
+    size_t count = argc == 2 ? sizeof sizes / sizeof *sizes : sizeof large / sizeof *large;
+    least_bytes = strtoul(argv[1], NULL, 10) << 20;
+    for (size_t turn = 0; turn < 2; turn++) {
+        for (size_t i = turn == 0 ? 0 : count - 2; i < count; i++)
+            if (fill_up(used[i], least_bytes) != 0)
+                return 1;
+        if (work_in_threads() != 0)
             return 1;
-    pthread_t thread;
-    void *failed = (void *)1;
-    if (pthread_create(&thread, NULL, in_thread, (void *)least) != 0)
-        return complain("no thread", 0, 0);
-    pthread_join(thread, &failed);
-    if (failed != NULL)
+    }
+    if (fill_up(used[0], least_bytes) != 0)
         return 1;
-    puts("refused and recovered");
-    return 0;
+    printf("%lu requests refused, and recovered\n", refusals);
+    return refusals == 0 ? complain("the threads met no limit", 0, 0) : 0;
 }

@@ -78,6 +78,70 @@ static void no_memory_is_told(void **state)
     valloc_destroy(&allocator);
 }
 
+/* Initial blocks leave while runs are held, and these leave or shrink then. */
+static void an_allocator_never_holds_fewer_blocks_than_at_first(void **state)
+{
+    (void)state;
+    static MemoryAllocator allocator;
+    static void *small[10 * 2];
+    for (int shrunk = 0; shrunk <= 1; shrunk++) {
+        assert_int_equal(valloc_init(&allocator, 10, 1), 0);
+        for (size_t i = 0; i < 10 * 2; i++)
+            assert_non_null(small[i] = valloc_allocate(&allocator, 30 * KIB));
+        unsigned char *run = valloc_allocate(&allocator, 2 * MIB);
+        assert_non_null(run);
+        fill_bytes(run, 2 * MIB, 7);
+        for (size_t i = 0; i < 10 * 2; i++)
+            free_valloc(&allocator, small[i]);
+        valloc_set_limits(&allocator, 64 * MIB, 0); /* flushes */
+        if (shrunk) {
+            run = valloc_reallocate(&allocator, run, MIB + 1);
+            assert_true(bytes_hold(run, FILL_EDGE, 7));
+            assert_int_equal(allocator.used_blocks, 17);
+            assert_true(allocator.total_blocks >= 17);
+        }
+        free_valloc(&allocator, run);
+        valloc_set_limits(&allocator, 64 * MIB, 0);
+        assert_int_equal(allocator.total_blocks, 10);
+        assert_int_equal(allocator.used_blocks, 0);
+        for (size_t i = 0; i < 10 * 2; i++)
+            assert_non_null(valloc_allocate(&allocator, 30 * KIB));
+        valloc_destroy(&allocator);
+    }
+}
+
+/* Too large for a thread to keep it. */
+static void a_freed_block_is_not_used(void **state)
+{
+    (void)state;
+    static MemoryAllocator allocator;
+    assert_int_equal(valloc_init(&allocator, 1, 1), 0);
+    for (int i = 0; i < 3; i++) {
+        void *block = valloc_allocate(&allocator, 100 * MIB);
+        assert_non_null(block);
+        assert_int_equal(allocator.used_blocks, 100 * MIB / BLOCK);
+        free_valloc(&allocator, block);
+        assert_int_equal(allocator.used_blocks, 0);
+    }
+    valloc_destroy(&allocator);
+}
+
+/* Also of what was freed last, which its thread keeps. */
+static void zeroed_memory_is_zero_after_a_destruction(void **state)
+{
+    (void)state;
+    static MemoryAllocator allocator;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(valloc_init(&allocator, 1, 2), 0);
+        unsigned char *block = valloc_allocate_zeroed(&allocator, 2, MIB);
+        assert_non_null(block);
+        assert_true(bytes_hold(block, 2 * MIB, 0));
+        fill_bytes(block, 2 * MIB, 0xa5);
+        free_valloc(&allocator, block);
+        valloc_destroy(&allocator);
+    }
+}
+
 static void initial_blocks_are_there_from_the_start(void **state)
 {
     (void)state;
@@ -89,7 +153,7 @@ static void initial_blocks_are_there_from_the_start(void **state)
     assert_int_equal(allocator.num_threads, 4);
     /* 199 blocks of 16 slots each need no more than what is held. */
     static void *blocks[199 * 16];
-    size_t size = valloc_good_size(4000);
+    const size_t size = 4096 - WATCHED_BYTES - SECURED_BYTES;
     for (size_t i = 0; i < 199 * 16; i++) {
         blocks[i] = valloc_allocate(&allocator, size);
         assert_non_null(blocks[i]);
@@ -199,7 +263,7 @@ static void the_process_is_an_allocator_too(void **state)
     (void)state;
     MemoryAllocator *process = valloc_process();
     size_t used = process->used_blocks;
-    char *run = valloc_allocate(process, 5 * MIB);
+    char *run = valloc_allocate(process, 5 * MIB - WATCHED_BYTES);
     assert_ptr_equal(valloc_owner(run), process);
     assert_in_range(process->used_blocks - used, 80, 82); /* guard pages come on top */
     char *slot = valloc_allocate_zeroed(process, 10, 10);
@@ -353,8 +417,8 @@ static void a_dump_tells_a_person(void **state)
     valloc_options options = {.name = "a name that is longer than there is room for",
                               .hard_limit = 8 * MIB};
     assert_int_equal(valloc_init_with(&allocator, 3, 1, &options), 0);
-    void *slot = valloc_allocate(&allocator, 100);
-    void *run = valloc_allocate(&allocator, 2 * MIB - 8 * KIB);
+    void *slot = valloc_allocate(&allocator, 112 - WATCHED_BYTES - SECURED_BYTES);
+    void *run = valloc_allocate(&allocator, 2 * MIB - WATCHED_BYTES - 1024 * SECURED_BYTES);
     valloc_dump(&allocator, collect_text, text);
     assert_non_null(strstr(text, "allocator 'a name that is longer than ther'"));
     assert_non_null(strstr(text, "hard limit 8192 KiB"));
@@ -363,6 +427,24 @@ static void a_dump_tells_a_person(void **state)
     free_valloc(&allocator, slot);
     free_valloc(&allocator, run);
     valloc_destroy(&allocator);
+}
+
+static void a_destroyed_allocators_large_block_is_not_taken_for_zero(void **state)
+{
+    (void)state;
+    MemoryAllocator allocator = {0};
+    for (int i = 0; i < 20; i++) {
+        size_t size = (size_t)(i + 2) * MIB;
+        assert_int_equal(valloc_init(&allocator, 1, 1), 0);
+        void *block = valloc_allocate(&allocator, size); /* never used memory, perhaps */
+        memset(block, 0xff, size);
+        free_valloc(&allocator, block); /* kept by the thread's cache */
+        valloc_destroy(&allocator);
+        unsigned char *zeroed = valloc_calloc(1, size);
+        assert_int_equal(zeroed[0], 0);
+        assert_memory_equal(zeroed, zeroed + 1, size - 1);
+        valloc_free(zeroed);
+    }
 }
 
 /* ---- Threads ---- */
@@ -701,8 +783,13 @@ static void children_inherit_allocators(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        /* First: memory that was never used. */
+        cmocka_unit_test(a_destroyed_allocators_large_block_is_not_taken_for_zero),
         cmocka_unit_test(bad_arguments_are_rejected),
         cmocka_unit_test(no_memory_is_told),
+        cmocka_unit_test(an_allocator_never_holds_fewer_blocks_than_at_first),
+        cmocka_unit_test(a_freed_block_is_not_used),
+        cmocka_unit_test(zeroed_memory_is_zero_after_a_destruction),
         cmocka_unit_test(initial_blocks_are_there_from_the_start),
         cmocka_unit_test(empty_allocators_come_and_go),
         cmocka_unit_test(ten_thousand_live_at_once),

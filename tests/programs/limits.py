@@ -1,13 +1,33 @@
-"""limits.py EXHAUST: small address spaces and limits, by the kernel and by option; exhaustion is
-survived."""
+"""limits.py EXHAUST: small address spaces and limits, by the kernel and by option, of addresses and
+of data; exhaustion is survived."""
 
 import sys
 
 from support import run
 
-# The limit in MiB, and what a program must get of it at least.
-for limit, least in (64, 16), (256, 120), (1024, 600):
-    print(f"{limit} MiB of address space:", run([sys.argv[1], str(least)], limit_kib=limit << 10), end="")
+PROGRAMS = [
+    ["python3", "-c", "x = [str(i) * 3 for i in range(50000)]; print(len(sorted(x)))"],
+    ["perl", "-e", 'my %h = map { $_ => "x" x ($_ % 100) } 1..20000; print scalar keys %h'],
+    ["gawk", "BEGIN { for (i = 0; i < 50000; i++) a[i] = i i; print length(a) }"],
+    ["sqlite3", ":memory:", "create table t(x); with recursive c(i) as (select 1 union all "
+                            "select i + 1 from c where i < 20000) insert into t select i from c; "
+                            "select count(*) from t"],
+    ["git", "--version"],
+]
+
+# The limit in MiB, what a program must get of it at least, and of what kind: huge blocks of which
+# little is touched, or all.
+for limit, least, kind in (64, 16, []), (256, 120, []), (1024, 600, []), (8192, 5000, ["large"]):
+    got = run([sys.argv[1], str(least), *kind], limit_kib=limit << 10,
+              more={"VALLOC_HUGE_PAGES": "never"} if kind else {})
+    for program in PROGRAMS:
+        run(program, limit_kib=limit << 10)
+    print(f"{limit} MiB of address space: {got}", end="")
+
+# RLIMIT_DATA counts what is made accessible.
+for limit, least in (64, 24), (256, 160):
+    limited = ["sh", "-c", f'ulimit -d {limit << 10}; exec "$@"', "sh", sys.argv[1], str(least)]
+    print(f"{limit} MiB of data:", run(limited), end="")
 
 # 39 bits of address space: 512 GiB for everything.
 run(["python3", "-c", "print(len([str(i) for i in range(100000)]))"], limit_kib=512 << 20)

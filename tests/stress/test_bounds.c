@@ -14,11 +14,11 @@
 #define TURNS 20000
 #define THREADS_MAX 64
 
-static size_t cached(void)
+static size_t cache_limit(void)
 {
     valloc_stats stats;
     valloc_get_stats(&stats);
-    return stats.cached;
+    return stats.cache_limit;
 }
 
 /* What a thread may hold in any case, once it has used every class. */
@@ -86,7 +86,7 @@ static void caches_stay_within_the_budget(void **state)
             assert_int_equal(pthread_create(&threads[i], NULL, worker, (void *)i), 0);
         pthread_barrier_wait(&before);
         pthread_barrier_wait(&before);
-        size_t now = cached();
+        size_t now = cache_limit();
         size_t most = budget(count + 1);
         printf("%zu threads: %zu KiB cached at most, budget %zu\n", count, now >> 10, most >> 10);
         pthread_barrier_wait(&after);
@@ -96,7 +96,7 @@ static void caches_stay_within_the_budget(void **state)
         pthread_barrier_destroy(&before);
         pthread_barrier_destroy(&after);
     }
-    assert_true(cached() <= budget(1));
+    assert_true(cache_limit() <= budget(1));
 }
 
 static void *guest(void *unused)
@@ -132,14 +132,14 @@ static void a_thread_gives_way_to_others(void **state)
     enum { GUESTS = 127 };
     pthread_t guests[GUESTS];
     go_on();
-    size_t alone = cached();
+    size_t alone = cache_limit();
     pthread_barrier_init(&before, NULL, GUESTS + 1);
     pthread_barrier_init(&after, NULL, GUESTS + 1);
     for (size_t i = 0; i < GUESTS; i++)
         assert_int_equal(pthread_create(&guests[i], NULL, guest, NULL), 0);
     pthread_barrier_wait(&before);
     go_on();
-    size_t among = cached();
+    size_t among = cache_limit();
     pthread_barrier_wait(&after);
     for (size_t i = 0; i < GUESTS; i++)
         pthread_join(guests[i], NULL);

@@ -169,12 +169,12 @@ static void free_runs_are_purged_after_a_while(void **state)
 {
     (void)state;
     valloc_purge();
-    long before = status_kib("VmRSS:");
+    long before = resident_now_kib();
     char *block = valloc_malloc(100 * VA_MIB);
     memset(block, 1, 100 * VA_MIB);
     valloc_free(block);
     go_on_for(20 * DELAY_MS);
-    assert_true(status_kib("VmRSS:") - before < 8 << 10);
+    assert_true(resident_now_kib() - before < 8 << 10);
     assert_true(stats().dirty < 8 * VA_MIB);
 }
 
@@ -194,13 +194,13 @@ static void runs_kept_by_other_threads_are_purged(void **state)
     pthread_t thread;
     valloc_purge();
     size_t lent = stats().lent;
-    long before = status_kib("VmRSS:");
+    long before = resident_now_kib();
     pthread_barrier_init(&barrier, NULL, 2);
     pthread_create(&thread, NULL, keep_a_run, &barrier);
     pthread_barrier_wait(&barrier);
     valloc_purge();
     assert_true(stats().lent < lent + 2 * VA_MIB);
-    assert_true(status_kib("VmRSS:") - before < 4 << 10);
+    assert_true(resident_now_kib() - before < 4 << 10);
     pthread_barrier_wait(&barrier);
     pthread_join(thread, NULL);
 }
@@ -246,11 +246,11 @@ static void zeroed_blocks_are_not_touched(void **state)
     (void)state;
     const size_t size = VA_GIB;
     valloc_purge();
-    long before = status_kib("VmRSS:");
+    long before = resident_now_kib();
     for (int turn = 0; turn < 3; turn++) {
         char *block = valloc_calloc(1, size);
         assert_non_null(block);
-        assert_true(status_kib("VmRSS:") - before < 2 << 10);
+        assert_true(resident_now_kib() - before < 2 << 10);
         for (size_t i = 0; i < size; i += size / 16) {
             assert_int_equal(block[i], 0);
             block[i] = 1;
@@ -266,10 +266,10 @@ static void zeroed_runs_of_the_thread_cache_are_not_touched(void **state)
     static char *blocks[200];
     valloc_purge();
     for (size_t size = VA_SMALL_MAX + 1; size <= VA_RUN_MAX; size += size / 3) {
-        long before = status_kib("VmRSS:");
+        long before = resident_now_kib();
         for (size_t i = 0; i < 200; i++)
             blocks[i] = valloc_calloc(1, size);
-        assert_true(status_kib("VmRSS:") - before < (long)(200 * size / 4 >> 10));
+        assert_true(resident_now_kib() - before < (long)(200 * size / 4 >> 10));
         for (size_t i = 0; i < 200; i++) {
             assert_int_equal(blocks[i][size - 1], 0);
             memset(blocks[i], 1, size);
@@ -295,7 +295,7 @@ static void alignment_costs_address_space_only(void **state)
     (void)state;
     valloc_purge();
     for (size_t alignment = 2 * VA_MIB; alignment <= VA_GIB; alignment *= 2) {
-        long before = status_kib("VmRSS:");
+        long before = resident_now_kib();
         size_t dirty = stats().dirty;
         size_t lent = stats().lent;
         char *blocks[4];
@@ -306,7 +306,7 @@ static void alignment_costs_address_space_only(void **state)
             blocks[i][0] = 1;
         }
         /* A huge page and the tables' pages for each at most; what lies between is for others. */
-        assert_true(status_kib("VmRSS:") - before < 4 * (4 << 10));
+        assert_true(resident_now_kib() - before < 4 * (4 << 10));
         assert_int_equal(stats().lent, lent + 4 * 3 * VA_MIB);
         if (alignment > 4 * VA_MIB) {
             char *between = valloc_malloc(3 * VA_MIB);

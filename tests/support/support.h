@@ -21,6 +21,29 @@
 #endif
 #endif
 
+/* An assertion for threads and child processes, where cmocka cannot report. */
+#define require(condition)                                                                         \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+/* What a slot holds beyond the bytes asked for in builds that a tool watches. */
+#if defined(VALLOC_VALGRIND) || defined(__SANITIZE_ADDRESS__)
+#define WATCHED_BYTES 16
+#else
+#define WATCHED_BYTES 0
+#endif
+
+/* A secure build keeps a canary at the end of each block. */
+#if defined(VALLOC_SECURE) && VALLOC_SECURE
+#define SECURED_BYTES 8
+#else
+#define SECURED_BYTES 0
+#endif
+
 /* xorshift64: repeatable for a seed other than 0. */
 static inline uint64_t random_next(uint64_t *state)
 {
@@ -67,6 +90,16 @@ static inline long status_kib(const char *name)
             kib = strtol(line + strlen(name), NULL, 10);
     fclose(file);
     return kib;
+}
+
+/* Resident memory in KiB. Where a sanitizer's shadow is part of it, it tells nothing: always 0. */
+static inline long resident_now_kib(void)
+{
+#ifdef SANITIZED
+    return 0;
+#else
+    return status_kib("VmRSS:");
+#endif
 }
 
 #endif

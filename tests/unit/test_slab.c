@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include "arena.h"
+#include "os.h"
 #include "slab.h"
 
 static unsigned char used[VA_SLAB_SLOTS_MAX];
@@ -67,15 +68,17 @@ static void every_slot_is_lent_once(void **state)
     }
 }
 
-/* The pieces without a byte of a used slot, one by one. */
+/* The pieces of pages without a byte of a used slot, one by one. */
 static uint32_t pieces_by_looking(const Block *slab)
 {
     uint32_t pieces = VA_PIECES_ALL;
+    size_t page = va_os_page_bytes();
+    uint32_t page_pieces = (1u << (page >> VA_PIECE_SHIFT)) - 1;
     for (size_t slot = 0; slot < slab->slots; slot++)
         if (used[slot] != 0)
             for (size_t byte = slot * slab->slot_bytes; byte < (slot + 1) * slab->slot_bytes;
                  byte++)
-                pieces &= ~(1u << (byte >> VA_PIECE_SHIFT));
+                pieces &= ~(page_pieces << (va_align_down(byte, page) >> VA_PIECE_SHIFT));
     return pieces;
 }
 

@@ -1,7 +1,7 @@
 //! Allocators of one's own: memory that is bounded, inspected and dropped as a whole.
 
 use core::alloc::Layout;
-use core::ffi::{c_char, c_int, c_void, CStr};
+use core::ffi::{c_int, c_void, CStr};
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::size_of;
@@ -10,6 +10,8 @@ use core::ptr::{addr_of_mut, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use valloc_sys as sys;
+
+use crate::stats::{visit_classes_of, ClassStats, Sink};
 
 /// Bytes of the unit in which a heap holds memory.
 pub const BLOCK_BYTES: usize = sys::VALLOC_BLOCK_BYTES as usize;
@@ -379,6 +381,16 @@ impl Heap {
             ControlFlow::Break(())
         }
     }
+
+    /// Visits every size class in use, the smallest first, until the visitor breaks. A panic of the
+    /// visitor aborts.
+    pub fn visit_classes<F>(&self, visit: F) -> ControlFlow<()>
+    where
+        F: FnMut(&ClassStats) -> ControlFlow<()>,
+    {
+        // SAFETY: the allocator is initialised.
+        unsafe { visit_classes_of(self.raw.as_ptr(), visit) }
+    }
 }
 
 impl Drop for Heap {
@@ -401,20 +413,9 @@ impl fmt::Debug for Heap {
 /// The heap described for a person: its blocks by size of slot, how full they are, its limits.
 impl fmt::Display for Heap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Sink<'a, 'b> {
-            formatter: &'a mut fmt::Formatter<'b>,
-            result: fmt::Result,
-        }
-        extern "C" fn write(sink: *mut c_void, text: *const c_char) {
-            // SAFETY: the library passes a string, and what it was given below.
-            let (sink, text) = unsafe { (&mut *sink.cast::<Sink>(), CStr::from_ptr(text)) };
-            let text = text.to_str().unwrap_or("(not in UTF-8)\n");
-            sink.result = sink.result.and_then(|()| sink.formatter.write_str(text));
-        }
-        let mut sink = Sink { formatter: f, result: Ok(()) };
-        // SAFETY: the allocator is initialised; the sink outlives the call.
-        unsafe { sys::valloc_dump(self.raw.as_ptr(), Some(write), addr_of_mut!(sink).cast()) };
-        sink.result
+        let raw = self.raw.as_ptr();
+        // SAFETY: the allocator is initialised; the rest is as `Sink` expects it.
+        Sink::collect(f, |write, sink| unsafe { sys::valloc_dump(raw, write, sink) })
     }
 }
 

@@ -12,7 +12,8 @@
 //!
 //! * [`usable_size`], [`good_size`]: what a request really gets;
 //! * [`purge`], [`background_purge`]: give free memory back to the system;
-//! * [`stats`], [`version`].
+//! * [`stats`], [`visit_classes`], [`visit_caches`], [`print_stats`]: where memory stands;
+//! * [`version`].
 //!
 //! A [`Heap`] is an allocator of its own, whose memory is bounded, inspected and dropped as a whole.
 //!
@@ -25,10 +26,15 @@
 mod global;
 mod heap;
 mod info;
+mod stats;
 
 pub use global::Valloc;
 pub use heap::{AllocError, Heap, HeapBlock, HeapBuilder, HeapError, HeapStats, BLOCK_BYTES};
-pub use info::{background_purge, good_size, purge, stats, usable_size, version, Stats};
+pub use info::{background_purge, good_size, purge, usable_size, version};
+pub use stats::{
+    print_stats, stats, visit_caches, visit_classes, write_stats, CacheStats, ClassStats, Stats,
+    StatsFormat,
+};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

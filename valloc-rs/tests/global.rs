@@ -269,8 +269,10 @@ fn statistics_follow_the_heap() {
 #[derive(Clone, Debug)]
 enum Operation {
     Allocate { size: usize, log_align: u32, zeroed: bool },
-    Free { index: usize },
+    Free { index: usize, elsewhere: bool },
     Resize { index: usize, size: usize },
+    Refused { excess: usize, log_align: u32 },
+    Purge,
 }
 
 fn any_size() -> impl Strategy<Value = usize> {
@@ -279,20 +281,70 @@ fn any_size() -> impl Strategy<Value = usize> {
 
 fn any_operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        4 => (any_size(), 0u32..14, any::<bool>())
+        16 => (any_size(), 0u32..14, any::<bool>())
             .prop_map(|(size, log_align, zeroed)| Operation::Allocate { size, log_align, zeroed }),
-        3 => any::<usize>().prop_map(|index| Operation::Free { index }),
-        2 => (any::<usize>(), any_size()).prop_map(|(index, size)| Operation::Resize { index, size }),
+        12 => (any::<usize>(), prop::bool::weighted(0.1))
+            .prop_map(|(index, elsewhere)| Operation::Free { index, elsewhere }),
+        8 => (any::<usize>(), any_size())
+            .prop_map(|(index, size)| Operation::Resize { index, size }),
+        1 => (0usize..4096, 0u32..14)
+            .prop_map(|(excess, log_align)| Operation::Refused { excess, log_align }),
+        1 => Just(Operation::Purge),
     ]
+}
+
+/// The live blocks by address. A block that comes must overlap none of them.
+#[derive(Default)]
+struct Model {
+    live: Vec<Block>,
+    extents: BTreeMap<usize, usize>,
+}
+
+impl Model {
+    fn enter(&mut self, block: Block) {
+        let (start, end) = (block.ptr as usize, block.ptr as usize + block.layout.size());
+        let below = self.extents.range(..end).next_back();
+        assert!(below.map_or(true, |(_, &below_end)| below_end <= start), "blocks overlap");
+        self.extents.insert(start, end);
+        self.live.push(block);
+    }
+
+    fn leave(&mut self, index: usize) -> Option<Block> {
+        if self.live.is_empty() {
+            return None;
+        }
+        let block = self.live.swap_remove(index % self.live.len());
+        self.extents.remove(&(block.ptr as usize));
+        Some(block)
+    }
+}
+
+/// What no allocator can serve is refused, and what is live stays as it is.
+fn is_refused(model: &Model, excess: usize, log_align: u32) {
+    let align = 1 << log_align;
+    let size = isize::MAX as usize - align + 1 - excess;
+    let layout = Layout::from_size_align(size, align).unwrap();
+    // SAFETY: the size is not 0.
+    assert!(unsafe { Valloc.alloc(layout) }.is_null());
+    if let Some(block) = model.live.first() {
+        if block.layout.align() <= align {
+            // SAFETY: the block came from Valloc with this layout.
+            assert!(unsafe { Valloc.realloc(block.ptr, block.layout, size) }.is_null());
+        }
+        block.check(block.layout.size());
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
 
-    /// Every live block keeps its own byte whatever happens to the others: nothing overlaps.
+    /// Blocks overlap no other, are aligned and zeroed as asked for, and keep what they hold until
+    /// they are freed, by whichever thread.
     #[test]
-    fn random_operations_never_overlap(operations in prop::collection::vec(any_operation(), 1..400)) {
-        let mut live: Vec<Block> = Vec::new();
+    fn random_operations_do_as_a_naive_model(
+        operations in prop::collection::vec(any_operation(), 1..400),
+    ) {
+        let mut model = Model::default();
         for (i, operation) in operations.into_iter().enumerate() {
             match operation {
                 Operation::Allocate { size, log_align, zeroed } => {
@@ -302,17 +354,25 @@ proptest! {
                         Block::new(size, 1 << log_align, 0)
                     };
                     block.paint(i as u8);
-                    live.push(block);
+                    model.enter(block);
                 }
-                Operation::Free { index } if !live.is_empty() => {
-                    let index = index % live.len();
-                    live.swap_remove(index);
+                Operation::Free { index, elsewhere } => {
+                    let block = model.leave(index);
+                    if elsewhere {
+                        thread::spawn(move || drop(block)).join().unwrap();
+                    }
                 }
-                Operation::Resize { index, size } if !live.is_empty() => {
-                    let index = index % live.len();
-                    live[index].resize(size);
+                Operation::Resize { index, size } => {
+                    if let Some(mut block) = model.leave(index) {
+                        block.resize(size);
+                        model.enter(block);
+                    }
                 }
-                _ => {}
+                Operation::Refused { excess, log_align } => is_refused(&model, excess, log_align),
+                Operation::Purge => {
+                    valloc::purge();
+                    model.live.iter().for_each(|block| block.check(block.layout.size()));
+                }
             }
         }
     }

@@ -245,3 +245,57 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn classes_add_up_to_what_is_allocated() {
+    let heap = Heap::new().unwrap();
+    let small: Vec<_> = (0..1000).map(|i| heap.alloc([i; 25]).unwrap()).collect();
+    let large = heap.alloc_slice(&[7u8; 5 << 20]).unwrap();
+    let mut rows = Vec::new();
+    assert!(heap
+        .visit_classes(|class| {
+            assert_eq!(class.slots, class.live + class.cached + class.free_slots);
+            rows.push(*class);
+            ControlFlow::Continue(())
+        })
+        .is_continue());
+    assert_eq!((rows[0].slot_size, rows[0].live, rows[0].live_bytes), (112, 1000, 112_000));
+    assert_eq!((rows[1].slot_size, rows[1].live, rows[1].live_bytes), (0, 1, 5 << 20));
+    assert_eq!((rows.len(), small.len(), large.len()), (2, 1000, 5 << 20));
+    let mut visited = 0;
+    let flow = heap.visit_classes(|_| {
+        visited += 1;
+        ControlFlow::Break(())
+    });
+    assert_eq!((flow, visited), (ControlFlow::Break(()), 1));
+}
+
+#[test]
+fn statistics_as_figures_text_and_json() {
+    let heap = Heap::new().unwrap();
+    let _kept = heap.alloc([1u8; 100]).unwrap();
+    let stats = valloc::stats();
+    assert_eq!(
+        stats.lent,
+        stats.live + stats.cached + stats.free_slots + stats.spare + stats.slack
+    );
+    assert!(stats.live >= 112 && stats.caches >= 1 && stats.to_string().contains("\nlive  "));
+    let mut text = String::new();
+    valloc::print_stats(valloc::StatsFormat::Text, &mut text).unwrap();
+    assert!(text.contains("\n slot size    blocks"));
+    text.clear();
+    valloc::print_stats(valloc::StatsFormat::Json, &mut text).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["version"], valloc::version());
+    let classes = json["classes"].as_array().unwrap();
+    let live: u64 = classes.iter().map(|class| class["live_bytes"].as_u64().unwrap()).sum();
+    assert_eq!(json["live"].as_u64().unwrap(), live);
+    let mut caches = 0;
+    let _ = valloc::visit_caches(|cache| {
+        assert!(cache.id > 0);
+        caches += 1;
+        ControlFlow::Continue(())
+    });
+    assert!(caches >= stats.caches);
+    valloc::write_stats(-1);
+}

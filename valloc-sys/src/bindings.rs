@@ -148,45 +148,49 @@ extern "C" {
     /// The version of the library in use, as VALLOC_VERSION.
     pub fn valloc_version() -> ::core::ffi::c_int;
 }
-extern "C" {
-    /** Sets what gets the report of a bug or of corrupted memory, instead of stderr: handler(message,
- context) is called with one line, without its end ("valloc: free: freed already (pointer ..."),
- by the thread that found it. When it returns the process aborts; a second report, be it from
- within the handler, goes to stderr. The heap may be damaged and valloc's locks may be held: the
- handler must not allocate, free or leave by longjmp; it may write, keep the message elsewhere, or
- end the process by _exit. NULL as handler restores stderr. Not to be called by two threads at
- once.*/
-    pub fn valloc_set_error_handler(
-        handler: ::core::option::Option<
-            unsafe extern "C" fn(
-                message: *const ::core::ffi::c_char,
-                context: *mut ::core::ffi::c_void,
-            ),
-        >,
-        context: *mut ::core::ffi::c_void,
-    );
-}
-/** Where the process's memory stands, in bytes unless named otherwise. The figures are read one
- after another: threads that allocate meanwhile may change some between.*/
+/** Where the process's memory stands, all allocators together, in bytes unless named otherwise.
+
+   lent == live + cached + free_slots + spare + slack
+   committed == lent + dirty + what was never used or has been given back
+
+ resident is an upper bound of what the kernel counts: it takes all that was allocated for written
+ to. If it was, the kernel counts less by at most 256 KiB, 2 % of the most it ever counted, and
+ those parts of `cached` and `slack` that were never touched. It counts more only where huge pages
+ are in use, by less than two of them in every range of addresses reserved (one, unless they are
+ short).*/
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct valloc_stats {
     /// address space set aside
     pub reserved: usize,
-    /// of it, accessible: the upper bound of what can be resident
+    /// of it, accessible to the program's data
     pub committed: usize,
-    /// in blocks cut into slots, or lent whole: live or in thread caches
+    /// of that and of metadata, in memory, as an estimate
+    pub resident: usize,
+    /// in blocks cut into slots, or lent whole
     pub lent: usize,
+    /** in slots and whole blocks that the program has not freed: as rounded up
+for their size class*/
+    pub live: usize,
+    /** in slots freed that thread caches hold, or have on the way to the slab
+of another thread*/
+    pub cached: usize,
+    /// in slots of slabs, freed or never used
+    pub free_slots: usize,
+    /// in blocks kept for the next slabs and large requests
+    pub spare: usize,
+    /// in the ends of slabs, too short for a slot
+    pub slack: usize,
     /// in free blocks not given back to the kernel yet
     pub dirty: usize,
-    /// accessible for valloc's own tables
-    pub metadata: usize,
     /// given back to the kernel since the start, a running total
     pub purged: usize,
-    /** of lent, what the stacks of all thread caches may hold at most: 32 MiB
-shared out evenly (8 MiB a thread at most, 256 KiB at least), 1/16 of
-what the threads have in use, and a few slots of each class in use*/
-    pub cached: usize,
+    /// accessible for valloc's own tables; mostly not resident
+    pub metadata: usize,
+    /** what the stacks of all thread caches may hold at most: 32 MiB shared out
+evenly (8 MiB a thread at most, 256 KiB at least), 1/16 of what the
+threads have in use, and a few slots of each class in use*/
+    pub cache_limit: usize,
     /// thread caches in use (count)
     pub threads: usize,
     /// thread caches ever made (count)
@@ -195,6 +199,93 @@ what the threads have in use, and a few slots of each class in use*/
 extern "C" {
     /// Fills *stats.
     pub fn valloc_get_stats(stats: *mut valloc_stats);
+}
+/// A size class: slots == live + cached + free_slots.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct valloc_class_stats {
+    /// bytes; 0 for all allocations above 1 MiB, each one slot
+    pub slot_size: usize,
+    /// of 64 KiB that they lie in
+    pub blocks: usize,
+    /// that these are cut into
+    pub slots: usize,
+    /// slots that the program has not freed
+    pub live: usize,
+    /// slots in thread caches, or on the way to the slab of another thread
+    pub cached: usize,
+    /// slots that slabs have, freed or never used
+    pub free_slots: usize,
+    pub live_bytes: usize,
+}
+extern "C" {
+    /** Calls visit(class, context) for every size class in use, the smallest first, of an allocator or,
+ if it is NULL, of all, until it returns another value than 0, and returns that, else 0. No lock
+ is held during a call.*/
+    pub fn valloc_stats_classes(
+        allocator: *const MemoryAllocator,
+        visit: ::core::option::Option<
+            unsafe extern "C" fn(
+                stats: *const valloc_class_stats,
+                context: *mut ::core::ffi::c_void,
+            ) -> ::core::ffi::c_int,
+        >,
+        context: *mut ::core::ffi::c_void,
+    ) -> ::core::ffi::c_int;
+}
+/// A thread cache.
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct valloc_cache_stats {
+    /// of the thread; of another allocator's a number of its own
+    pub id: usize,
+    /// bytes that it holds, as in valloc_stats
+    pub cached: usize,
+    /// bytes that its stacks may hold
+    pub limit: usize,
+    /// whether it has a thread at present; always, if it is another allocator's
+    pub in_use: ::core::ffi::c_int,
+    /// whether it belongs to the allocator of the process
+    pub of_process: ::core::ffi::c_int,
+}
+extern "C" {
+    /// The same for every thread cache ever made.
+    pub fn valloc_stats_caches(
+        visit: ::core::option::Option<
+            unsafe extern "C" fn(
+                stats: *const valloc_cache_stats,
+                context: *mut ::core::ffi::c_void,
+            ) -> ::core::ffi::c_int,
+        >,
+        context: *mut ::core::ffi::c_void,
+    ) -> ::core::ffi::c_int;
+}
+pub const VALLOC_STATS_TEXT: valloc_stats_format = 0;
+pub const VALLOC_STATS_JSON: valloc_stats_format = 1;
+/** Describes all of that: as text for a person, or as JSON, one object with the members of
+ valloc_stats, "version", and the arrays "classes" and "thread_caches". Calls write(context, text)
+ with pieces of text; NULL writes to stderr. With VALLOC_STATS=1 or VALLOC_STATS=json in the
+ environment this is done when the process exits.*/
+pub type valloc_stats_format = ::core::ffi::c_uint;
+extern "C" {
+    pub fn valloc_stats_print(
+        format: valloc_stats_format,
+        write: ::core::option::Option<
+            unsafe extern "C" fn(
+                context: *mut ::core::ffi::c_void,
+                text: *const ::core::ffi::c_char,
+            ),
+        >,
+        context: *mut ::core::ffi::c_void,
+    );
+}
+extern "C" {
+    /** Writes one line to a file descriptor, "valloc: reserved=N committed=N lent=N dirty=N purged=N
+ metadata=N threads=N". Async-signal-safe, the only function here that is: it takes no lock and
+ reads counters that change by whole words, each as it stands at that moment, exact but for what
+ other threads do, or the code that the signal interrupted has half done: one run of blocks.
+ threads counts the thread caches in use, also of other allocators. errno is kept.*/
+    pub fn valloc_stats_write(file: ::core::ffi::c_int);
 }
 /** Lives where its user puts it, static, on the stack or in other memory, and must stay there from
  valloc_init to valloc_destroy: it can be neither copied nor moved. Before valloc_init its bytes

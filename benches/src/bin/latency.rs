@@ -36,6 +36,12 @@ struct Options {
     sizes: Vec<usize>,
 }
 
+impl Options {
+    fn sizes(&self) -> Vec<usize> {
+        self.sizes.iter().copied().step_by(if self.common.quick { 2 } else { 1 }).collect()
+    }
+}
+
 const CONTENDERS: [&str; 5] = ["malloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
 
 /// Blocks of a size that are live, at most, and what they take, at most.
@@ -90,7 +96,7 @@ fn main() -> Result<()> {
 fn measure(options: &Options) -> Result<Vec<Sample>> {
     let rounds = if options.common.quick { 1 } else { options.rounds };
     let operations = options.operations / if options.common.quick { 4 } else { 1 };
-    let (operations, sizes) = (operations.to_string(), child::list(&options.sizes));
+    let (operations, sizes) = (operations.to_string(), child::list(&options.sizes()));
     let mut samples = Vec::new();
     for round in 0..rounds {
         for allocator in in_turn(&options.allocators, round) {
@@ -208,7 +214,7 @@ fn table(rows: &[Sample], samples: &[Sample], options: &Options) -> Result<Strin
         write!(out, "{:>8}", "size")?;
         options.allocators.iter().try_for_each(|name| write!(out, " {name:>32}"))?;
         writeln!(out, " {:>8}", "spread")?;
-        for &size in &options.sizes {
+        for size in options.sizes() {
             write!(out, "{:>8}", human_size(size))?;
             for name in &options.allocators {
                 let row = rows.iter().find(|row| {

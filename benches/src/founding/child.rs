@@ -23,7 +23,7 @@ impl Visitor for Child<'_> {
         // The samples of all threads go to one CSV under a mutex.
         let csv = Mutex::new(csv::Writer::from_writer(std::io::stdout().lock()));
         for &threads in &self.0.threads {
-            for filled in [true, false] {
+            for &filled in &self.0.filled {
                 for size in self.0.sizes() {
                     let allocations = self.0.allocations.min((LIVE_BYTES / threads / size).max(1));
                     for iteration in 0..self.0.iterations {

@@ -35,6 +35,10 @@ struct Options {
     /// Iterations per process
     #[arg(long, default_value_t = 5)]
     iterations: u32,
+    /// Whether blocks are filled by memset
+    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, num_args = 1,
+          default_values_t = [true, false])]
+    filled: Vec<bool>,
     /// Sizes in bytes instead of the powers of two from 8 B to 32 MiB
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<usize>,
@@ -95,21 +99,26 @@ fn measure(options: &Options) -> Result<Vec<Sample>> {
     let allocations = options.allocations.to_string();
     let iterations = options.iterations.to_string();
     let rounds = if options.common.quick { 1 } else { options.rounds };
-    let total = rounds as usize * options.threads.len() * options.allocators.len();
+    let total =
+        rounds as usize * options.threads.len() * options.filled.len() * options.allocators.len();
     let mut samples = Vec::new();
     let mut done = 0;
     for round in 0..rounds {
-        for threads in &options.threads {
+        // A process that filled its blocks keeps them resident: untouched ones get another.
+        let settings = options.threads.iter().flat_map(|threads| {
+            options.filled.iter().map(move |filled| (threads.to_string(), filled.to_string()))
+        });
+        for (threads, filled) in settings {
             for allocator in in_turn(&options.allocators, round as usize) {
                 done += 1;
                 eprintln!(
-                    "[{done:2}/{total}] {allocator}, {threads} thread(s), round {}",
+                    "[{done:2}/{total}] {allocator}, {threads} thread(s), filled: {filled}, round {}",
                     round + 1
                 );
-                let threads = threads.to_string();
                 let arguments = [
                     ["--child", allocator],
                     ["--threads", &threads],
+                    ["--filled", &filled],
                     ["--allocations", &allocations],
                     ["--iterations", &iterations],
                     ["--sizes", &sizes],

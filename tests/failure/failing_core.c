@@ -1,0 +1,123 @@
+/* failing_core.c: the core as it is, its system calls through the wrappers below. os_linux.c is the
+ * only file that makes any, but for the key of thread.c: their names are redefined before the core
+ * is included, and the headers that declare them come first. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "inject.h"
+
+static struct {
+    Call call;
+    unsigned nth; /* 0: nothing fails */
+    bool onward;
+    atomic_uint count;
+    atomic_bool happened;
+} plan;
+
+void inject(Call call, unsigned nth, bool onward)
+{
+    plan.call = call;
+    plan.nth = nth;
+    plan.onward = onward;
+    plan.count = 0;
+    plan.happened = false;
+}
+
+bool inject_end(void)
+{
+    plan.nth = 0;
+    return plan.happened;
+}
+
+bool inject_hits(Call call)
+{
+    if (plan.nth == 0 || call != plan.call)
+        return false;
+    unsigned count = atomic_fetch_add(&plan.count, 1) + 1;
+    if (count != plan.nth && !(plan.onward && count > plan.nth))
+        return false;
+    plan.happened = true;
+    return true;
+}
+
+static bool fails(Call call, int error)
+{
+    if (!inject_hits(call))
+        return false;
+    errno = error;
+    return true;
+}
+
+static void *failing_mmap(void *address, size_t bytes, int protection, int flags, int file,
+                          off_t offset)
+{
+    Call call = flags & MAP_FIXED ? CALL_REMAP : protection == PROT_NONE ? CALL_RESERVE : CALL_MAP;
+    if (fails(call, ENOMEM))
+        return MAP_FAILED;
+    return mmap(address, bytes, protection, flags, file, offset);
+}
+
+static int failing_munmap(void *address, size_t bytes)
+{
+    return fails(CALL_UNMAP, ENOMEM) ? -1 : munmap(address, bytes);
+}
+
+static int failing_mprotect(void *address, size_t bytes, int protection)
+{
+    return fails(CALL_COMMIT, ENOMEM) ? -1 : mprotect(address, bytes, protection);
+}
+
+static int failing_madvise(void *address, size_t bytes, int advice)
+{
+    Call call = advice == MADV_DONTNEED                                ? CALL_PURGE
+                : advice == MADV_DONTDUMP                              ? CALL_DUMP
+                : advice == MADV_HUGEPAGE || advice == MADV_NOHUGEPAGE ? CALL_HUGE
+                                                                       : CALL_POPULATE;
+    return fails(call, EAGAIN) ? -1 : madvise(address, bytes, advice);
+}
+
+static void *failing_mremap(void *from, size_t old_bytes, size_t bytes, int flags, void *to)
+{
+    if (fails(CALL_MOVE, EINVAL))
+        return MAP_FAILED;
+    if (inject_hits(CALL_MOVE_LATE)) {
+        munmap(to, bytes);
+        errno = EFAULT;
+        return MAP_FAILED;
+    }
+    return mremap(from, old_bytes, bytes, flags, to);
+}
+
+static long failing_futex(_Atomic unsigned *word, int operation, unsigned value)
+{
+    bool wakes = operation % 128 == 1; /* FUTEX_WAKE */
+    if (!wakes && fails(CALL_WAIT, EINTR))
+        return -1;
+    long result = syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
+    return wakes && fails(CALL_WAKE, EFAULT) ? -1 : result;
+}
+
+static int failing_key_create(pthread_key_t *key, void (*destructor)(void *))
+{
+    return inject_hits(CALL_KEY) ? EAGAIN : pthread_key_create(key, destructor);
+}
+
+#define mmap failing_mmap
+#define munmap failing_munmap
+#define mprotect failing_mprotect
+#define madvise failing_madvise
+#define mremap failing_mremap
+#define syscall(number, word, operation, value, timeout, ...)                                      \
+    ((void)(timeout), failing_futex(word, operation, value))
+#define pthread_key_create failing_key_create
+
+#include "unity.c"

@@ -1,0 +1,35 @@
+"""leaks.py PROGRAM: what VALLOC_SHOW_LEAKS says of the program leaks, and that it is silent without."""
+
+import os
+import re
+import subprocess
+import sys
+
+
+def run(*arguments, show="1"):
+    result = subprocess.run([sys.argv[1], *arguments], stderr=subprocess.PIPE, text=True, check=True,
+                            env=os.environ | {"VALLOC_SHOW_LEAKS": show})
+    return result.stderr
+
+
+def must(condition, text):
+    if not condition:
+        sys.exit(f"unexpected:\n{text}")
+
+
+text = run()
+print(text, end="")
+lines = dict(re.findall(r"^valloc: (\d+ (?:of|larger).*?), (\d+) bytes$", text, re.M))
+# libc has allocations of its own, of other sizes than these.
+must(lines.get("7 of 3072 bytes") == str(7 * 3072), text)
+must(lines.get("2 of 65536 bytes") == str(2 * 65536), text)
+must(lines.get("3 larger ones") == str(3 * (5 << 20)), text)
+for freed in (640, 20480, 5120):
+    must(f" of {freed} bytes" not in text, text)
+total = re.search(r"^valloc: (\d+) slots in use at exit, (\d+) bytes$", text, re.M)
+must(int(total[2]) == sum(map(int, lines.values())), text)
+must(int(total[1]) == sum(int(line.split()[0]) for line in lines), text)
+must("other threads" not in text, text)
+must("other threads may hold up to" in run("running"), text)
+must(run(show="0") == "", "not silent")
+must("valloc: option ignored: VALLOC_SHOW_LEAKS=yes" in run(show="yes"), "not rejected")
