@@ -9,9 +9,10 @@ C_FILES := $(wildcard c/src/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] b
 # Cargo's and the override library's builds get separate folders: they never wait for each other.
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
-.PHONY: all help test test-c test-sanitizers test-tools test-cross test-cross-quick test-rust \
-        bench bench-quick bench-c bench-threads bench-programs bench-memory lint format install clean \
-        bench-rust bench-full bench-instructions compare fuzz fuzz-minimise misuse-table
+.PHONY: all help test test-c test-secure test-sanitizers test-tools test-cross test-cross-quick \
+        test-rust bench bench-quick bench-c bench-threads bench-secure bench-programs bench-memory \
+        lint format install clean bench-rust bench-full bench-instructions compare fuzz \
+        fuzz-minimise misuse-table
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -20,6 +21,7 @@ help:
 	@echo 'make              the C libraries, in build/release'
 	@echo 'make test         every test, C and Rust, sanitizers included'
 	@echo 'make test-c       the C tests on the release and debug builds'
+	@echo 'make test-secure  the C tests on the secure build, but the longest'
 	@echo 'make test-tools   what memcheck reports of programs on valloc'
 	@echo 'make test-cross   the C tests on musl, aarch64 and the first x86-64, the last two emulated'
 	@echo 'make test-rust    the Rust tests'
@@ -30,6 +32,7 @@ help:
 	@echo 'make bench-full   everything below, on one page; an hour'
 	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
 	@echo 'make bench-threads  patterns of memory that crosses threads, by LD_PRELOAD'
+	@echo 'make bench-secure  what each feature of the secure build costs'
 	@echo 'make bench-programs  whole Rust, C and C++ programs against the peers'
 	@echo 'make bench-memory  resident memory over time, plotted against live bytes'
 	@echo 'make bench-instructions  instructions of every operation against the peers'
@@ -45,7 +48,7 @@ $(BUILD)/%/build.ninja: CMakeLists.txt CMakePresets.json tests/CMakeLists.txt
 
 # ---- Tests ----
 
-test: test-c test-sanitizers test-tools test-cross-quick test-rust
+test: test-c test-secure test-sanitizers test-tools test-cross-quick test-rust
 	@echo 'All tests passed.'
 
 test-c: $(BUILD)/release/build.ninja $(BUILD)/debug/build.ninja
@@ -53,6 +56,11 @@ test-c: $(BUILD)/release/build.ninja $(BUILD)/debug/build.ninja
 	ctest --preset release --parallel $(JOBS)
 	cmake --build --preset debug
 	ctest --preset debug --parallel $(JOBS)
+
+# What takes longest there is what the other builds test as well.
+test-secure: $(BUILD)/secure/build.ninja
+	cmake --build --preset secure
+	ctest --preset secure --parallel $(JOBS) --exclude-regex 'conformance|limits'
 
 test-sanitizers: $(SANITIZERS:%=$(BUILD)/%/build.ninja)
 	for preset in $(SANITIZERS); do \
@@ -84,6 +92,7 @@ test-rust:
 	cargo test --workspace --all-targets
 	cargo test --workspace --doc
 	cargo test --package valloc --features override
+	cargo test --package valloc --features secure
 	cargo test --package valloc --features allocator-api2 --test heap --test collections
 	cargo run --quiet --release --package valloc --features allocator-api2 --example request_arena
 	RUSTC_BOOTSTRAP=1 cargo check --quiet --package valloc --features nightly \
@@ -154,6 +163,10 @@ bench-threads: all bench-rust
 	python3 benches/c/threads.py $(BUILD)/release --out $(OUT)/threads-samples.csv
 	$(RUST)/report --out $(OUT) threads
 
+bench-secure: all
+	@.ci/setup.sh bench test
+	python3 benches/c/secure.py $(BUILD)/release
+
 bench-programs: all bench-rust
 	@.ci/setup.sh programs
 	$(RUST)/programs --out $(OUT)
@@ -176,7 +189,8 @@ lint: $(BUILD)/release/build.ninja
 	@.ci/setup.sh lint
 	python3 .ci/layers.py
 	clang-format --dry-run --Werror $(C_FILES)
-	clang-tidy --quiet c/src/unity.c c/src/override.c -- -std=gnu11 -Ic/include
+	clang-tidy --quiet c/src/unity.c c/src/override.c -- -std=gnu11 -Ic/include -DVALLOC_OVERRIDE=1
+	clang-tidy --quiet c/src/unity.c -- -std=gnu11 -Ic/include -DVALLOC_OVERRIDE=1 -DVALLOC_SECURE=1
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --package valloc --all-targets --features allocator-api2 --quiet -- -D warnings

@@ -8,10 +8,11 @@ from pathlib import Path
 
 LAYERS = [
     "base", "config", "check", "os", "os_linux", "lock", "meta", "options", "size_class", "bitmap",
-    "slot_stack", "block_table", "run_set", "arena_space", "arena_purge", "arena", "block_pool",
-    "slab", "large", "cache", "registry", "delivery", "holes", "supply", "stack_size", "large_cache",
-    "thread_cache", "thread", "allocator", "background", "fork", "alloc", "stats", "inspect", "print",
-    "exit", "watch", "leaks", "api", "override",
+    "slot_stack", "block_table", "secure", "run_set", "arena_space", "arena_purge", "arena",
+    "block_pool", "slab", "large", "cache", "passage", "registry", "delivery", "holes", "supply",
+    "stack_size", "large_cache", "thread_cache", "quarantine", "thread", "allocator", "background",
+    "fork", "foreign", "alloc", "stats", "inspect", "print", "exit", "watch", "leaks", "api",
+    "override",
 ]
 UPWARD = {("check", "os")}  # the fatal report writes through the seam
 SYSTEM_CALLS = re.compile(

@@ -45,7 +45,10 @@ fn build(c: &Path) {
         .warnings(true)
         .extra_warnings(true);
     if env::var_os("CARGO_FEATURE_OVERRIDE").is_some() {
-        build.file(c.join("src/override.c")).flag("-fno-builtin");
+        build.file(c.join("src/override.c")).flag("-fno-builtin").define("VALLOC_OVERRIDE", "1");
+    }
+    if env::var_os("CARGO_FEATURE_SECURE").is_some() {
+        build.define("VALLOC_SECURE", "1");
     }
     if env::var_os("CARGO_FEATURE_VALGRIND").is_some() {
         build.define("VALLOC_VALGRIND", "1");

@@ -11,8 +11,8 @@
  * function may be freed or resized by any other, on any thread. Functions that free keep errno.
  *
  * A pointer that valloc never returned, a freed one, or a size that contradicts the block is a
- * bug of the caller; where it is detected, one line on stderr says what was wrong and the
- * process aborts.
+ * bug of the caller; where it is detected, one line on stderr (or to valloc_set_error_handler's
+ * function) says what was wrong and the process aborts.
  */
 #ifndef VALLOC_H
 #define VALLOC_H
@@ -125,6 +125,16 @@ VALLOC_API int valloc_background_purge(int on);
 
 /* The version of the library in use, as VALLOC_VERSION. */
 VALLOC_API int valloc_version(void);
+
+/* Sets what gets the report of a bug or of corrupted memory, instead of stderr: handler(message,
+ * context) is called with one line, without its end ("valloc: free: freed already (pointer ..."),
+ * by the thread that found it. When it returns the process aborts; a second report, be it from
+ * within the handler, goes to stderr. The heap may be damaged and valloc's locks may be held: the
+ * handler must not allocate, free or leave by longjmp; it may write, keep the message elsewhere, or
+ * end the process by _exit. NULL as handler restores stderr. Not to be called by two threads at
+ * once. */
+VALLOC_API void valloc_set_error_handler(void (*handler)(const char *message, void *context),
+                                         void *context);
 
 typedef struct MemoryAllocator MemoryAllocator;
 

@@ -7,19 +7,24 @@
 #include <string.h>
 
 #include "check.h"
+#include "foreign.h"
 #include "large.h"
 
-/* The entry and the record of a block in use; anything else is reported. */
+/* The entry and the record of a block in use; 0 for a foreign pointer that is tolerated; anything
+ * else is reported. */
 static uint32_t entry_of(const void *pointer, Block **block, const char *function)
 {
     Arena *arena = va_arena_find(pointer);
-    if (va_unlikely(arena == NULL))
-        va_fatal(function, "not a pointer of this allocator", pointer);
+    if (va_unlikely(arena == NULL)) {
+        va_foreign_check(pointer, function);
+        return 0;
+    }
     size_t index = va_block_index(arena, pointer);
     uint32_t entry = va_entry_load(&arena->entries[index]);
     *block = &arena->records[index];
     if (va_unlikely(entry == 0 || va_entry_class(entry) == VA_CLASS_SPARE))
         va_fatal(function, "freed already, or not the start of an allocation", pointer);
+    va_check(va_entry_class(entry) < VA_CLASS_SPARE);
     return entry;
 }
 
@@ -31,12 +36,13 @@ VA_INLINE MemoryAllocator *allocator_of(const Block *block, uint32_t entry)
     return &va_process;
 }
 
+/* The bytes that its user may use. */
 static size_t block_bytes(const Block *block, uint32_t entry)
 {
     unsigned class = va_entry_class(entry);
     if (class < VA_CLASSES)
-        return va_size_classes[class].bytes;
-    return (size_t)block->run_blocks << VA_BLOCK_SHIFT;
+        return va_size_classes[class].bytes - VA_CANARY_BYTES;
+    return ((size_t)block->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes() - VA_CANARY_BYTES;
 }
 
 /* Reports a pointer into the middle of a slot or run: its end would be taken for further away. */
@@ -51,7 +57,8 @@ static void check_start(const void *pointer, unsigned class, const char *functio
         va_fatal(function, "not the start of an allocation", pointer);
 }
 
-/* *zero tells whether the block should be zero, then whether it is known to be. */
+/* `size` includes the canary, as in all that takes a class here. *zero tells whether the block
+ * should be zero, then whether it is known to be. */
 VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t size,
                              size_t alignment, bool *zero)
 {
@@ -65,15 +72,21 @@ VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t 
             run = va_large_cache_take(cache, va_large_blocks(size));
         va_allocator_release(allocator, cache);
         if (run == NULL)
-            return va_large_allocate(allocator, size, alignment, zero);
-        *zero = false;
-        return va_large_start(run);
+            slot = va_large_allocate(allocator, size, alignment, zero);
+        else
+            slot = va_large_start(run), *zero = false;
+        if (VA_PASSAGE_CHECKED && slot != NULL)
+            va_pass_out_run(va_block_of(slot));
+        return slot;
     }
-    slot = va_slot_stack_pop(&cache->front.stacks[class]);
-    if (slot == NULL)
+    slot = va_pop_out(&cache->front, class << VA_CLASS_SHIFT, allocator == &va_process);
+    if (slot == NULL) {
         slot = va_cache_refill(cache, class, zero);
-    else
+        if (VA_PASSAGE_CHECKED && slot != NULL)
+            va_pass_out(&cache->front, class << VA_CLASS_SHIFT, slot, allocator == &va_process);
+    } else {
         *zero = false;
+    }
     va_allocator_release(allocator, cache);
     return slot;
 }
@@ -89,10 +102,11 @@ static VA_COLD void *allocate_relieved(MemoryAllocator *allocator, unsigned clas
     return try_allocate(allocator, class, size, alignment, zero);
 }
 
-VA_INLINE void *allocate(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
+void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
 {
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
+    size += VA_CANARY_BYTES;
     unsigned class = va_likely(alignment <= VA_MIN_ALIGN) ? va_class_of(size)
                                                           : va_class_of_aligned(size, alignment);
     void *slot = try_allocate(allocator, class, size, alignment, zero);
@@ -104,31 +118,25 @@ VA_INLINE void *allocate(MemoryAllocator *allocator, size_t size, size_t alignme
 void *va_allocate(MemoryAllocator *allocator, size_t size, size_t alignment)
 {
     bool zero = false;
-    return allocate(allocator, size, alignment, &zero);
+    return va_allocate_told(allocator, size, alignment, &zero);
 }
 
 void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment)
 {
     bool zero = true;
-    void *slot = allocate(allocator, size, alignment, &zero);
+    void *slot = va_allocate_told(allocator, size, alignment, &zero);
     if (slot != NULL && !zero)
         memset(slot, 0, size);
     return slot;
 }
 
-#if VA_WATCHED
-void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
-{
-    return allocate(allocator, size, alignment, zero);
-}
-#endif
-
 static void free_entry(void *pointer, Block *block, uint32_t entry, const char *function)
 {
     MemoryAllocator *allocator = allocator_of(block, entry);
     ThreadCache *cache = va_allocator_acquire(allocator);
+    va_pass_in_slow(cache, pointer, block, entry, function);
     if (va_entry_class(entry) != VA_CLASS_LARGE) {
-        va_cache_free(cache, pointer, block, entry, function);
+        va_quarantine_free(cache, pointer, block, entry, function);
     } else {
         va_large_end(block, pointer, function);
         if (cache != NULL)
@@ -145,15 +153,23 @@ void va_free(void *pointer, const char *function)
     if (pointer == NULL)
         return;
     uint32_t entry = entry_of(pointer, &block, function);
-    free_entry(pointer, block, entry, function);
+    if (va_likely(entry != 0))
+        free_entry(pointer, block, entry, function);
+    else
+        va_foreign_free(pointer);
 }
 
-void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function)
+VA_COLD void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function)
 {
     Block *block;
     if (pointer == NULL)
         return;
     uint32_t entry = entry_of(pointer, &block, function);
+    if (va_unlikely(entry == 0)) {
+        va_foreign_free(pointer);
+        return;
+    }
+    size += VA_CANARY_BYTES;
     unsigned class = va_class_of_aligned(size, alignment);
     if (va_unlikely(class != va_entry_class(entry) ||
                     (class == VA_CLASS_LARGE && va_large_blocks(size) != block->run_blocks)))
@@ -164,6 +180,7 @@ void va_free_sized(void *pointer, size_t size, size_t alignment, const char *fun
 /* The blocks and the class that a run would have for this request; 0 if it would not be one. */
 static size_t run_blocks_for(size_t size, size_t alignment, unsigned *class)
 {
+    size += VA_CANARY_BYTES;
     *class = va_class_of_aligned(size, alignment);
     if (*class < VA_CLASSES_SMALL)
         return 0;
@@ -172,7 +189,8 @@ static size_t run_blocks_for(size_t size, size_t alignment, unsigned *class)
 
 /* Resizes a run where it is, if the request can be a run there. The entry keeps its owner, or
  * gets none when the run becomes large. */
-static bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size, size_t alignment)
+static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size,
+                               size_t alignment)
 {
     unsigned class;
     size_t blocks = run_blocks_for(size, alignment, &class);
@@ -181,11 +199,16 @@ static bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size, s
         return false;
     if (((uintptr_t)pointer & (va_max(alignment, VA_BLOCK_BYTES) - 1)) != 0)
         return false;
-    if (!va_pool_resize(run, blocks))
-        return false;
-    run->class = (uint16_t) class;
-    va_entry_store(va_block_entry(run), va_entry_make(owner, class));
-    return true;
+    va_guard_end(run);
+    bool done = va_pool_resize(run, blocks);
+    if (done) {
+        run->class = (uint16_t) class;
+        va_entry_store(va_block_entry(run), va_entry_make(owner, class));
+    }
+    if (va_entry_class(va_entry_load(va_block_entry(run))) == VA_CLASS_LARGE)
+        va_guard_run(run);
+    va_pass_out_run(run);
+    return done;
 }
 
 /* Moves a run's pages to a new run. NULL if that is impossible or not worth it. Both runs lie on
@@ -195,13 +218,19 @@ static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t size, size_
     bool zero;
     if (old_bytes < VA_MOVE_PAGES_BYTES || size < VA_MOVE_PAGES_BYTES)
         return NULL;
-    void *moved = va_large_allocate(run->allocator, size, va_max(alignment, VA_HUGE_BYTES), &zero);
+    /* A front guard comes with runs that may lie anywhere. */
+    size_t wanted = VALLOC_SECURE_GUARD ? alignment : va_max(alignment, VA_HUGE_BYTES);
+    void *moved = va_large_allocate(run->allocator, size + VA_CANARY_BYTES, wanted, &zero);
     if (moved == NULL)
         return NULL;
     Block *target = va_block_of(moved);
-    size_t bytes = va_min(old_bytes, (size_t)target->run_blocks << VA_BLOCK_SHIFT);
-    if (va_arena_move(run, target, bytes))
+    size_t target_bytes = ((size_t)target->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes();
+    size_t bytes = va_min(old_bytes + VA_CANARY_BYTES, target_bytes);
+    if (va_arena_move(run, target, bytes)) {
+        va_pass_out_run(run); /* whose end has left with its pages */
+        va_pass_out_run(target);
         return moved;
+    }
     va_large_end(target, moved, "realloc");
     va_large_give_back(target);
     return NULL;
@@ -216,9 +245,12 @@ void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size
     uint32_t entry = entry_of(pointer, &block, function);
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
+    if (va_unlikely(entry == 0))
+        return va_foreign_reallocate(pointer, size, alignment);
+    va_pass_check(pointer, block, entry, function);
     unsigned class = va_entry_class(entry);
     check_start(pointer, class, function);
-    unsigned wanted = va_class_of_aligned(size, alignment);
+    unsigned wanted = va_class_of_aligned(size + VA_CANARY_BYTES, alignment);
     if (wanted == class && class != VA_CLASS_LARGE)
         return pointer;
     size_t old_bytes = block_bytes(block, entry);
@@ -243,6 +275,9 @@ VA_COLD bool va_expand(void *pointer, size_t size, const char *function)
 {
     Block *block;
     uint32_t entry = entry_of(pointer, &block, function);
+    if (va_unlikely(entry == 0))
+        return false;
+    va_pass_check(pointer, block, entry, function);
     if (size <= block_bytes(block, entry))
         return true;
     return size <= PTRDIFF_MAX && va_entry_class(entry) >= VA_CLASSES_SMALL &&
@@ -255,15 +290,22 @@ size_t va_usable_size(const void *pointer, const char *function)
     if (pointer == NULL)
         return 0;
     uint32_t entry = entry_of(pointer, &block, function);
+    if (va_unlikely(entry == 0))
+        return va_foreign_usable_size(pointer);
+    va_pass_check(pointer, block, entry, function);
     return block_bytes(block, entry);
 }
 
-size_t va_good_size(size_t size)
+VA_COLD size_t va_good_size(size_t size)
 {
+    if (size > PTRDIFF_MAX)
+        return size;
+    size += VA_CANARY_BYTES;
     unsigned class = va_class_of(size);
-    if (class < VA_CLASSES)
-        return va_size_classes[class].bytes;
-    return size > PTRDIFF_MAX ? size : va_large_blocks(size) << VA_BLOCK_SHIFT;
+    size_t bytes = class < VA_CLASSES
+                       ? va_size_classes[class].bytes
+                       : (va_large_blocks(size) << VA_BLOCK_SHIFT) - va_guard_bytes();
+    return bytes - VA_CANARY_BYTES;
 }
 
 VA_COLD MemoryAllocator *va_owner(const void *pointer)

@@ -6,47 +6,49 @@
 #define VA_ALLOC_H
 
 #include "allocator.h"
+#include "passage.h"
+#include "quarantine.h"
 
 /* A slot of a cache, or NULL: then va_allocate. Sizes above VA_SMALL_MAX: NULL. A macro: the
  * thread's front is then read after the size was compared, which is an instruction less. */
-#define VA_ALLOCATE_FROM(front, size)                                                              \
-    (va_unlikely((size) > VA_SMALL_MAX)                                                            \
+#define VA_ALLOCATE_FROM(front, size, of_process)                                                  \
+    (va_unlikely((size) > VA_SMALL_MAX - VA_CANARY_BYTES)                                          \
          ? NULL                                                                                    \
-         : va_slot_stack_pop((SlotStack *)((char *)(front) + va_small_class_offset(size))))
+         : va_pop_out((front), va_small_class_offset((size) + VA_CANARY_BYTES), of_process))
 
 /* A slot of the thread's cache in the allocator of the process. */
 VA_INLINE void *va_allocate_fast(size_t size)
 {
-    return VA_ALLOCATE_FROM(va_thread_front, size);
+    return VA_ALLOCATE_FROM(va_thread_front, size, true);
 }
 
 /* The same for a request above VA_SMALL_MAX, which a whole run of the thread's cache serves. */
 VA_INLINE void *va_allocate_run_fast(size_t size)
 {
-    if (va_unlikely(size <= VA_SMALL_MAX || size > VA_RUN_MAX))
+    if (va_unlikely(size <= VA_SMALL_MAX || size > VA_RUN_MAX - VA_CANARY_BYTES))
         return NULL;
-    unsigned class = va_run_classes[(size + VA_BLOCK_BYTES - 1) >> VA_BLOCK_SHIFT];
-    return va_slot_stack_pop(&va_thread_front->stacks[class]);
-}
-
-/* The first arena's entry for a pointer as the thread sees it, 0 if it has none. */
-VA_INLINE uint32_t va_entry_fast(const CacheFront *front, const void *pointer)
-{
-    size_t index = ((uintptr_t)pointer - (uintptr_t)front->entries) >> VA_BLOCK_SHIFT;
-    if (va_unlikely(index >= front->blocks))
-        return 0;
-    return va_entry_load(front->entries + index);
+    unsigned class =
+        va_run_classes[(size + VA_CANARY_BYTES + VA_BLOCK_BYTES - 1) >> VA_BLOCK_SHIFT];
+    return va_pop_out(va_thread_front, class << VA_CLASS_SHIFT, true);
 }
 
 /* Frees into the stack of a class; false if it is full, or if the slot is the one freed last.
  * va_slot_stack_push spelled out so that the stack's address costs no instruction. */
-VA_INLINE bool va_push_fast(CacheFront *front, uint32_t class_offset, void *slot)
+VA_INLINE bool va_push_fast(CacheFront *front, size_t index, uint32_t class_offset, void *slot,
+                            bool is_own)
 {
     uintptr_t offset = class_offset;
     void **top = ((SlotStack *)((char *)front + offset))->top;
     VA_FORGET(offset);
-    if (va_unlikely(top == ((SlotStack *)((char *)front + offset))->limit || *top == slot))
+    if (va_unlikely(top == ((SlotStack *)((char *)front + offset))->limit ||
+                    (!VALLOC_SECURE_EXACT && *top == slot)))
         return false;
+    if (VA_PASSAGE_CHECKED && va_unlikely(!va_pass_in(front, index, class_offset, slot, is_own)))
+        return false;
+    if (VALLOC_SECURE_QUARANTINE) {
+        va_quarantine_free_fast(front, class_offset, slot);
+        return true;
+    }
     VA_FORGET(offset);
     top[1] = slot;
     atomic_signal_fence(memory_order_seq_cst);
@@ -56,18 +58,19 @@ VA_INLINE bool va_push_fast(CacheFront *front, uint32_t class_offset, void *slot
 
 /* Frees into a cache; false if it cannot, with nothing changed: then va_free. The slot's memory is
  * not touched. */
-VA_INLINE bool va_free_to(CacheFront *front, void *pointer)
+VA_INLINE bool va_free_to(CacheFront *front, void *pointer, bool of_process)
 {
     /* 0 is no entry of any owner: it matches no tag. */
-    uint32_t offset = va_entry_fast(front, pointer) ^ front->tag;
+    size_t index = va_index_fast(front, pointer);
+    uint32_t offset = va_entry_fast(front, index) ^ front->tag;
     if (va_unlikely(offset >= VA_CLASSES << VA_CLASS_SHIFT))
         return false;
-    return va_push_fast(front, offset, pointer);
+    return va_push_fast(front, index, offset, pointer, of_process);
 }
 
 VA_INLINE bool va_free_fast(void *pointer)
 {
-    return va_free_to(va_thread_front, pointer);
+    return va_free_to(va_thread_front, pointer, true);
 }
 
 /* What stays of an entry when the owner is any cache of the process: slots of other allocators
@@ -78,45 +81,46 @@ VA_INLINE bool va_free_fast(void *pointer)
 VA_INLINE bool va_free_foreign_fast(void *pointer)
 {
     CacheFront *front = va_thread_front;
-    uint32_t offset = va_entry_fast(front, pointer) & VA_ENTRY_OWNERLESS;
+    size_t index = va_index_fast(front, pointer);
+    uint32_t offset = va_entry_fast(front, index) & VA_ENTRY_OWNERLESS;
     if (offset - (VA_CLASS_KEPT << VA_CLASS_SHIFT) >= (VA_CLASSES_SMALL - VA_CLASS_KEPT)
                                                           << VA_CLASS_SHIFT)
         return false;
-    return va_push_fast(front, offset, pointer);
+    return va_push_fast(front, index, offset, pointer, false);
 }
 
 /* The same for a size known: one compare of the whole entry checks owner and class. */
 VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
 {
     CacheFront *front = va_thread_front;
-    if (va_unlikely(size > VA_SMALL_MAX))
+    if (va_unlikely(size > VA_SMALL_MAX - VA_CANARY_BYTES))
         return false;
-    uint32_t offset = va_small_class_offset(size);
-    if (va_unlikely(va_entry_fast(front, pointer) != (front->tag | offset)))
+    uint32_t offset = va_small_class_offset(size + VA_CANARY_BYTES);
+    size_t index = va_index_fast(front, pointer);
+    if (va_unlikely(va_entry_fast(front, index) != (front->tag | offset)))
         return false;
-    return va_push_fast(front, offset, pointer);
+    return va_push_fast(front, index, offset, pointer, true);
 }
 
 /* The same for a slot of another owner that this thread may keep. */
 VA_INLINE bool va_free_sized_foreign_fast(void *pointer, size_t size)
 {
     CacheFront *front = va_thread_front;
-    if (size > VA_SMALL_MAX)
+    if (size > VA_SMALL_MAX - VA_CANARY_BYTES)
         return false;
-    uint32_t offset = va_small_class_offset(size);
-    uint32_t entry = va_entry_fast(front, pointer);
+    uint32_t offset = va_small_class_offset(size + VA_CANARY_BYTES);
+    size_t index = va_index_fast(front, pointer);
+    uint32_t entry = va_entry_fast(front, index);
     if (offset < VA_CLASS_KEPT << VA_CLASS_SHIFT || (entry & VA_ENTRY_OWNERLESS) != offset)
         return false;
-    return va_push_fast(front, offset, pointer);
+    return va_push_fast(front, index, offset, pointer, false);
 }
 
 void *va_allocate(MemoryAllocator *allocator, size_t size, size_t alignment);
 void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment);
 
-#if VA_WATCHED
-/* Tells whether the memory is known to be zero. */
+/* *zero tells whether the memory should be zero, then whether it is known to be. */
 void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero);
-#endif
 
 /* ptr may be NULL. The function's name is for the report of a bad pointer. */
 void va_free(void *pointer, const char *function);

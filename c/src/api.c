@@ -72,7 +72,7 @@ void *valloc_realloc(void *ptr, size_t size)
     return or_no_memory(va_reallocate(&va_process, ptr, size, VA_MIN_ALIGN, "realloc"));
 }
 
-void *valloc_reallocarray(void *ptr, size_t count, size_t size)
+VA_COLD void *valloc_reallocarray(void *ptr, size_t count, size_t size)
 {
     size_t bytes;
     if (va_unlikely(!multiply(count, size, &bytes)))
@@ -103,14 +103,14 @@ void *valloc_aligned_alloc(size_t alignment, size_t size)
     return or_no_memory(va_allocate(&va_process, size, alignment));
 }
 
-void *valloc_aligned_calloc(size_t alignment, size_t size)
+VA_COLD void *valloc_aligned_calloc(size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
     return or_no_memory(va_allocate_zeroed(&va_process, size, alignment));
 }
 
-void *valloc_aligned_realloc(void *ptr, size_t alignment, size_t size)
+VA_COLD void *valloc_aligned_realloc(void *ptr, size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
@@ -138,7 +138,7 @@ size_t valloc_usable_size(const void *ptr)
     return va_usable_size(ptr, "usable_size");
 }
 
-size_t valloc_good_size(size_t size)
+VA_COLD size_t valloc_good_size(size_t size)
 {
     return va_good_size(size);
 }
@@ -151,14 +151,19 @@ valloc_sized_ptr valloc_malloc_at_least(size_t size)
     return result;
 }
 
-void *valloc_expand(void *ptr, size_t size)
+VA_COLD void *valloc_expand(void *ptr, size_t size)
 {
     return ptr != NULL && va_expand(ptr, size, "expand") ? ptr : NULL;
 }
 
-size_t valloc_purge(void)
+VA_COLD size_t valloc_purge(void)
 {
     return va_allocators_purge();
+}
+
+VA_COLD void valloc_set_error_handler(void (*handler)(const char *, void *), void *context)
+{
+    va_report_to(handler, context);
 }
 
 VA_COLD int valloc_background_purge(int on)
@@ -264,7 +269,7 @@ VA_COLD void valloc_destroy(MemoryAllocator *allocator)
 VA_INLINE void *allocate_fast(const MemoryAllocator *allocator, size_t size)
 {
     CacheFront *front = va_allocator_front(allocator);
-    return va_likely(front != NULL) ? VA_ALLOCATE_FROM(front, size) : NULL;
+    return va_likely(front != NULL) ? VA_ALLOCATE_FROM(front, size, false) : NULL;
 }
 
 static VA_NOINLINE void *allocate_slow(MemoryAllocator *allocator, size_t size)
@@ -292,7 +297,7 @@ void *valloc_allocate_zeroed(MemoryAllocator *allocator, size_t count, size_t si
     return valloc_allocate_aligned_zeroed(allocator, VA_MIN_ALIGN, bytes);
 }
 
-void *valloc_allocate_aligned(MemoryAllocator *allocator, size_t alignment, size_t size)
+VA_COLD void *valloc_allocate_aligned(MemoryAllocator *allocator, size_t alignment, size_t size)
 {
     check_allocator(allocator, "valloc_allocate_aligned");
     if (va_unlikely(!is_alignment(alignment)))
@@ -300,7 +305,8 @@ void *valloc_allocate_aligned(MemoryAllocator *allocator, size_t alignment, size
     return or_no_memory(va_allocate(allocator, size, alignment));
 }
 
-void *valloc_allocate_aligned_zeroed(MemoryAllocator *allocator, size_t alignment, size_t size)
+VA_COLD void *valloc_allocate_aligned_zeroed(MemoryAllocator *allocator, size_t alignment,
+                                             size_t size)
 {
     check_allocator(allocator, "valloc_allocate_zeroed");
     if (va_unlikely(!is_alignment(alignment)))
@@ -308,13 +314,13 @@ void *valloc_allocate_aligned_zeroed(MemoryAllocator *allocator, size_t alignmen
     return or_no_memory(va_allocate_zeroed(allocator, size, alignment));
 }
 
-void *valloc_reallocate(MemoryAllocator *allocator, void *ptr, size_t size)
+VA_COLD void *valloc_reallocate(MemoryAllocator *allocator, void *ptr, size_t size)
 {
     return valloc_reallocate_aligned(allocator, ptr, VA_MIN_ALIGN, size);
 }
 
-void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr, size_t alignment,
-                                size_t size)
+VA_COLD void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr, size_t alignment,
+                                        size_t size)
 {
     check_allocator(allocator, "valloc_reallocate");
     if (va_unlikely(!is_alignment(alignment)))
@@ -331,7 +337,7 @@ static VA_NOINLINE void free_valloc_slow(const MemoryAllocator *allocator, void 
 void free_valloc(MemoryAllocator *allocator, void *ptr)
 {
     CacheFront *front = va_allocator_front(allocator);
-    if (va_unlikely(front == NULL || !va_free_to(front, ptr)))
+    if (va_unlikely(front == NULL || !va_free_to(front, ptr, false)))
         free_valloc_slow(allocator, ptr);
 }
 

@@ -6,6 +6,7 @@
 #include "os.h"
 #include "options.h"
 #include "run_set.h"
+#include "secure.h"
 
 static bool initialised; /* arena lock */
 static bool refused; /* the last search met the kernel's limit, not an arena's end; arena lock */
@@ -68,6 +69,7 @@ static VA_STARTUP void initialise_locked(void)
 {
     initialised = true;
     va_options_read();
+    va_secure_start();
     limit_locked(va_options.soft_limit_bytes >> VA_BLOCK_SHIFT,
                  va_options.hard_limit_bytes >> VA_BLOCK_SHIFT);
 }
@@ -159,6 +161,7 @@ void va_arena_reclaim(Block *runs)
     for (Block *run = runs; run != NULL; run = run->next) {
         Arena *arena = &va_arenas[run->arena];
         va_entry_store(va_block_entry(run), 0);
+        va_guard_end(run); /* a slab may have one */
         if (va_unlikely(run->moved)) {
             run->zero = va_space_remap(arena, va_block_number(run), run->run_blocks);
             atomic_fetch_sub_explicit(&moved_runs, 1, memory_order_relaxed);
@@ -207,7 +210,7 @@ static bool grow_locked(Block *run, size_t first, size_t more)
     return true;
 }
 
-bool va_arena_resize(Block *run, size_t blocks)
+VA_COLD bool va_arena_resize(Block *run, size_t blocks)
 {
     Arena *arena = &va_arenas[run->arena];
     size_t first = va_block_number(run);
@@ -318,10 +321,10 @@ VA_COLD void va_arena_stats(ArenaStats *stats)
                           .purged = va_use.purged_bytes};
     for (unsigned i = 0; i < arenas; i++) {
         size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
-        stats->metadata +=
-            tabled * sizeof(uint32_t) +
-            tabled / VA_GROUP_BLOCKS * (sizeof(BlockGroup) + 2 * sizeof(FreeSpan)) +
-            (tabled - va_arenas[i].first) * (sizeof(Block) + VA_SLAB_WORDS * sizeof(uint64_t));
+        stats->metadata += tabled * sizeof(uint32_t) +
+                           tabled / VA_GROUP_BLOCKS * (sizeof(BlockGroup) + 2 * sizeof(FreeSpan)) +
+                           (tabled - va_arenas[i].first) *
+                               (sizeof(Block) + (VA_SLAB_WORDS + VA_LIVE_WORDS) * sizeof(uint64_t));
         stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;
     }
 }

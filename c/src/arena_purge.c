@@ -138,7 +138,7 @@ static VA_COLD void mark_due_locked(bool all)
     atomic_store_explicit(&purge_clock.purging, due, memory_order_relaxed);
 }
 
-bool va_purge_is_excess(size_t blocks, bool large)
+VA_COLD bool va_purge_is_excess(size_t blocks, bool large)
 {
     size_t peak = va_max(va_use.peak_blocks, purge_clock.last_peak_blocks);
     size_t idle = peak - va_min(peak, va_use.lent_blocks - blocks);

@@ -9,8 +9,8 @@
 static bool huge_is_dear; /* see try_huge; arena lock */
 
 typedef struct Tables {
-    size_t groups, spans, records, bitmaps, end; /* offsets in bytes; entries at 0 */
-    size_t first;                                /* block behind them */
+    size_t groups, spans, records, bitmaps, live, end; /* offsets in bytes; entries at 0 */
+    size_t first;                                      /* block behind them */
 } Tables;
 
 /* Where the tables of an arena of so many blocks lie: each starts on a block of its own, behind
@@ -24,7 +24,9 @@ static VA_STARTUP Tables lay_out(size_t blocks)
     t.spans = AFTER(t.groups + groups * sizeof(BlockGroup));
     t.records = AFTER(t.spans + groups * 2 * sizeof(FreeSpan));
     t.bitmaps = AFTER(t.records + blocks * sizeof(Block));
-    t.end = AFTER(t.bitmaps + blocks * VA_SLAB_WORDS * sizeof(uint64_t));
+    t.live = AFTER(t.bitmaps + blocks * VA_SLAB_WORDS * sizeof(uint64_t));
+    t.end =
+        VALLOC_SECURE_EXACT ? AFTER(t.live + blocks * VA_LIVE_WORDS * sizeof(uint64_t)) : t.live;
     t.first = va_align_up(t.end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
 #undef AFTER
     return t;
@@ -69,7 +71,11 @@ static VA_STARTUP bool extend_tables(Arena *arena, size_t to)
                       to * sizeof(Block)) ||
         !commit_table((char *)arena->bitmaps,
                       va_max(from, arena->first) * VA_SLAB_WORDS * sizeof(uint64_t),
-                      to * VA_SLAB_WORDS * sizeof(uint64_t)))
+                      to * VA_SLAB_WORDS * sizeof(uint64_t)) ||
+        (VALLOC_SECURE_EXACT &&
+         !commit_table((char *)arena->live,
+                       va_max(from, arena->first) * VA_LIVE_WORDS * sizeof(uint64_t),
+                       to * VA_LIVE_WORDS * sizeof(uint64_t))))
         return false;
     atomic_store_explicit(&arena->tabled, to, memory_order_relaxed);
     return true;
@@ -254,6 +260,7 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     arena->spans = (FreeSpan *)(base + tables.spans);
     arena->records = (Block *)(base + tables.records);
     arena->bitmaps = (uint64_t *)(base + tables.bitmaps);
+    arena->live = (_Atomic uint64_t *)(base + tables.live);
     arena->first = tables.first;
     size_t split = tables.first;
     if (bytes >= VA_ZONED_BYTES &&

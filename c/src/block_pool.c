@@ -245,11 +245,12 @@ void va_pool_reclaim(Block *runs)
     va_arena_reclaim(runs);
 }
 
-void va_pool_end(MemoryAllocator *allocator)
+VA_COLD void va_pool_end(MemoryAllocator *allocator)
 {
     Block *chain = NULL;
     for (Block *run = va_block_referred(allocator->first_block); run != NULL;) {
         Block *next = va_block_referred(run->next_held);
+        run = va_guard_whole(run);
         if (va_entry_class(va_entry_load(va_block_entry(run))) != VA_CLASS_SPARE)
             run->zero = false;
         run->next = chain;

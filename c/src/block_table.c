@@ -33,7 +33,9 @@ static VA_COLD void describe(Report *report, const void *pointer)
         return;
     }
     if (va_entry_class(entry) == VA_CLASS_LARGE) {
-        va_report_text(report, ", in a large allocation");
+        va_report_text(report, ", in a large allocation of ");
+        va_report_number(report, (size_t)arena->records[index].run_blocks << VA_BLOCK_SHIFT, 10);
+        va_report_text(report, " bytes");
         return;
     }
     va_report_text(report, ", in a slot of ");

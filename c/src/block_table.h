@@ -7,8 +7,9 @@
  *   | entries | . | groups | . | spans   | . | records | . | bitmaps | . | blocks ... |
  *     4 B           32 B/64      24 B/64       64 B          512 B         64 KiB        per block
  *
- * `.` is never accessible. Block i starts at base + i * 64 KiB; the first indices are the tables
- * themselves and stay 0, so that a wild pointer into them is caught like any other.
+ * A secure build has a table of live bits behind the bitmaps. `.` is never accessible. Block i
+ * starts at base + i * 64 KiB; the first indices are the tables themselves and stay 0, so that a
+ * wild pointer into them is caught like any other.
  *
  *   entry:  | owner id, 20 bits | class offset, 12 bits |     0: free, or inside a run
  *
@@ -46,6 +47,7 @@ typedef struct Block {
     bool arriving;       /* slab: taken from its old owner, not on the new one's list yet */
     bool moved;          /* run: pages came by va_os_move, see va_arena_reclaim */
     uint8_t arena;       /* const: index into va_arenas */
+    uint8_t guarded;     /* secure builds: see secure.h */
     uint16_t absent;     /* slab: pieces that surely have no page, a bit each; owner's mutex */
     /* Whose it is while it is lent; the other runs of that allocator, by their references: under
      * its mutex, and only if it is not the allocator of the process. */
@@ -102,7 +104,8 @@ typedef struct Arena {
     BlockGroup *groups;
     FreeSpan *spans; /* two per group: the tree of free runs, see run_set.c */
     Block *records;
-    uint64_t *bitmaps; /* VA_SLAB_WORDS per block: the free slots of a slab */
+    uint64_t *bitmaps;      /* VA_SLAB_WORDS per block: the free slots of a slab */
+    _Atomic uint64_t *live; /* VA_LIVE_WORDS per block, in secure builds; see secure.h */
     Zone zones[ZONES];
     _Atomic size_t tabled; /* records from here on are not accessible; read without lock */
 } Arena;

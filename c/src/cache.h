@@ -16,6 +16,7 @@
 
 #include "block_pool.h"
 #include "lock.h"
+#include "secure.h"
 #include "slot_stack.h"
 
 /* What the fast paths see: a class's offset is the distance of its stack from here. The view of
@@ -26,8 +27,23 @@ typedef struct CacheFront {
     const _Atomic uint32_t *entries; /* the arena's start as well */
     size_t blocks;                   /* entries that may be read */
     uint32_t tag;                    /* owner id, shifted as in a table entry */
+    SecureFront secure;              /* nothing in the normal build */
 } CacheFront;
 static_assert(sizeof(SlotStack) == 1 << VA_CLASS_SHIFT, "a class offset finds its stack");
+
+/* The number of a pointer's block in the first arena. */
+VA_INLINE size_t va_index_fast(const CacheFront *front, const void *pointer)
+{
+    return ((uintptr_t)pointer - (uintptr_t)front->entries) >> VA_BLOCK_SHIFT;
+}
+
+/* The first arena's entry for a block as the thread sees it, 0 if it has none. */
+VA_INLINE uint32_t va_entry_fast(const CacheFront *front, size_t index)
+{
+    if (va_unlikely(index >= front->blocks))
+        return 0;
+    return va_entry_load(front->entries + index);
+}
 
 typedef struct ClassState {
     /* Owner thread, under the mutex when changed. */
@@ -62,6 +78,15 @@ typedef struct BlockStore {
     bool active;    /* refilled since the last trim; owner thread */
 } BlockStore;
 
+#if VALLOC_SECURE_QUARANTINE
+/* Freed slots that wait; owner thread. */
+typedef struct Quarantine {
+    void *pool[VA_QUARANTINE_POOL_SLOTS];
+    void *queue[VA_QUARANTINE_QUEUE_SLOTS]; /* its head is at `turn` */
+    uint32_t turn;
+} Quarantine;
+#endif
+
 typedef struct ThreadCache {
     CacheFront front;
     uint32_t id;
@@ -89,8 +114,11 @@ typedef struct ThreadCache {
     uint32_t thread;            /* other allocators: the id of the thread, 0 if shared; const */
     struct ThreadCache *next;   /* process-wide: the next exited or unused one; registry lock.
                                    Others: the next of this allocator; const */
-    size_t outgoing_bytes;      /* of slots put into batches since all were sent; owner thread */
-    Outgoing *outgoing;         /* VA_OUTGOING_BATCHES of them, made at need */
+#if VALLOC_SECURE_QUARANTINE
+    Quarantine quarantine;
+#endif
+    size_t outgoing_bytes; /* of slots put into batches since all were sent; owner thread */
+    Outgoing *outgoing;    /* VA_OUTGOING_BATCHES of them, made at need */
 } ThreadCache;
 
 /* The front of a cache that is none: every stack empty, no tag matches. */

@@ -6,6 +6,30 @@
 
 #include "base.h"
 
+/* What a secure build does beyond the normal one, each by itself or, by VALLOC_SECURE, all of it.
+ * The build system says so; docs/security.md tells what each of them promises, and costs. */
+#ifndef VALLOC_SECURE
+#define VALLOC_SECURE 0
+#endif
+#ifndef VALLOC_SECURE_EXACT
+#define VALLOC_SECURE_EXACT VALLOC_SECURE
+#endif
+#ifndef VALLOC_SECURE_RANDOM
+#define VALLOC_SECURE_RANDOM VALLOC_SECURE
+#endif
+#ifndef VALLOC_SECURE_QUARANTINE
+#define VALLOC_SECURE_QUARANTINE VALLOC_SECURE
+#endif
+#ifndef VALLOC_SECURE_ZERO
+#define VALLOC_SECURE_ZERO VALLOC_SECURE
+#endif
+#ifndef VALLOC_SECURE_CANARY
+#define VALLOC_SECURE_CANARY VALLOC_SECURE
+#endif
+#ifndef VALLOC_SECURE_GUARD
+#define VALLOC_SECURE_GUARD VALLOC_SECURE
+#endif
+
 /* A block is the unit of the block table and of a slab. 64 KiB: a multiple of every page size
  * that Linux uses on the supported machines (4, 16, 64 KiB), 16 slots of 4 KiB, and one table
  * load per free finds the class of any small slot. */
@@ -23,6 +47,27 @@
 /* Slots of a slab at most, hence bits of its bitmap: a block of 16-byte slots. */
 #define VA_SLAB_SLOTS_MAX (VA_BLOCK_BYTES / VA_MIN_ALIGN)
 #define VA_SLAB_WORDS (VA_SLAB_SLOTS_MAX / 64)
+
+/* The end of a slot or run that is no user's: the canary. */
+#define VA_CANARY_BYTES ((size_t)(VALLOC_SECURE_CANARY ? 8 : 0))
+
+/* Words per block that say which slots are live: two bits for a slot. */
+#define VA_LIVE_WORDS ((size_t)(VALLOC_SECURE_EXACT ? 2 * VA_SLAB_WORDS : 0))
+
+/* Random order: an allocation takes one of this many slots at the top of the stack. To mix a whole
+ * refill instead made python3 take 1.3 times as long: what is used together would lie apart. */
+#define VA_RANDOM_CHOICE 16
+
+/* Quarantine: freed slots wait in a pool, which they leave by chance, then in a queue; so many of
+ * each in a cache. Slots above this size, and above this part of the cache's share, do not wait: a
+ * MiB in turn leaves the processor's caches (pairs of 4 KiB took twice as long). */
+#define VA_QUARANTINE_POOL_SLOTS 128
+#define VA_QUARANTINE_QUEUE_SLOTS 128
+#define VA_QUARANTINE_SLOT_BYTES ((size_t)2 << 10)
+#define VA_QUARANTINE_SHARE 512
+
+/* Guard pages: every so many blocks a slab ends with one. Each splits the huge page around it. */
+#define VA_GUARD_BLOCKS 16
 
 /* The address space asked for first, and the least that is still worth an arena. Halved until
  * the kernel agrees. 1 TiB costs nothing but address space. */
@@ -115,6 +160,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * share in bytes. Half of them come or go at a time. */
 #define VA_SPARE_BLOCKS 16
 #define VA_SPARE_SHARE_SHIFT 3
+/* The first batch; with random order there must be something to choose from. */
+#define VA_SPARE_LEAST (VALLOC_SECURE_RANDOM ? 4 : 1)
 
 /* Slots given back per hold of the mutex. */
 #define VA_FLUSH_SLOTS ((size_t)256)

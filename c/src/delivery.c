@@ -37,6 +37,8 @@ void va_slab_list_locked(ThreadCache *cache, Block *slab)
 void va_slab_unlist_locked(ThreadCache *cache, Block *slab)
 {
     ClassState *state = &cache->classes[slab->class];
+    va_check((slab->prev != NULL ? slab->prev->next : state->first) == slab &&
+             (slab->next != NULL ? slab->next->prev : state->last) == slab);
     if (slab->prev != NULL)
         slab->prev->next = slab->next;
     else

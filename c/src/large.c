@@ -4,6 +4,7 @@
 void *va_large_start(Block *run)
 {
     run->class = VA_CLASS_LARGE;
+    va_guard_run(run);
     va_entry_store(va_block_entry(run), va_entry_make(0, VA_CLASS_LARGE));
     return va_block_address(run);
 }
@@ -11,9 +12,12 @@ void *va_large_start(Block *run)
 void *va_large_allocate(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
 {
     size_t align_blocks = va_max(alignment >> VA_BLOCK_SHIFT, 1);
-    Block *run = va_pool_lend(allocator, va_large_blocks(size), align_blocks);
+    size_t front_blocks = va_guard_front_blocks(align_blocks);
+    Block *run = va_pool_lend(allocator, va_large_blocks(size) + front_blocks, align_blocks);
     if (run == NULL)
         return NULL;
+    if (front_blocks != 0)
+        run = va_guard_split(run);
     *zero = run->zero;
     va_pool_occupy(run);
     return va_large_start(run);
@@ -30,5 +34,5 @@ void va_large_end(Block *run, void *pointer, const char *function)
 void va_large_give_back(Block *run)
 {
     va_pool_vacate(run);
-    va_pool_reclaim(run);
+    va_pool_reclaim(va_guard_whole(run));
 }

@@ -6,9 +6,11 @@
 #define VA_LARGE_H
 
 #include "block_pool.h"
+#include "secure.h"
 
 VA_INLINE size_t va_large_blocks(size_t size)
 {
+    size += va_guard_bytes();
     return size == 0 ? 1 : (size + VA_BLOCK_BYTES - 1) >> VA_BLOCK_SHIFT;
 }
 

@@ -36,12 +36,12 @@ static VA_COLD bool parse_number(const char *text, uint64_t *value)
     return true;
 }
 
-static VA_COLD bool parse_huge_pages(const char *text, HugePages *mode)
+/* Which of the names the text is; false if it is none of them. */
+static VA_COLD bool parse_name(const char *text, const char *const names[3], unsigned *which)
 {
-    static const char *const names[] = {"auto", "always", "never"};
     for (unsigned i = 0; i < 3; i++) {
         if (strcmp(text, names[i]) == 0) {
-            *mode = (HugePages)i;
+            *which = i;
             return true;
         }
     }
@@ -67,11 +67,21 @@ static VA_COLD const char *value_of(const char *setting, const char *name)
 
 static VA_COLD void read_setting(const char *setting)
 {
+    static const char *const huge_pages[] = {"auto", "always", "never"};
+    static const char *const foreign[] = {"abort", "forward", "ignore"};
     const char *value;
     uint64_t number;
+    unsigned which;
     if ((value = value_of(setting, "VALLOC_HUGE_PAGES")) != NULL) {
-        if (!parse_huge_pages(value, &va_options.huge_pages))
+        if (!parse_name(value, huge_pages, &which))
             reject(setting);
+        else
+            va_options.huge_pages = (HugePages)which;
+    } else if ((value = value_of(setting, "VALLOC_FOREIGN")) != NULL) {
+        if (!parse_name(value, foreign, &which))
+            reject(setting);
+        else
+            va_options.foreign = (Foreign)which;
     } else if ((value = value_of(setting, "VALLOC_PURGE_DELAY_MS")) != NULL) {
         if (!parse_number(value, &va_options.purge_delay_ms))
             reject(setting);

@@ -4,6 +4,7 @@
  *                                         until one proves dear)
  *   VALLOC_PURGE_DELAY_MS=N               how long a free block stays dirty; 0 purges at once
  *   VALLOC_RESERVE_MIB=N                  address space to ask for at a time
+ *   VALLOC_FOREIGN=abort|forward|ignore   what the override library does with foreign pointers
  *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
  *   VALLOC_STATS=0|1|json                 statistics on stderr when the process exits
@@ -17,10 +18,12 @@
 
 typedef enum HugePages { HUGE_PAGES_AUTO, HUGE_PAGES_ALWAYS, HUGE_PAGES_NEVER } HugePages;
 
+typedef enum Foreign { FOREIGN_ABORT, FOREIGN_FORWARD, FOREIGN_IGNORE } Foreign;
 typedef enum StatsOption { STATS_NONE, STATS_TEXT, STATS_JSON } StatsOption;
 
 typedef struct Options {
     HugePages huge_pages;
+    Foreign foreign;
     uint64_t purge_delay_ms;
     size_t reserve_bytes;
     size_t soft_limit_bytes;

@@ -59,6 +59,12 @@ void va_os_wait(_Atomic uint32_t *word, uint32_t expected);
 void va_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t ms);
 void va_os_wake_one(_Atomic uint32_t *word);
 
+/* For secure builds: random bytes; pages that trap whatever touches them, which stay so when purged
+ * (false if the kernel has no such thing), and back. */
+void va_os_random(void *buffer, size_t bytes);
+bool va_os_guard(void *address, size_t bytes);
+void va_os_unguard(void *address, size_t bytes);
+
 /* Writes to stderr, or to a file descriptor. Async-signal-safe. */
 void va_os_report(const char *text, size_t length);
 void va_os_write(int file, const char *text, size_t length);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -27,6 +28,10 @@
 #endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
 #endif
 #ifndef FUTEX_WAIT_PRIVATE
 #define FUTEX_WAIT_PRIVATE 128
@@ -129,7 +134,7 @@ void va_os_populate(void *address, size_t bytes)
 
 /* A kernel may unmap the target before it refuses: before Linux 6.17 whenever the source is more
  * than one mapping, as it is where advice on huge pages begins. */
-bool va_os_move(void *from, void *to, size_t bytes)
+VA_COLD bool va_os_move(void *from, void *to, size_t bytes)
 {
     int saved = errno;
     void *result = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
@@ -194,7 +199,7 @@ void va_os_wait(_Atomic uint32_t *word, uint32_t expected)
     errno = saved;
 }
 
-void va_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t ms)
+VA_COLD void va_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t ms)
 {
     struct timespec time = {(time_t)(ms / 1000), (long)(ms % 1000 * 1000000)};
     int saved = errno;
@@ -208,6 +213,32 @@ void va_os_wake_one(_Atomic uint32_t *word)
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     errno = saved;
 }
+
+#if VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY
+/* Before the kernel's pool is ready, or without the call, what it gave this process at its start.
+ */
+void va_os_random(void *buffer, size_t bytes)
+{
+    int saved = errno;
+    const unsigned char *given = (const unsigned char *)getauxval(AT_RANDOM);
+    if (getrandom(buffer, bytes, GRND_NONBLOCK) != (ssize_t)bytes)
+        for (size_t i = 0; i < bytes; i++)
+            ((unsigned char *)buffer)[i] = (unsigned char)(given[i % 16] ^ va_os_thread_ns());
+    errno = saved;
+}
+#endif
+
+#if VALLOC_SECURE_GUARD
+bool va_os_guard(void *address, size_t bytes)
+{
+    return advise(address, bytes, MADV_GUARD_INSTALL);
+}
+
+void va_os_unguard(void *address, size_t bytes)
+{
+    advise(address, bytes, MADV_GUARD_REMOVE);
+}
+#endif
 
 void va_os_write(int file, const char *text, size_t length)
 {

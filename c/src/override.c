@@ -64,7 +64,7 @@ EXPORT void *realloc(void *ptr, size_t size)
     return valloc_realloc(ptr, size);
 }
 
-EXPORT void *reallocarray(void *ptr, size_t count, size_t size)
+EXPORT VA_COLD void *reallocarray(void *ptr, size_t count, size_t size)
 {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes)) {
@@ -83,7 +83,7 @@ static size_t round_alignment(size_t alignment)
     return rounded;
 }
 
-EXPORT void *memalign(size_t alignment, size_t size)
+EXPORT VA_COLD void *memalign(size_t alignment, size_t size)
 {
     return valloc_aligned_alloc(round_alignment(alignment), size);
 }
@@ -98,12 +98,12 @@ EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
     return valloc_posix_memalign(out, alignment, size);
 }
 
-EXPORT void *valloc(size_t size)
+EXPORT VA_COLD void *valloc(size_t size)
 {
     return valloc_aligned_alloc(va_os_page_bytes(), size);
 }
 
-EXPORT void *pvalloc(size_t size)
+EXPORT VA_COLD void *pvalloc(size_t size)
 {
     size_t page = va_os_page_bytes();
     if (size > PTRDIFF_MAX) {
@@ -120,14 +120,14 @@ EXPORT size_t malloc_usable_size(void *ptr)
 
 /* ---- Control and statistics ---- */
 
-EXPORT int malloc_trim(size_t pad)
+EXPORT VA_COLD int malloc_trim(size_t pad)
 {
     (void)pad;
     return valloc_purge() != 0;
 }
 
 /* glibc's parameters mean nothing here. 1 is success: programs that tune glibc go on. */
-EXPORT int mallopt(int parameter, int value)
+EXPORT VA_COLD int mallopt(int parameter, int value)
 {
     (void)parameter;
     (void)value;
@@ -135,7 +135,7 @@ EXPORT int mallopt(int parameter, int value)
 }
 
 #if defined(__GLIBC__)
-EXPORT struct mallinfo2 mallinfo2(void)
+EXPORT VA_COLD struct mallinfo2 mallinfo2(void)
 {
     valloc_stats stats;
     struct mallinfo2 info = {0};
@@ -153,7 +153,7 @@ static int clamp_to_int(size_t value)
     return value > INT_MAX ? INT_MAX : (int)value;
 }
 
-EXPORT struct mallinfo mallinfo(void)
+EXPORT VA_COLD struct mallinfo mallinfo(void)
 {
     struct mallinfo2 wide = mallinfo2();
     struct mallinfo info = {0};
@@ -167,7 +167,7 @@ EXPORT struct mallinfo mallinfo(void)
 
 #endif
 
-EXPORT int malloc_info(int options, FILE *stream)
+EXPORT VA_COLD int malloc_info(int options, FILE *stream)
 {
     valloc_stats stats;
     if (options != 0) {
@@ -193,7 +193,7 @@ EXPORT int malloc_info(int options, FILE *stream)
     return written < 0 ? -1 : 0;
 }
 
-EXPORT void malloc_stats(void)
+EXPORT VA_COLD void malloc_stats(void)
 {
     valloc_stats_print(VALLOC_STATS_TEXT, NULL, NULL);
 }

@@ -28,6 +28,7 @@ ThreadCache *va_registry_cache(uint32_t owner)
 {
     ThreadCache **chunk =
         atomic_load_explicit(&chunks[(owner - 1) / CHUNK_OWNERS], memory_order_acquire);
+    va_check(chunk != NULL && chunk[(owner - 1) % CHUNK_OWNERS] != NULL);
     return chunk[(owner - 1) % CHUNK_OWNERS];
 }
 
@@ -51,6 +52,7 @@ static VA_STARTUP ThreadCache *make_locked(uint32_t *made, uint32_t first)
     cache->allocator = &va_process;
     cache->id = id;
     cache->front.tag = va_entry_make(id, 0);
+    va_random_seed(&cache->front.secure);
     /* Never written: a stack at the floor is full, too. */
     for (unsigned class = 0; class < VA_CLASSES; class ++)
         cache->front.stacks[class].top = cache->front.stacks[class].limit =
@@ -193,6 +195,7 @@ VA_COLD void va_registry_reset_all(const ThreadCache *survivor)
     for (uint32_t i = 0; i < registry.made + registry.others; i++) {
         ThreadCache *cache = va_registry_nth(registry.made, i);
         va_lock_reset(&cache->mutex);
+        va_random_seed(&cache->front.secure);
         if (i < registry.made && cache != survivor && !cache->shared &&
             atomic_load_explicit(&cache->attached, memory_order_relaxed))
             detach_locked(cache);

@@ -163,7 +163,7 @@ void va_runs_raise_top(Arena *arena, Zone *zone, size_t end)
 
 /* ---- Search ---- */
 
-size_t va_runs_next_group(const Arena *arena, const Zone *zone, size_t group)
+VA_COLD size_t va_runs_next_group(const Arena *arena, const Zone *zone, size_t group)
 {
     size_t base = base_group(zone);
     size_t end = va_runs_group_end(zone);
@@ -226,7 +226,7 @@ size_t va_runs_free_from(const Arena *arena, const Zone *zone, size_t first, siz
     return most;
 }
 
-size_t va_runs_free_below_top(const Arena *arena, const Zone *zone)
+VA_COLD size_t va_runs_free_below_top(const Arena *arena, const Zone *zone)
 {
     size_t count = 0;
     while (zone->top - count > zone->first) {

@@ -10,7 +10,7 @@
     }
 #define RUN(blocks)                                                                                \
     {                                                                                              \
-        (blocks) << VA_BLOCK_SHIFT, 0, 0, blocks                                                   \
+        (blocks) << VA_BLOCK_SHIFT, 1, 0, blocks                                                   \
     }
 #define SMALL8(c)                                                                                  \
     SMALL((c)), SMALL((c) + 1), SMALL((c) + 2), SMALL((c) + 3), SMALL((c) + 4), SMALL((c) + 5),    \

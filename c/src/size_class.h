@@ -24,9 +24,17 @@
 #define VA_CLASS_SHIFT 4
 #define VA_CLASS_NONE 255u
 
+/* Secure builds look a class up at every allocation: its offset is its place in the table, too. */
+#if VALLOC_SECURE_EXACT || VALLOC_SECURE_ZERO || VALLOC_SECURE_CANARY
+#define VA_CLASS_ALIGNMENT _Alignas(1 << VA_CLASS_SHIFT)
+#else
+#define VA_CLASS_ALIGNMENT
+#endif
+
 typedef struct SizeClass {
-    uint32_t bytes;      /* of a slot, or of the run */
-    uint32_t reciprocal; /* ceil(2^32 / bytes): offset * reciprocal >> 32 == offset / bytes */
+    VA_CLASS_ALIGNMENT uint32_t bytes; /* of a slot, or of the run */
+    uint32_t reciprocal; /* ceil(2^32 / bytes): offset * reciprocal >> 32 == offset / bytes, and the
+                            lower half is below it if nothing remains; 1 for runs */
     uint16_t slots;      /* per slab; 0 for runs */
     uint16_t run_blocks; /* 1 for slabs */
 } SizeClass;

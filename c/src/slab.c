@@ -6,6 +6,24 @@
 #include "bitmap.h"
 #include "check.h"
 #include "os.h"
+#include "secure.h"
+
+/* ---- Random order ---- */
+
+#if VALLOC_SECURE_RANDOM
+
+/* Never-used slots have their turn by chance like all others. */
+static void free_all_slots(Block *slab)
+{
+    uint64_t *bitmap = va_block_bitmap(slab);
+    for (size_t w = 0; w * 64 < slab->slots; w++)
+        bitmap[w] = va_bitmap_mask(w, 0, slab->slots);
+    slab->fresh = slab->free_count = slab->slots;
+}
+
+#endif
+
+/* ---- The interface ---- */
 
 void va_slab_start(Block *slab, unsigned class)
 {
@@ -14,7 +32,7 @@ void va_slab_start(Block *slab, unsigned class)
     slab->slot_bytes = size_class->bytes;
     slab->reciprocal = size_class->reciprocal;
     slab->class = (uint16_t) class;
-    slab->slots = size_class->slots;
+    slab->slots = (uint16_t)va_guard_slots(slab, size_class->bytes, size_class->slots);
     slab->fresh = 0;
     slab->free_count = 0;
     slab->listed = false;
@@ -22,6 +40,10 @@ void va_slab_start(Block *slab, unsigned class)
     bool sparse = va_zone_of(&va_arenas[slab->arena], va_block_number(slab)) == ZONE_SPARSE;
     slab->absent = slab->zero && sparse ? VA_PIECES_ALL : 0;
     memset(va_block_bitmap(slab), 0, ((size_t)slab->slots + 63) / 64 * sizeof(uint64_t));
+    va_live_clear(slab, slab->slots);
+#if VALLOC_SECURE_RANDOM
+    free_all_slots(slab);
+#endif
 }
 
 /* ---- Pages ---- */
@@ -92,6 +114,38 @@ static inline void touch(Block *slab, size_t first, size_t count)
 }
 
 /* ---- Slots ---- */
+#if VALLOC_SECURE_RANDOM
+
+/* From a random word of the bitmap on, and from a random bit on in each. */
+uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
+{
+    char *base = va_block_address(slab);
+    uint64_t *bitmap = va_block_bitmap(slab);
+    size_t words = ((size_t)slab->slots + 63) / 64;
+    uint64_t random = va_random_shared();
+    size_t w = (size_t)((random >> 32) * words >> 32);
+    uint32_t taken = count < slab->free_count ? count : slab->free_count;
+    uint32_t left = taken;
+    *zero = false;
+    slab->free_count = (uint16_t)(slab->free_count - taken);
+    for (size_t looked_at = 0; left > 0; looked_at++, w = w + 1 == words ? 0 : w + 1) {
+        unsigned turn = (unsigned)random % 64;
+        va_check(looked_at < words); /* the bits are as many as free_count */
+        while (bitmap[w] != 0 && left > 0) {
+            uint64_t above = bitmap[w] & (UINT64_MAX << turn);
+            unsigned bit = va_lowest_bit(above != 0 ? above : bitmap[w]);
+            bitmap[w] &= ~((uint64_t)1 << bit);
+            *last-- = base + (w * 64 + bit) * slab->slot_bytes;
+            left--;
+        }
+        random = random >> 6 | random << 58;
+    }
+    if (va_unlikely(slab->absent != 0))
+        slab->absent = (uint16_t)(slab->absent & va_slab_free_pieces(slab));
+    return taken;
+}
+
+#else
 
 uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
 {
@@ -100,9 +154,11 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
     uint32_t from_bitmap = count < slab->free_count ? count : slab->free_count;
     uint32_t left = from_bitmap;
     *zero = left == 0 && slab->zero;
+    va_check(slab->free_count <= slab->fresh && slab->fresh <= slab->slots);
     if (left > 0) {
         uint64_t *bitmap = va_block_bitmap(slab);
         for (size_t w = 0;; w++) {
+            va_check(w < VA_SLAB_WORDS); /* the bits are as many as free_count */
             uint64_t word = bitmap[w];
             char *word_base = base + w * 64 * slot_bytes;
             while (word != 0 && left > 0) {
@@ -128,6 +184,8 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
     slab->fresh = (uint16_t)(slab->fresh + from_fresh);
     return from_bitmap + from_fresh;
 }
+
+#endif
 
 /* How many of the slots, up to the bounds for going up and going down, are neighbours in one
  * direction, starting with the first. */
@@ -183,6 +241,6 @@ SlabError va_slab_give(Block *slab, uint64_t *bitmap, void *const *slots, uint32
         return SLAB_FREE_ALREADY;
     }
     slab->free_count = (uint16_t)(slab->free_count + n);
-    va_assert(slab->free_count <= slab->fresh && slab->fresh <= slab->slots);
+    va_check(slab->free_count <= slab->fresh);
     return SLAB_OK;
 }

@@ -26,6 +26,9 @@ static Block *pop_block(ThreadCache *cache, BlockStore *store)
 {
     Block *block = NULL;
     va_lock_acquire(&cache->mutex);
+#if VALLOC_SECURE_RANDOM
+    va_shuffle((void **)store->blocks, store->count);
+#endif
     if (store->count != 0)
         block = store->blocks[--store->count];
     va_lock_release(&cache->mutex);
@@ -39,11 +42,15 @@ static Block *take_block(ThreadCache *cache, ZoneKind zone)
     Block *block = pop_block(cache, store);
     if (block == NULL) {
         Block *lent[VA_SPARE_BLOCKS / 2];
-        size_t count = va_pool_lend_many(cache->allocator, 1, zone, lent, va_max(store->batch, 1));
+        size_t count = va_pool_lend_many(cache->allocator, 1, zone, lent,
+                                         va_max(store->batch, VA_SPARE_LEAST));
         store->active = true;
         store->batch = (uint32_t)va_min((size_t)store->batch * 2 + 1, spare_blocks(cache) / 2);
         if (count == 0)
             return NULL;
+#if VALLOC_SECURE_RANDOM
+        va_shuffle((void **)lent, (uint32_t)count);
+#endif
         block = lent[0];
         va_lock_acquire(&cache->mutex);
         for (size_t i = count - 1; i > 0; i--) /* the lowest address leaves first */
@@ -176,6 +183,7 @@ static Block *fresh_slab(ThreadCache *cache, unsigned class)
     else if (slab->zero)
         va_os_populate(va_block_address(slab),
                        va_align_up((size_t)slab->slots * slab->slot_bytes, va_os_page_bytes()));
+    va_guard_slab(slab);
     va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
     return slab;
 }
@@ -184,6 +192,9 @@ void va_cache_update_view(ThreadCache *cache)
     if (atomic_load_explicit(&va_arena_count, memory_order_acquire) == 0)
         return;
     cache->front.entries = va_arenas[0].entries;
+#if VALLOC_SECURE_EXACT
+    cache->front.secure.live = va_arenas[0].live;
+#endif
     cache->front.blocks = atomic_load_explicit(&va_arenas[0].tabled, memory_order_relaxed);
 }
 

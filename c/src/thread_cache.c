@@ -9,6 +9,7 @@
 #include "large.h"
 #include "meta.h"
 #include "os.h"
+#include "passage.h"
 #include "slab.h"
 #include "stack_size.h"
 
@@ -227,6 +228,7 @@ static uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage, ui
     for (size_t i = 0; i < taken; i++) {
         va_pool_occupy(runs[i]);
         runs[i]->class = (uint16_t) class;
+        va_live_clear(runs[i], 1);
         va_entry_store(va_block_entry(runs[i]), va_entry_make(cache->id, class));
         storage[taken - i] = va_block_address(runs[i]);
     }
@@ -300,11 +302,13 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     uint32_t taken = take(cache, class, state->storage, count, zero);
     if (taken == 0)
         return NULL;
+    if (VALLOC_SECURE_RANDOM && taken > 1)
+        *zero = false;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slots first */
     stack->top = state->storage + taken;
     uint32_t most = (uint32_t)va_max(state->capacity, va_capacity_at_rest(class)) / 2;
     state->batch = (uint32_t)va_min((size_t)batch * 2, va_max(most, 1));
-    return va_slot_stack_pop(stack);
+    return va_pop(&cache->front, class << VA_CLASS_SHIFT);
 }
 
 /* ---- Free ---- */
@@ -349,6 +353,33 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
     va_slot_stack_push(stack, slot);
 }
 
+/* ---- Quarantine ---- */
+
+#if VALLOC_SECURE_QUARANTINE
+static VA_COLD void free_waiting(ThreadCache *cache, void **slots, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        void *slot = slots[i];
+        slots[i] = NULL;
+        if (slot != NULL) {
+            Block *block = va_block_of(slot);
+            va_cache_free(cache, slot, block, va_entry_load(va_block_entry(block)), "flush");
+        }
+    }
+}
+#endif
+
+/* Frees all that waits. */
+static VA_COLD void end_quarantine(ThreadCache *cache)
+{
+#if VALLOC_SECURE_QUARANTINE
+    free_waiting(cache, cache->quarantine.pool, VA_QUARANTINE_POOL_SLOTS);
+    free_waiting(cache, cache->quarantine.queue, VA_QUARANTINE_QUEUE_SLOTS);
+#else
+    (void)cache;
+#endif
+}
+
 /* ---- Life of a cache ---- */
 
 VA_STARTUP ThreadCache *va_cache_attach(void)
@@ -386,6 +417,9 @@ VA_COLD void va_cache_abandon(ThreadCache *cache)
     }
     memset(cache->classes, 0, sizeof cache->classes);
     memset(cache->stores, 0, sizeof cache->stores);
+#if VALLOC_SECURE_QUARANTINE
+    memset(&cache->quarantine, 0, sizeof cache->quarantine);
+#endif
     for (unsigned i = 0; cache->outgoing_bytes != 0 && i < VA_OUTGOING_BATCHES; i++)
         cache->outgoing[i].count = 0;
     cache->outgoing_bytes = 0;
@@ -430,6 +464,7 @@ VA_COLD void va_cache_give_up(ThreadCache *cache)
 
 static VA_COLD void flush_stacks(ThreadCache *cache)
 {
+    end_quarantine(cache);
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
         size_t held = va_stack_count(cache, class);
         if (held > 0)
@@ -471,6 +506,7 @@ static VA_COLD bool may_stay_warm(ThreadCache *cache)
 
 VA_COLD void va_cache_retire(ThreadCache *cache)
 {
+    end_quarantine(cache);
     if (!may_stay_warm(cache)) {
         flush_stacks(cache);
         for (unsigned class = 0; class < VA_CLASSES; class ++) {

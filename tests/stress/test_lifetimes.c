@@ -13,7 +13,12 @@
 #else
 #define SHORT_THREADS 100000
 #endif
+#if defined(VALLOC_SECURE) &&                                                                      \
+    VALLOC_SECURE /* slots in random order: every turn touches new pages */
+#define SLACK_KIB (32 << 10)
+#else
 #define SLACK_KIB (4 << 10) /* two huge pages */
+#endif
 
 /* Resident memory; under sanitizers, whose shadow memory grows with ours, what the allocator says
  * of itself. */

@@ -37,6 +37,13 @@
 #define WATCHED_BYTES 0
 #endif
 
+/* A secure build keeps a canary at the end of each block. */
+#if defined(VALLOC_SECURE) && VALLOC_SECURE
+#define SECURED_BYTES 8
+#else
+#define SECURED_BYTES 0
+#endif
+
 /* xorshift64: repeatable for a seed other than 0. */
 static inline uint64_t random_next(uint64_t *state)
 {

@@ -18,7 +18,8 @@
 //! A [`Heap`] is an allocator of its own, whose memory is bounded, inspected and dropped as a whole.
 //!
 //! The feature `override` also serves `malloc` and `free` of the C libraries in the process;
-//! `allocator-api2` and `nightly` let collections take a `&Heap`.
+//! `allocator-api2` and `nightly` let collections take a `&Heap`; `secure` detects every double free
+//! at once, delays and randomises reuse, zeroes what is freed and guards its ends.
 #![no_std]
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
 

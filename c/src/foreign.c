@@ -1,0 +1,86 @@
+/* foreign.c: forwards or ignores pointers of other allocators, in the override library alone.
+ *
+ * The next allocator's functions are looked for when the first such pointer comes: dlsym may
+ * allocate, which ends up here like any allocation of the program. */
+#include "foreign.h"
+
+#if defined(VALLOC_OVERRIDE) && VALLOC_OVERRIDE
+
+#include <dlfcn.h>
+
+#include "arena.h"
+#include "check.h"
+#include "options.h"
+#include "os.h"
+
+/* Within an arena nobody else has memory, whatever the tables reach by now. */
+static VA_COLD bool is_reserved(const void *pointer)
+{
+    unsigned count = atomic_load_explicit(&va_arena_count, memory_order_acquire);
+    for (unsigned i = 0; i < count; i++)
+        if (va_block_index(&va_arenas[i], pointer) < va_arenas[i].blocks)
+            return true;
+    return false;
+}
+
+static VA_COLD void warn(const char *function, const void *pointer)
+{
+    static _Atomic bool warned;
+    Report report = {.length = 0};
+    if (atomic_exchange_explicit(&warned, true, memory_order_relaxed))
+        return;
+    va_report_text(&report, "valloc: ");
+    va_report_text(&report, function);
+    va_report_text(&report, ": ignored, as all that follow: not a pointer of this allocator "
+                            "(pointer 0x");
+    va_report_number(&report, (uintptr_t)pointer, 16);
+    va_report_text(&report, ")\n");
+    va_os_report(report.line, report.length);
+}
+
+VA_COLD void va_foreign_check(const void *pointer, const char *function)
+{
+    va_arena_start(); /* this may be the program's first call: options come with it */
+    if (va_options.foreign == FOREIGN_ABORT || is_reserved(pointer))
+        va_fatal(function, "not a pointer of this allocator", pointer);
+    if (va_options.foreign == FOREIGN_IGNORE)
+        warn(function, pointer);
+}
+
+/* The next library's function of this name; without one the pointer cannot be served. */
+static VA_COLD void *find_next(const char *function, void *_Atomic *found, const void *pointer)
+{
+    void *address = atomic_load_explicit(found, memory_order_relaxed);
+    if (address != NULL)
+        return address;
+    address = dlsym(RTLD_NEXT, function);
+    if (address == NULL)
+        va_fatal(function, "not a pointer of this allocator, and there is no other", pointer);
+    atomic_store_explicit(found, address, memory_order_relaxed); /* the same whoever looks */
+    return address;
+}
+
+VA_COLD void va_foreign_free(void *pointer)
+{
+    static void *_Atomic found;
+    if (va_options.foreign == FOREIGN_FORWARD)
+        ((void (*)(void *))find_next("free", &found, pointer))(pointer);
+}
+
+VA_COLD void *va_foreign_reallocate(void *pointer, size_t size, size_t alignment)
+{
+    static void *_Atomic found;
+    if (va_options.foreign != FOREIGN_FORWARD || alignment > VA_MIN_ALIGN)
+        return NULL;
+    return ((void *(*)(void *, size_t))find_next("realloc", &found, pointer))(pointer, size);
+}
+
+VA_COLD size_t va_foreign_usable_size(const void *pointer)
+{
+    static void *_Atomic found;
+    if (va_options.foreign != FOREIGN_FORWARD)
+        return 0;
+    return ((size_t(*)(const void *))find_next("malloc_usable_size", &found, pointer))(pointer);
+}
+
+#endif

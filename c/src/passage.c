@@ -1,0 +1,90 @@
+/* passage.c: see passage.h. */
+#include "passage.h"
+
+#include "check.h"
+#include "os.h"
+
+#if VA_PASSAGE_CHECKED
+
+static bool is_large(uint32_t entry)
+{
+    return va_entry_class(entry) == VA_CLASS_LARGE;
+}
+
+/* The bytes that the program may have had, its canary included. */
+static size_t bytes_of(const Block *block, uint32_t entry)
+{
+    if (is_large(entry))
+        return ((size_t)block->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes();
+    return va_size_classes[va_entry_class(entry)].bytes;
+}
+
+#if VALLOC_SECURE_EXACT
+VA_NOINLINE void *va_slot_begin_slow(const CacheFront *front, uint32_t class_offset, void *slot)
+{
+    size_t n;
+    const Block *block = va_block_of(slot);
+    va_slot_number(va_class_at(class_offset), va_block_offset(slot), &n);
+    va_live_begin(va_live_words(va_arenas[block->arena].live, va_block_number(block), n), n,
+                  va_is_own(front, va_entry_load(va_block_entry(block))));
+    return slot;
+}
+
+static bool end_slow(const ThreadCache *cache, const Block *block, size_t n)
+{
+    bool is_own = cache != NULL && va_is_own(&cache->front, va_entry_load(va_block_entry(block)));
+    return va_live_end(va_live_words(va_arenas[block->arena].live, va_block_number(block), n), n,
+                       is_own);
+}
+#else
+static bool end_slow(const ThreadCache *cache, const Block *block, size_t n)
+{
+    (void)cache, (void)block, (void)n;
+    return true;
+}
+#endif
+
+/* The number of the slot that starts there; what is none, or has lost its canary, is reported. */
+static size_t check(const void *pointer, const Block *block, uint32_t entry, const char *function)
+{
+    size_t n = 0;
+    bool starts = is_large(entry) ? va_block_address(block) == pointer
+                                  : va_slot_number(&va_size_classes[va_entry_class(entry)],
+                                                   va_block_offset(pointer), &n);
+    if (va_unlikely(!starts))
+        va_fatal(function, "not the start of an allocation", pointer);
+    if (va_unlikely(!is_large(entry) && !va_slot_is_live(block, n)))
+        va_fatal(function, "freed already", pointer);
+    if (va_unlikely(!va_canary_is_whole((const char *)pointer + bytes_of(block, entry))))
+        va_fatal(function, "written to beyond its end", pointer);
+    return n;
+}
+
+void va_pass_check(const void *pointer, const Block *block, uint32_t entry, const char *function)
+{
+    check(pointer, block, entry, function);
+}
+
+void va_pass_in_slow(ThreadCache *cache, void *pointer, Block *block, uint32_t entry,
+                     const char *function)
+{
+    size_t n = check(pointer, block, entry, function);
+    size_t bytes = bytes_of(block, entry);
+    if (is_large(entry)) {
+        if (VALLOC_SECURE_ZERO)
+            va_os_purge(pointer, bytes);
+        return;
+    }
+    if (va_unlikely(!end_slow(cache, block, n)))
+        va_fatal(function, "freed already", pointer);
+    va_canary_erase((char *)pointer + bytes);
+    if (VALLOC_SECURE_ZERO)
+        memset(pointer, 0, bytes);
+}
+
+void va_pass_out_run(Block *run)
+{
+    va_canary_write(va_block_address(run) + bytes_of(run, va_entry_load(va_block_entry(run))));
+}
+
+#endif
