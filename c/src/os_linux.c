@@ -151,7 +151,7 @@ bool va_os_remap(void *address, size_t bytes)
     return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_NORESERVE) != NULL;
 }
 
-static VA_STARTUP size_t bytes_of(bool known, const struct rlimit *limit)
+static VA_STARTUP size_t limit_bytes(bool known, const struct rlimit *limit)
 {
     return known && limit->rlim_cur != RLIM_INFINITY ? (size_t)limit->rlim_cur : SIZE_MAX;
 }
@@ -162,7 +162,7 @@ size_t va_os_address_limit(void)
     int saved = errno;
     bool known = getrlimit(RLIMIT_AS, &limit) == 0;
     errno = saved;
-    return bytes_of(known, &limit);
+    return limit_bytes(known, &limit);
 }
 
 size_t va_os_data_limit(void)
@@ -171,7 +171,7 @@ size_t va_os_data_limit(void)
     int saved = errno;
     bool known = getrlimit(RLIMIT_DATA, &limit) == 0;
     errno = saved;
-    return bytes_of(known, &limit);
+    return limit_bytes(known, &limit);
 }
 
 uint64_t va_os_thread_ns(void)
