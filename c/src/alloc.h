@@ -89,6 +89,23 @@ VA_INLINE bool va_free_foreign_fast(void *pointer)
     return va_push_fast(front, index, offset, pointer, false);
 }
 
+/* The same for one that it does not keep: it joins the batch for its owner. */
+VA_INLINE bool va_free_away_fast(void *pointer, uint32_t class_offsets_from,
+                                 uint32_t class_offsets_to)
+{
+    CacheFront *front = va_thread_front;
+    uint32_t entry = va_entry_fast(front, va_index_fast(front, pointer));
+    uint32_t offset = entry & VA_ENTRY_OWNERLESS;
+    uint32_t owner = va_entry_owner(entry);
+    if (VA_PASSAGE_CHECKED || owner == 0 || front->tag == VA_TAG_NONE ||
+        entry - offset == front->tag || offset < class_offsets_from || offset > class_offsets_to)
+        return false;
+    ThreadCache *cache = (ThreadCache *)front;
+    unsigned class = offset >> VA_CLASS_SHIFT;
+    return !va_cache_keeps(cache, class) &&
+           va_collect_fast(cache, pointer, owner, va_size_classes[class].bytes);
+}
+
 /* The same for a size known: one compare of the whole entry checks owner and class. */
 VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
 {

@@ -41,14 +41,21 @@ VA_NOINLINE void *va_api_malloc_slow(size_t size)
 
 VA_NOINLINE void va_api_free_slow(void *pointer)
 {
-    if (!va_free_foreign_fast(pointer))
+    if (!va_free_foreign_fast(pointer) &&
+        !va_free_away_fast(pointer, 0, (VA_CLASSES_SMALL - 1) << VA_CLASS_SHIFT))
         va_free(pointer, "free");
 }
 
 static VA_NOINLINE void free_sized_slow(void *pointer, size_t size)
 {
-    if (!va_free_sized_foreign_fast(pointer, size))
-        va_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
+    if (va_free_sized_foreign_fast(pointer, size))
+        return;
+    if (size <= VA_SMALL_MAX) {
+        uint32_t offset = va_small_class_offset(size);
+        if (va_free_away_fast(pointer, offset, offset))
+            return;
+    }
+    va_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
 }
 
 void *valloc_malloc(size_t size)

@@ -34,6 +34,23 @@ void va_deliver(void *slot, const char *function);
  * cache's thread only. */
 void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes, const char *function);
 
+/* The same where the batch has room and no other owner's slots; else false, with nothing done. */
+VA_INLINE bool va_collect_fast(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes)
+{
+    size_t all_bytes = cache->outgoing_bytes + bytes;
+    if (cache->outgoing == NULL || all_bytes >= cache->share >> VA_OUTGOING_SHARE_SHIFT)
+        return false;
+    Outgoing *outgoing = &cache->outgoing[owner % VA_OUTGOING_BATCHES];
+    uint32_t count = outgoing->count;
+    if (outgoing->owner != owner || count >= VA_OUTGOING_SLOTS - 1)
+        return false;
+    outgoing->slots[count] = slot;
+    atomic_signal_fence(memory_order_release); /* a fork may come between: slot first */
+    outgoing->count = count + 1;
+    cache->outgoing_bytes = all_bytes;
+    return true;
+}
+
 /* Delivers all batches. The cache's thread only. */
 void va_deliver_collected(ThreadCache *cache, const char *function);
 

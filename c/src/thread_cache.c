@@ -331,10 +331,7 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
         return;
     }
     SlotStack *stack = &cache->front.stacks[class];
-    /* What a thread only frees it would keep and flush for nothing. */
-    if (owner != cache->id && !is_run &&
-        (class < VA_CLASS_KEPT ||
-         (va_slot_stack_is_full(stack) && !cache->classes[class].refilled))) {
+    if (owner != cache->id && !is_run && !va_cache_keeps(cache, class)) {
         va_collect(cache, slot, owner, va_size_classes[class].bytes, function);
         return;
     }

@@ -4,6 +4,7 @@
 #ifndef VA_THREAD_CACHE_H
 #define VA_THREAD_CACHE_H
 
+#include "delivery.h"
 #include "large_cache.h"
 #include "supply.h"
 
@@ -23,6 +24,14 @@ void va_cache_retire(ThreadCache *cache);
 /* A slot of a class whose stack is empty, and more into the stack; NULL when there is no
  * memory. *zero tells whether the slot should read as zero, then whether it is known to. */
 void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero);
+
+/* Does the thread keep slots of this class that others own? Not those smaller than a cache line,
+ * and not what it only frees: it would keep them and flush them for nothing. */
+VA_INLINE bool va_cache_keeps(const ThreadCache *cache, unsigned class)
+{
+    return class >= VA_CLASS_KEPT &&
+           (!va_slot_stack_is_full(&cache->front.stacks[class]) || cache->classes[class].refilled);
+}
 
 /* Frees a slot or run whose entry was just read; cache may be NULL. */
 void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
