@@ -236,7 +236,8 @@ bool va_os_guard(void *address, size_t bytes)
 
 void va_os_unguard(void *address, size_t bytes)
 {
-    advise(address, bytes, MADV_GUARD_REMOVE);
+    if (!advise(address, bytes, MADV_GUARD_REMOVE))
+        va_os_remap(address, bytes); /* nothing is kept there */
 }
 #endif
 

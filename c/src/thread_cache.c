@@ -229,6 +229,7 @@ static uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage, ui
         va_pool_occupy(runs[i]);
         runs[i]->class = (uint16_t) class;
         va_live_clear(runs[i], 1);
+        va_guard_end(runs[i]); /* an idle block may have been a slab */
         va_entry_store(va_block_entry(runs[i]), va_entry_make(cache->id, class));
         storage[taken - i] = va_block_address(runs[i]);
     }
