@@ -93,12 +93,14 @@ VA_INLINE bool va_free_foreign_fast(void *pointer)
 VA_INLINE bool va_free_away_fast(void *pointer, uint32_t class_offsets_from,
                                  uint32_t class_offsets_to)
 {
+    if (VA_PASSAGE_CHECKED)
+        return false;
     CacheFront *front = va_thread_front;
     uint32_t entry = va_entry_fast(front, va_index_fast(front, pointer));
     uint32_t offset = entry & VA_ENTRY_OWNERLESS;
     uint32_t owner = va_entry_owner(entry);
-    if (VA_PASSAGE_CHECKED || owner == 0 || front->tag == VA_TAG_NONE ||
-        entry - offset == front->tag || offset < class_offsets_from || offset > class_offsets_to)
+    if (owner == 0 || front->tag == VA_TAG_NONE || entry - offset == front->tag ||
+        offset < class_offsets_from || offset > class_offsets_to)
         return false;
     ThreadCache *cache = (ThreadCache *)front;
     unsigned class = offset >> VA_CLASS_SHIFT;

@@ -194,6 +194,7 @@ static VA_COLD size_t missing_without(const MemoryAllocator *allocator, size_t l
 /* The last `count` blocks of a run, all of them if it is not linked, become single idle ones. */
 static VA_COLD void split_off_locked(MemoryAllocator *allocator, Block *run, size_t count)
 {
+    va_guard_end(run); /* a slab may have one */
     for (; count > 0; count--) {
         Block *block = run + --run->run_blocks;
         *block = (Block){

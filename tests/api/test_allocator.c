@@ -117,7 +117,7 @@ static void a_freed_block_is_not_used(void **state)
     static MemoryAllocator allocator;
     assert_int_equal(valloc_init(&allocator, 1, 1), 0);
     for (int i = 0; i < 3; i++) {
-        void *block = valloc_allocate(&allocator, 100 * MIB - WATCHED_BYTES);
+        void *block = valloc_allocate(&allocator, 100 * MIB - WATCHED_BYTES - 1024 * SECURED_BYTES);
         assert_non_null(block);
         assert_int_equal(allocator.used_blocks, 100 * MIB / BLOCK);
         free_valloc(&allocator, block);

@@ -148,6 +148,24 @@ extern "C" {
     /// The version of the library in use, as VALLOC_VERSION.
     pub fn valloc_version() -> ::core::ffi::c_int;
 }
+extern "C" {
+    /** Sets what gets the report of a bug or of corrupted memory, instead of stderr: handler(message,
+ context) is called with one line, without its end ("valloc: free: freed already (pointer ..."),
+ by the thread that found it. When it returns the process aborts; a second report, be it from
+ within the handler, goes to stderr. The heap may be damaged and valloc's locks may be held: the
+ handler must not allocate, free or leave by longjmp; it may write, keep the message elsewhere, or
+ end the process by _exit. NULL as handler restores stderr. Not to be called by two threads at
+ once.*/
+    pub fn valloc_set_error_handler(
+        handler: ::core::option::Option<
+            unsafe extern "C" fn(
+                message: *const ::core::ffi::c_char,
+                context: *mut ::core::ffi::c_void,
+            ),
+        >,
+        context: *mut ::core::ffi::c_void,
+    );
+}
 /** Where the process's memory stands, all allocators together, in bytes unless named otherwise.
 
    lent == live + cached + free_slots + spare + slack
