@@ -121,6 +121,40 @@ VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
     return va_push_fast(front, index, offset, pointer, true);
 }
 
+/* The class offset of a small request with an alignment, a power of two: that of the size rounded
+ * up to it, if its slots are so aligned; else UINT32_MAX. va_class_of_aligned begins with it, too.
+ */
+VA_INLINE uint32_t va_aligned_class_offset(size_t size, size_t alignment)
+{
+    if (size > VA_SMALL_MAX || alignment > VA_SMALL_MAX)
+        return UINT32_MAX;
+    size_t bytes = va_align_up(va_max(size + VA_CANARY_BYTES, 1), alignment);
+    if (bytes > VA_SMALL_MAX)
+        return UINT32_MAX;
+    uint32_t offset = va_small_class_offset(bytes);
+    bool aligned = (va_size_classes[offset >> VA_CLASS_SHIFT].bytes & (alignment - 1)) == 0;
+    return aligned ? offset : UINT32_MAX;
+}
+
+/* A slot of the thread's cache, or NULL: then va_allocate. */
+VA_INLINE void *va_allocate_aligned_fast(size_t size, size_t alignment)
+{
+    uint32_t offset = va_aligned_class_offset(size, alignment);
+    return va_likely(offset != UINT32_MAX) ? va_pop_out(va_thread_front, offset, true) : NULL;
+}
+
+/* Frees it into the thread's cache; false if it cannot, with nothing changed: then va_free_sized.
+ */
+VA_INLINE bool va_free_aligned_fast(void *pointer, size_t size, size_t alignment)
+{
+    CacheFront *front = va_thread_front;
+    uint32_t offset = va_aligned_class_offset(size, alignment);
+    size_t index = va_index_fast(front, pointer);
+    if (va_unlikely(offset == UINT32_MAX || va_entry_fast(front, index) != (front->tag | offset)))
+        return false;
+    return va_push_fast(front, index, offset, pointer, true);
+}
+
 /* The same for a slot of another owner that this thread may keep. */
 VA_INLINE bool va_free_sized_foreign_fast(void *pointer, size_t size)
 {

@@ -100,13 +100,17 @@ void valloc_free_sized(void *ptr, size_t size)
 
 void valloc_free_aligned_sized(void *ptr, size_t alignment, size_t size)
 {
-    va_free_sized(ptr, size, alignment, "free_aligned_sized");
+    if (va_unlikely(!va_free_aligned_fast(ptr, size, alignment)))
+        va_free_sized(ptr, size, alignment, "free_aligned_sized");
 }
 
 void *valloc_aligned_alloc(size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
+    void *slot = va_allocate_aligned_fast(size, alignment);
+    if (va_likely(slot != NULL))
+        return slot;
     return or_no_memory(va_allocate(&va_process, size, alignment));
 }
 
@@ -128,7 +132,9 @@ int valloc_posix_memalign(void **out, size_t alignment, size_t size)
 {
     if (va_unlikely(!va_is_power_of_two(alignment) || alignment < sizeof(void *)))
         return EINVAL;
-    void *result = va_allocate(&va_process, size, alignment);
+    void *result = va_allocate_aligned_fast(size, alignment);
+    if (va_unlikely(result == NULL))
+        result = va_allocate(&va_process, size, alignment);
     if (va_unlikely(result == NULL))
         return ENOMEM;
     *out = result;

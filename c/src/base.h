@@ -47,6 +47,8 @@
  * program shall not pay for what it does not call. */
 #define VA_STARTUP __attribute__((cold, noinline))
 #define VA_COLD __attribute__((cold, noinline, section(".text_cold")))
+/* Lies there, too, but is compiled for speed: what programs of some size call often. */
+#define VA_APART __attribute__((noinline, section(".text_cold")))
 /* Tables that every program reads: apart from what else is constant, for the same reason. */
 #define VA_TABLE __attribute__((section(".rodata_tables")))
 #define VA_NOINLINE __attribute__((noinline))

@@ -181,7 +181,8 @@ void va_deliver_collected(ThreadCache *cache, const char *function)
     cache->outgoing_bytes = 0;
 }
 
-void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes, const char *function)
+VA_APART void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes,
+                         const char *function)
 {
     if (va_unlikely(cache->outgoing == NULL)) {
         cache->outgoing = va_meta_allocate(VA_OUTGOING_BATCHES * sizeof *cache->outgoing);

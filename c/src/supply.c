@@ -83,7 +83,7 @@ void va_supply_drop_blocks(ThreadCache *cache, ZoneKind zone)
         va_pool_reclaim(chain);
 }
 
-void va_supply_put_blocks(ThreadCache *cache, Block *chain)
+VA_APART void va_supply_put_blocks(ThreadCache *cache, Block *chain)
 {
     Block *dropped = NULL;
     uint32_t most = spare_blocks(cache);

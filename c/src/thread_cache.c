@@ -16,7 +16,7 @@
 /* ---- Flush ---- */
 
 /* Runs freed, at the end of their way through the cache: gives them back to the arena. */
-static void give_back_runs(void *const *addresses, size_t count, const char *function)
+static VA_APART void give_back_runs(void *const *addresses, size_t count, const char *function)
 {
     Block *chain = NULL;
     for (size_t i = 0; i < count; i++) {
@@ -217,8 +217,8 @@ static uint32_t take_locked(ThreadCache *cache, unsigned class, void **storage, 
 }
 
 /* The same for a class of runs, from the arena. */
-static uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage, uint32_t count,
-                          bool *zero)
+static VA_APART uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage,
+                                   uint32_t count, bool *zero)
 {
     Block *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
     va_assert(count <= sizeof runs / sizeof *runs);
