@@ -11,7 +11,7 @@
 #define va_allocate_run_fast(size) ((void)(size), NULL)
 #define va_free_fast(pointer) ((void)(pointer), false)
 #define va_free_foreign_fast(pointer) ((void)(pointer), false)
-#define va_free_away_fast(pointer, ...) ((void)(pointer), false)
+#define va_free_away_fast(pointer, from, to) ((void)(pointer), (void)(from), (void)(to), false)
 #define va_free_sized_fast(pointer, size) ((void)(pointer), (void)(size), false)
 #define va_allocate_aligned_fast(size, alignment) ((void)(size), (void)(alignment), NULL)
 #define va_free_aligned_fast(pointer, size, ...) ((void)(pointer), (void)(size), false)
