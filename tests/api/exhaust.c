@@ -70,11 +70,11 @@ static uint64_t next_random(uint64_t *state)
     return *state;
 }
 
-/* On the average a thousandth of what can be had: all places together want twice as much. */
+/* On the average a thousandth of what can be had: all places together want three times as much. */
 static size_t random_size(uint64_t *seed)
 {
     uint64_t r = next_random(seed);
-    return 2 * sizeof(Held) + (size_t)(r >> 20) % (r % 2 ? 4000 : least_bytes / 250);
+    return 2 * sizeof(Held) + (size_t)(r >> 20) % (r % 2 ? 4000 : least_bytes / 160);
 }
 
 static void sign(Held *block, size_t size, uint64_t value)
