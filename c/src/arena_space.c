@@ -7,6 +7,7 @@
 #include "run_set.h"
 
 static bool huge_is_dear; /* see try_huge; arena lock */
+static bool huge_is_timed;
 
 typedef struct Tables {
     size_t groups, spans, records, bitmaps, live, end; /* offsets in bytes; entries at 0 */
@@ -158,6 +159,7 @@ static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, siz
         advise_huge(arena, zone, from, from + huge_blocks);
         va_os_populate(arena->base + (from << VA_BLOCK_SHIFT), VA_HUGE_BYTES);
         huge_is_dear = va_os_thread_ns() - start > VA_HUGE_DEAR_NS;
+        huge_is_timed = true;
         from += huge_blocks;
         zone->populated = from;
     }
@@ -185,7 +187,8 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
         if (!commit_limited(start, (wanted - zone->committed) << VA_BLOCK_SHIFT))
             return false;
     }
-    if (end - zone->committed <= huge_blocks)
+    /* How much of a large block will be touched nobody knows; its start most likely will. */
+    if (end - zone->committed <= huge_blocks || !huge_is_timed)
         try_huge(arena, zone, zone->committed, wanted);
     else
         advise_huge(arena, zone, zone->committed, wanted);
