@@ -48,7 +48,7 @@ $(BUILD)/%/build.ninja: CMakeLists.txt CMakePresets.json tests/CMakeLists.txt
 
 # ---- Tests ----
 
-test: test-c test-secure test-sanitizers test-tools test-cross-quick test-rust
+test: test-c test-secure test-sanitizers test-tools test-rust
 	@echo 'All tests passed.'
 
 test-c: $(BUILD)/release/build.ninja $(BUILD)/debug/build.ninja
