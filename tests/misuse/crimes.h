@@ -297,7 +297,25 @@ static Outcome write_after_free(void)
 
 /* ---- Writes beyond a block ---- */
 
-/* Three blocks side by side, if there are: the one between is written to from `from` on. */
+/* The block with the nearest one before it; of several the first in turn from the middle on. */
+static int closely_preceded(char *const *blocks, int count)
+{
+    int best = count / 2;
+    uintptr_t least = UINTPTR_MAX;
+    for (int turn = 0; turn < count; turn++) {
+        int i = (count / 2 + turn) % count;
+        for (int j = 0; j < count; j++) {
+            uintptr_t between = (uintptr_t)blocks[i] - (uintptr_t)blocks[j];
+            if (i != j && blocks[j] < blocks[i] && between < least) {
+                least = between;
+                best = i;
+            }
+        }
+    }
+    return best;
+}
+
+/* Blocks side by side, if there are: one that follows another is written to from `from` on. */
 static Outcome write_beyond(size_t size, ptrdiff_t from, size_t length)
 {
     enum { COUNT = 64 };
@@ -305,9 +323,10 @@ static Outcome write_beyond(size_t size, ptrdiff_t from, size_t length)
     bool changed = false;
     for (int i = 0; i < COUNT; i++)
         memset(blocks[i] = get(size), 'b', size);
-    memset((char *)hide(blocks[COUNT / 2]) + from, 'w', length);
+    int guilty = closely_preceded(blocks, COUNT);
+    memset((char *)hide(blocks[guilty]) + from, 'w', length);
     for (int i = 0; i < COUNT; i++)
-        changed |= memchr(blocks[i], 'w', size) != NULL && i != COUNT / 2;
+        changed |= memchr(blocks[i], 'w', size) != NULL && i != guilty;
     for (int i = 0; i < COUNT; i++)
         release(blocks[i]);
     flush();
