@@ -240,6 +240,17 @@ VA_STARTUP void va_arena_start(void)
     va_lock_release(&va_arena_lock);
 }
 
+VA_COLD bool va_arena_split(const Block *run, size_t count)
+{
+    if (!run->moved)
+        return false;
+    size_t first = va_block_number(run) + run->run_blocks - count;
+    bool moved = !va_space_remap(&va_arenas[run->arena], first, count);
+    size_t more = (moved ? count : 0) - (count == run->run_blocks); /* may wrap; so does the sum */
+    atomic_fetch_add_explicit(&moved_runs, more, memory_order_relaxed);
+    return moved;
+}
+
 VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
 {
     size_t more = from->moved ? 1 : 2;

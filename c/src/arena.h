@@ -29,6 +29,10 @@ bool va_arena_resize(Block *run, size_t blocks);
 /* Reads the options, unless that was done. */
 void va_arena_start(void);
 
+/* The last `count` blocks of a lent run are about to become runs of their own, whose contents do
+ * not matter. Tells whether their pages still are a mapping of their own, see Block. */
+bool va_arena_split(const Block *run, size_t count);
+
 /* Moves the pages of the first `bytes` bytes from one lent run to another, without copying; the
  * former then reads as zero. False if that is impossible: nothing has changed. */
 bool va_arena_move(Block *from, Block *to, size_t bytes);

@@ -45,9 +45,12 @@ static VA_COLD bool start_locked(void)
 
 static VA_COLD void stop_locked(void)
 {
+    int old;
     atomic_store_explicit(&background.stop, 1, memory_order_release);
     va_os_wake_one(&background.stop);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old); /* the lock would stay held */
     pthread_join(background.thread, NULL);
+    pthread_setcancelstate(old, NULL);
     background.running = false;
 }
 

@@ -195,13 +195,18 @@ static VA_COLD size_t missing_without(const MemoryAllocator *allocator, size_t l
 static VA_COLD void split_off_locked(MemoryAllocator *allocator, Block *run, size_t count)
 {
     va_guard_end(run); /* a slab may have one */
+    if (count == 0)
+        return;
+    bool moved = va_arena_split(run, count);
+    va_lock_acquire(&va_arena_lock); /* a scan shall see the run whole or split */
     for (; count > 0; count--) {
         Block *block = run + --run->run_blocks;
-        *block = (Block){
-            .run_blocks = 1, .moved = run->moved, .arena = run->arena, .allocator = allocator};
+        *block =
+            (Block){.run_blocks = 1, .moved = moved, .arena = run->arena, .allocator = allocator};
         link_locked(allocator, block);
         push_idle_locked(allocator, block);
     }
+    va_lock_release(&va_arena_lock);
 }
 
 static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs)
