@@ -117,6 +117,9 @@ static int change(Held **place, uint64_t *seed)
     return 1;
 }
 
+/* All threads hold their blocks at the same time, however they are scheduled. */
+static pthread_barrier_t all_hold;
+
 static void *work(void *number)
 {
     static Held *all[THREADS][PLACES];
@@ -128,6 +131,7 @@ static void *work(void *number)
         if (i % 2000 == 0)
             malloc_trim(0);
     }
+    pthread_barrier_wait(&all_hold);
     for (size_t i = 0; i < PLACES; i++) {
         if (places[i] != NULL && !is_intact(places[i]))
             good = 0;
@@ -143,6 +147,7 @@ static int work_in_threads(void)
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_barrier_init(&all_hold, NULL, THREADS);
     for (uintptr_t i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], &attributes, work, (void *)i) != 0)
             return complain("no thread", 0, i);
