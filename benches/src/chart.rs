@@ -1,5 +1,7 @@
-//! Line and dot charts as SVG, legible on light and on dark pages.
+//! Line and dot charts as SVG, legible on light and on dark pages. Bars reach from the lower to the
+//! upper quartile of what a point is the median of; what was measured once has none.
 
+use crate::Middle;
 use anyhow::Result;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::coord::Shift;
@@ -63,7 +65,7 @@ pub fn number(value: f64) -> String {
 
 pub struct Series {
     pub name: String,
-    pub points: Vec<(f64, f64)>,
+    pub points: Vec<(f64, Middle)>,
 }
 
 /// An axis over a range of values.
@@ -148,7 +150,7 @@ impl ValueFormatter<f64> for Ruler<'_> {
 }
 
 /// What a dot chart shows: subjects with a value for each of some names.
-pub type Rows = [(String, Vec<(String, f64)>)];
+pub type Rows = [(String, Vec<(String, Middle)>)];
 
 /// The axis of the subjects, the first on top: subject i lies at i + 0.5.
 struct Subjects<'a>(&'a Rows);
@@ -207,7 +209,7 @@ where
 pub fn lines(path: &Path, title: &str, x: &Axis, y: &Axis, series: &[Series]) -> Result<()> {
     let points = || series.iter().flat_map(|one| &one.points);
     let across = Ruler::over(x, points().map(|point| point.0), false);
-    let up = Ruler::over(y, points().map(|point| point.1), true);
+    let up = Ruler::over(y, points().flat_map(|point| [point.1.low, point.1.high]), true);
     let area = SVGBackend::new(path, (WIDTH, 480)).into_drawing_area();
     let (left, right) = area.split_horizontally(WIDTH - LEGEND);
     let mut chart = ChartBuilder::on(&left)
@@ -220,7 +222,17 @@ pub fn lines(path: &Path, title: &str, x: &Axis, y: &Axis, series: &[Series]) ->
     for (index, one) in series.iter().enumerate() {
         let width = if one.name == "valloc" { 4 } else { 2 };
         let style = colour(&one.name, index).stroke_width(width);
-        chart.draw_series(LineSeries::new(one.points.iter().copied(), style))?;
+        let medians = one.points.iter().map(|(x, value)| (*x, value.median));
+        chart.draw_series(LineSeries::new(medians, style))?;
+        let style = colour(&one.name, index).stroke_width(2);
+        let bars = one.points.iter().filter(|point| point.1.low < point.1.high);
+        chart.draw_series(
+            bars.clone().map(|(x, bar)| PathElement::new([(*x, bar.low), (*x, bar.high)], style)),
+        )?;
+        let ends = bars.flat_map(|(x, bar)| [(*x, bar.low), (*x, bar.high)]);
+        chart.draw_series(
+            ends.map(|end| EmptyElement::at(end) + PathElement::new([(-4, 0), (4, 0)], style)),
+        )?;
     }
     legend(&right, series.iter().map(|one| one.name.as_str()))?;
     area.present()?;
@@ -241,9 +253,10 @@ fn legend<'a>(
     Ok(())
 }
 
-/// A row per subject, a dot per allocator: values on a logarithmic axis.
+/// A row per subject, a dot per allocator, one below the other: values on a logarithmic axis.
 pub fn dots(path: &Path, title: &str, axis: &Axis, rows: &Rows) -> Result<()> {
-    let values = rows.iter().flat_map(|(_, dots)| dots.iter().map(|dot| dot.1));
+    let values =
+        rows.iter().flat_map(|(_, dots)| dots.iter().flat_map(|dot| [dot.1.low, dot.1.high]));
     let across = Ruler::over(axis, values, true);
     let mut names: Vec<&str> = Vec::new();
     for (_, row) in rows {
@@ -265,12 +278,18 @@ pub fn dots(path: &Path, title: &str, axis: &Axis, rows: &Rows) -> Result<()> {
         .build_cartesian_2d(across, Subjects(rows))?;
     mesh(&mut chart, axis.name, "")?;
     for (index, name) in names.iter().enumerate() {
-        let radius = if *name == "valloc" { 7 } else { 5 };
-        let style = colour(name, index).mix(0.85).filled();
+        let radius = if *name == "valloc" { 6 } else { 4 };
+        let ink = colour(name, index);
+        // Apart by a part of the row, so that bars do not lie on each other.
+        let aside = (index as f64 + 0.5) / names.len() as f64 * 0.7 - 0.35;
         for (row, (_, dots)) in rows.iter().enumerate() {
-            let place = row as f64 + 0.5;
-            let mine = dots.iter().filter(|dot| dot.0 == *name);
-            chart.draw_series(mine.map(|dot| Circle::new((dot.1, place), radius, style)))?;
+            let place = row as f64 + 0.5 + aside;
+            for (_, value) in dots.iter().filter(|dot| dot.0 == *name) {
+                let bar = [(value.low, place), (value.high, place)];
+                chart.draw_series([PathElement::new(bar, ink.stroke_width(2))])?;
+                let dot = Circle::new((value.median, place), radius, ink.mix(0.85).filled());
+                chart.draw_series([dot])?;
+            }
         }
     }
     legend(&right, names.into_iter())?;

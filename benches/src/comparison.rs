@@ -3,9 +3,9 @@
 
 use crate::chart::{self, Axis, Scale};
 use crate::results::{self, Common};
-use crate::{geometric_mean, quantile};
+use crate::{geometric_mean, Middle};
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -78,26 +78,38 @@ pub const ALL: [Comparison; 5] = [
 ];
 
 /// A figure of an allocator on a subject, over the runs.
-#[derive(Serialize)]
-struct Summary {
-    subject: String,
-    allocator: String,
-    figure: &'static str,
-    runs: usize,
-    median: f64,
-    lower_quartile: f64,
-    upper_quartile: f64,
+#[derive(Serialize, Deserialize, Clone)]
+pub struct Summary {
+    pub subject: String,
+    pub allocator: String,
+    pub figure: String,
+    pub runs: usize,
+    pub median: f64,
+    pub lower_quartile: f64,
+    pub upper_quartile: f64,
 }
 
 impl Summary {
-    /// Half of the distance between the quartiles, in percent of the median
-    fn spread(&self) -> f64 {
-        (self.upper_quartile - self.lower_quartile) / 2.0 / self.median * 100.0
+    pub fn of(subject: &str, allocator: &str, figure: &str, values: &[f64]) -> Self {
+        let middle = Middle::of(values.iter().copied());
+        Self {
+            subject: subject.to_owned(),
+            allocator: allocator.to_owned(),
+            figure: figure.to_owned(),
+            runs: values.len(),
+            median: middle.median,
+            lower_quartile: middle.low,
+            upper_quartile: middle.high,
+        }
+    }
+
+    fn middle(&self) -> Middle {
+        Middle { low: self.lower_quartile, median: self.median, high: self.upper_quartile }
     }
 }
 
 /// For every subject: each allocator's value.
-type Rows = Vec<(String, Vec<(String, f64)>)>;
+type Rows = Vec<(String, Vec<(String, Middle)>)>;
 
 impl Comparison {
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -153,18 +165,7 @@ impl Comparison {
         }
         let first = |subject: &String| samples.iter().position(|s| s[self.subject] == *subject);
         order.sort_by_key(|(subject, _)| first(subject));
-        let row = |key: (&String, &String)| {
-            let mut values = groups[&key].clone();
-            Summary {
-                subject: key.0.clone(),
-                allocator: key.1.clone(),
-                figure: figure.column,
-                runs: values.len(),
-                median: quantile(&mut values, 0.5),
-                lower_quartile: quantile(&mut values, 0.25),
-                upper_quartile: quantile(&mut values, 0.75),
-            }
-        };
+        let row = |key: (&String, &String)| Summary::of(key.0, key.1, figure.column, &groups[&key]);
         Ok(order.into_iter().map(row).collect())
     }
 }
@@ -172,7 +173,7 @@ impl Comparison {
 fn values(summary: &[Summary]) -> Rows {
     let mut rows: Rows = Vec::new();
     for row in summary {
-        let dot = (row.allocator.clone(), row.median);
+        let dot = (row.allocator.clone(), row.middle());
         match rows.last_mut().filter(|last| last.0 == row.subject) {
             Some(last) => last.1.push(dot),
             None => rows.push((row.subject.clone(), vec![dot])),
@@ -182,19 +183,21 @@ fn values(summary: &[Summary]) -> Rows {
 }
 
 impl Figure {
-    /// For every subject: how many times the best allocator's figure each one takes; 1 is the best.
+    /// For every subject: how many times the best allocator's median each one takes; 1 is the best.
     fn shares(&self, summary: &[Summary]) -> Rows {
         let mut rows = values(summary);
         for (_, dots) in &mut rows {
-            let all = dots.iter().map(|dot| dot.1);
+            let medians = dots.iter().map(|dot| dot.1.median);
             match self.best {
                 Best::Least => {
-                    let best = all.fold(f64::INFINITY, f64::min);
-                    dots.iter_mut().for_each(|dot| dot.1 /= best);
+                    let best = medians.fold(f64::INFINITY, f64::min);
+                    dots.iter_mut().for_each(|dot| dot.1 = dot.1.per(best));
                 }
                 Best::Most => {
-                    let best = all.fold(0.0, f64::max);
-                    dots.iter_mut().for_each(|dot| dot.1 = best / dot.1);
+                    let best = medians.fold(0.0, f64::max);
+                    for (_, Middle { low, median, high }) in dots {
+                        (*low, *median, *high) = (best / *high, best / *median, best / *low);
+                    }
                 }
             }
         }
@@ -224,9 +227,9 @@ fn write_table(out: &mut String, figure: &Figure, summary: &[Summary]) -> Result
             let row = summary.iter().find(|row| row.subject == *subject && row.allocator == *name);
             let share = shares.iter().find(|share| share.0 == *name);
             match (row, share) {
-                (Some(row), Some((_, share))) => {
+                (Some(row), Some((_, Middle { median: share, .. }))) => {
                     write!(out, " {:>9.2} {share:>6.2}", row.median)?;
-                    spread = spread.max(row.spread());
+                    spread = spread.max(row.middle().spread());
                     if *name == "valloc" && *share > 1.05 {
                         behind.push(format!("{subject} {share:.2}"));
                     }
@@ -237,12 +240,18 @@ fn write_table(out: &mut String, figure: &Figure, summary: &[Summary]) -> Result
         writeln!(out, " {spread:>6.1} %")?;
     }
     write!(out, "{:>width$}", "mean")?;
+    // Of what all of them did: who failed at what is dear does not win by it.
+    let complete: Vec<_> = rows.iter().filter(|row| row.1.len() == names.len()).collect();
     for name in &names {
-        let mine = rows.iter().filter_map(|row| row.1.iter().find(|dot| dot.0 == *name));
-        let mean = geometric_mean(mine.map(|dot| dot.1));
+        let mine = complete.iter().filter_map(|row| row.1.iter().find(|dot| dot.0 == *name));
+        let mean = geometric_mean(mine.map(|dot| dot.1.median));
         write!(out, " {:>9} {mean:>6.3}", "")?;
     }
-    writeln!(out, "   geometric, of the shares")?;
+    write!(out, "   geometric, of the shares")?;
+    match complete.len() {
+        all if all == rows.len() => writeln!(out)?,
+        some => writeln!(out, " where all came to an end: {some} of {}", rows.len())?,
+    }
     let behind = if behind.is_empty() { "nothing".to_owned() } else { behind.join(", ") };
     writeln!(out, "valloc is more than 5 % behind the best at: {behind}")?;
     Ok(())
@@ -270,16 +279,25 @@ mod tests {
         let summary = ALL[0].summarise(least, &samples)?;
         let order: Vec<_> = summary.iter().map(|row| (&row.subject[..], row.runs)).collect();
         assert_eq!(order, [("a", 3), ("a", 1), ("b", 1), ("b", 1)]);
-        let dots = |ours, two| vec![("valloc".to_owned(), ours), ("two".to_owned(), two)];
+        let dots =
+            |ours, two| vec![("valloc".to_owned(), ours), ("two".to_owned(), Middle::alone(two))];
         let expected = |a, b| [("a".to_owned(), a), ("b".to_owned(), b)];
-        assert_eq!(least.shares(&summary), expected(dots(1.5, 1.0), dots(2.0, 1.0)));
+        let ours = Middle { low: 1.0, median: 1.5, high: 2.0 };
+        let alone = Middle::alone;
+        assert_eq!(least.shares(&summary), expected(dots(ours, 1.0), dots(alone(2.0), 1.0)));
         let most = Figure { best: Best::Most, ..figure("cpu_s", "") };
-        assert_eq!(most.shares(&summary), expected(dots(1.0, 1.5), dots(1.0, 2.0)));
+        let ours = Middle { low: 0.75, median: 1.0, high: 1.5 };
+        assert_eq!(most.shares(&summary), expected(dots(ours, 1.5), dots(alone(1.0), 2.0)));
         let mut text = String::new();
         write_table(&mut text, least, &summary)?;
         assert!(text.contains("1.732"), "the mean of 1.5 and 2: {text}");
         assert!(text.contains("33.3 %"), "quartiles 2 and 4 round 3: {text}");
         assert!(text.contains("behind the best at: a 1.50, b 2.00"), "{text}");
+
+        // Who did not come to an end is not in the mean.
+        let mut text = String::new();
+        write_table(&mut text, least, &summary[..3])?;
+        assert!(text.contains("1.500") && text.contains("came to an end: 1 of 2"), "{text}");
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::original::Original;
 use std::alloc::{GlobalAlloc, Layout};
+use std::collections::BTreeSet;
 
 /// An allocator under comparison.
 pub trait Contender: GlobalAlloc + Sync + 'static {
@@ -94,6 +95,15 @@ macro_rules! contenders {
 
 /// Their names, in the order of tables; `original` only where it is asked for.
 pub const NAMES: &[&str] = &["malloc", "calloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
+
+/// Names that occur, once each, in the order of tables.
+pub fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let occurring: BTreeSet<&str> = names.collect();
+    let known = NAMES.iter().chain(&["original"]).copied();
+    let mut order: Vec<_> = known.filter(|name| occurring.contains(name)).collect();
+    order.extend(occurring.iter().filter(|name| !NAMES.contains(name) && **name != "original"));
+    order.into_iter().map(str::to_owned).collect()
+}
 
 /// A function that is generic over the contender.
 pub trait Visitor {

@@ -24,9 +24,38 @@ pub fn quantile(values: &mut [f64], part: f64) -> f64 {
     below + (above - below) * place.fract()
 }
 
-/// Half the distance between the quartiles, in percent of the median; sorts the values.
-pub fn spread(values: &mut [f64]) -> f64 {
-    (quantile(values, 0.75) - quantile(values, 0.25)) / 2.0 / median(values) * 100.0
+/// The median of some values, between their quartiles.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Middle {
+    pub low: f64,
+    pub median: f64,
+    pub high: f64,
+}
+
+impl Middle {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        Self {
+            low: quantile(&mut values, 0.25),
+            median: median(&mut values),
+            high: quantile(&mut values, 0.75),
+        }
+    }
+
+    /// A value of which no spread is known.
+    pub fn alone(value: f64) -> Self {
+        Self { low: value, median: value, high: value }
+    }
+
+    /// Half the distance between the quartiles, in percent of the median
+    pub fn spread(&self) -> f64 {
+        (self.high - self.low) / 2.0 / self.median * 100.0
+    }
+
+    /// The same measured by another unit.
+    pub fn per(&self, unit: f64) -> Self {
+        Self { low: self.low / unit, median: self.median / unit, high: self.high / unit }
+    }
 }
 
 /// The geometric mean of ratios.

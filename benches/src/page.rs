@@ -61,7 +61,7 @@ body { color: var(--ink); background: var(--paper); font: 16px/1.5 system-ui, sa
 section { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 620px), 1fr));
           gap: 1rem; margin-top: 3rem; }
 figure { margin: 0; }
-section > h2, section > p, section > details { grid-column: 1 / -1; margin: 0; }
+section > h2, section > p, section > pre, section > details { grid-column: 1 / -1; margin: 0; }
 svg { width: 100%; height: auto; }
 svg text { fill: var(--ink); }
 pre { background: var(--soft); padding: 1rem; overflow-x: auto; font-size: 13px; }
@@ -91,11 +91,21 @@ pub fn write(folder: &Path) -> Result<()> {
             let belongs = |file: &&String| file.starts_with(prefix) && file.ends_with(ending);
             files.iter().filter(belongs).cloned().collect::<Vec<_>>()
         };
-        let (plots, tables, samples) = (of(".svg"), of(".txt"), of(".csv"));
+        let (plots, mut tables, samples) = (of(".svg"), of(".txt"), of(".csv"));
+        let (run, failures) = (format!("{prefix}-run.txt"), format!("{prefix}-failures.txt"));
+        let (when, failed) = (tables.contains(&run), tables.contains(&failures));
+        tables.retain(|file| *file != run && *file != failures);
         if plots.is_empty() && tables.is_empty() {
             continue;
         }
         writeln!(page, "<section id=\"{prefix}\">\n<h2>{heading}</h2>\n<p>{intro}</p>")?;
+        if when {
+            writeln!(page, "<p>{}</p>", escape(&read(&folder.join(run))?))?;
+        }
+        if failed {
+            let what = escape(&read(&folder.join(failures))?);
+            writeln!(page, "<pre class=\"failed\">Failed:\n{what}</pre>")?;
+        }
         for file in &plots {
             writeln!(page, "<figure>{}</figure>", inline(&folder.join(file))?)?;
         }
@@ -136,6 +146,35 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+/// The first line that a command prints.
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map_or_else(
+        |_| "unknown".to_owned(),
+        |done| String::from_utf8_lossy(&done.stdout).lines().next().unwrap_or("").to_owned(),
+    )
+}
+
+fn commit() -> String {
+    let dirty = match output("git", &["status", "--porcelain"]).as_str() {
+        "" => "",
+        _ => ", with changes",
+    };
+    output("git", &["describe", "--always", "--tags", "--abbrev=12"]) + dirty
+}
+
+fn now() -> String {
+    output("date", &["-u", "+%Y-%m-%d %H:%M UTC"])
+}
+
+/// What was measured when, on how busy a machine: of one part, where the page may show parts that
+/// were measured at other times.
+pub fn moment() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("Commit {}, begun {}, load average {load} before.\n", commit(), now())
+}
+
 /// Machine, versions and commit.
 fn circumstances() -> Vec<(&'static str, String)> {
     let line_of = |file: &str, name: &str| {
@@ -143,23 +182,12 @@ fn circumstances() -> Vec<(&'static str, String)> {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_once([':', '=']).map_or("unknown", |pair| pair.1).trim_matches([' ', '"']).into()
     };
-    let output = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output();
-        output.map_or_else(
-            |_| "unknown".to_owned(),
-            |done| String::from_utf8_lossy(&done.stdout).lines().next().unwrap_or("").to_owned(),
-        )
-    };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory: String = line_of("/proc/meminfo", "MemTotal");
-    let dirty = match output("git", &["status", "--porcelain"]).as_str() {
-        "" => "",
-        _ => ", with changes",
-    };
     let huge = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
     vec![
-        ("Commit", output("git", &["describe", "--always", "--tags", "--abbrev=12"]) + dirty),
-        ("Date", output("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        ("Commit", commit()),
+        ("Date", now()),
         ("Processor", format!("{}, {cores} cores", line_of("/proc/cpuinfo", "model name"))),
         ("Memory", memory),
         ("Huge pages", huge.unwrap_or_else(|_| "none".to_owned())),

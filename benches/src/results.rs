@@ -1,8 +1,14 @@
 //! Files of results in a folder: CSV of samples, text of tables.
+//!
+//! While a part is measured, every sample and every failure is in its file as soon as it is there:
+//! an interruption or a failure takes away nothing that was measured.
 
+use crate::page;
 use anyhow::{Context, Result};
 use serde::{de::DeserializeOwned, Serialize};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What every benchmark lets its caller choose.
 #[derive(clap::Args)]
@@ -13,6 +19,9 @@ pub struct Common {
     /// Much less work, one round
     #[arg(long)]
     pub quick: bool,
+    /// Measure nothing: tables, plots and the page anew from the samples in the folder
+    #[arg(long)]
+    pub report: bool,
     /// Internal: run one allocator in this process and write samples to stdout
     #[arg(long, hide = true)]
     pub child: Option<String>,
@@ -23,6 +32,94 @@ impl Common {
     pub fn file(&self, name: &str) -> PathBuf {
         self.out.join(name)
     }
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// A part of the benchmarks that is being measured.
+pub struct Part {
+    samples: csv::Writer<File>,
+    failures_file: PathBuf,
+    failures: Vec<String>,
+}
+
+impl Part {
+    /// Begins NAME-samples.csv anew, and notes commit, time and load in NAME-run.txt. From now on
+    /// Ctrl-C ends the measuring, a second one the program.
+    pub fn begin(common: &Common, name: &str) -> Result<Self> {
+        folder(&common.out)?;
+        let path = common.file(&format!("{name}-samples.csv"));
+        let samples = csv::Writer::from_path(&path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        let failures_file = common.file(&format!("{name}-failures.txt"));
+        if failures_file.exists() {
+            fs::remove_file(&failures_file)?;
+        }
+        fs::write(common.file(&format!("{name}-run.txt")), page::moment())?;
+        extern "C" fn note(_: libc::c_int) {
+            INTERRUPTED.store(true, Ordering::Relaxed);
+        }
+        // SAFETY: the handler only sets a flag, which no other thread's data depends on.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = note as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESETHAND | libc::SA_RESTART;
+            libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
+        }
+        Ok(Self { samples, failures_file, failures: Vec::new() })
+    }
+
+    /// Keeps the samples of WHAT, or that it failed. Fails itself once all has to end.
+    pub fn keep<T: Serialize>(&mut self, what: &str, samples: Result<Vec<T>>) -> Result<()> {
+        anyhow::ensure!(
+            !INTERRUPTED.load(Ordering::Relaxed),
+            "interrupted: what was measured is kept"
+        );
+        match samples {
+            Ok(samples) => {
+                samples.iter().try_for_each(|sample| self.samples.serialize(sample))?;
+                self.samples.flush()?;
+            }
+            Err(error) => {
+                let failure = format!("{what}: {error:#}");
+                eprintln!("{failure}");
+                self.failures.push(failure);
+                fs::write(&self.failures_file, self.failures.join("\n") + "\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if anything has.
+    pub fn end(self) -> Result<()> {
+        let all = self.failures;
+        anyhow::ensure!(all.is_empty(), "{} failed:\n{}", all.len(), all.join("\n"));
+        Ok(())
+    }
+}
+
+/// Measures, unless only reports are asked for; whatever became of that, reports on the samples that
+/// there are, and renews the page.
+pub fn run(
+    common: &Common,
+    name: &str,
+    measure: impl FnOnce(Part) -> Result<()>,
+    report: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let measured = if common.report { Ok(()) } else { Part::begin(common, name).and_then(measure) };
+    let samples = common.file(&format!("{name}-samples.csv"));
+    let reported = if fs::metadata(&samples).is_ok_and(|file| file.len() > 0) {
+        report().and_then(|()| page::write(&common.out))
+    } else {
+        Err(anyhow::anyhow!("there are no samples in {}", samples.display()))
+    };
+    measured?;
+    reported?;
+    println!(
+        "\nSamples, summary and plots are in {}; index.html shows them.",
+        common.out.display()
+    );
+    Ok(())
 }
 
 pub fn write_csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {

@@ -6,15 +6,15 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use valloc_benches::chart::{self, Axis, Scale, Series};
 use valloc_benches::child::{self, in_turn};
-use valloc_benches::results::Common;
+use valloc_benches::results::{self, Common, Part};
 use valloc_benches::{
-    human_size, layout, median, page, results, spread, with_contender, Contender, Random, Visitor,
+    human_size, in_order, layout, median, with_contender, Contender, Middle, Random, Visitor,
 };
 
 /// Measures the distribution of single operations' latency.
@@ -62,6 +62,9 @@ struct Sample {
     operation: String,
     round: usize,
     operations: usize,
+    /// What the clock itself took, and the least difference between two of its readings
+    clock_ns: f64,
+    step_ns: f64,
     p50: f64,
     p99: f64,
     p999: f64,
@@ -81,32 +84,34 @@ fn main() -> Result<()> {
         return with_contender(name, Child(&options))
             .context("there is no allocator of this name")?;
     }
-    results::folder(&options.common.out)?;
-    let samples = measure(&options)?;
-    let summary = summarise(&samples);
-    results::write_csv(&options.common.file("latency-samples.csv"), &samples)?;
-    results::write_csv(&options.common.file("latency-summary.csv"), &summary)?;
-    results::publish(&options.common.file("latency.txt"), &table(&summary, &samples, &options)?)?;
-    draw(&options, &summary)?;
-    page::write(&options.common.out)?;
-    println!("\nSamples, summary and plots are in {}.", options.common.out.display());
-    Ok(())
+    let report = || report(&options.common);
+    results::run(&options.common, "latency", |part| measure(&options, part), report)
 }
 
-fn measure(options: &Options) -> Result<Vec<Sample>> {
+/// Everything that is made of the samples.
+fn report(common: &Common) -> Result<()> {
+    let samples: Vec<Sample> = results::read_csv(&common.file("latency-samples.csv"))?;
+    let allocators = in_order(samples.iter().map(|sample| sample.allocator.as_str()));
+    let summary = summarise(&samples);
+    results::write_csv(&common.file("latency-summary.csv"), &summary)?;
+    results::publish(&common.file("latency.txt"), &table(&summary, &samples, &allocators)?)?;
+    draw(common, &samples, &allocators)
+}
+
+fn measure(options: &Options, mut part: Part) -> Result<()> {
     let rounds = if options.common.quick { 1 } else { options.rounds };
     let operations = options.operations / if options.common.quick { 4 } else { 1 };
     let (operations, sizes) = (operations.to_string(), child::list(&options.sizes()));
-    let mut samples = Vec::new();
     for round in 0..rounds {
         for allocator in in_turn(&options.allocators, round) {
             eprintln!("[{}/{rounds}] latency, {allocator}", round + 1);
             let arguments = ["--child", allocator, "--sizes", &sizes, "--operations", &operations];
-            let of_child = child::samples::<Sample>(&arguments)?;
-            samples.extend(of_child.into_iter().map(|sample| Sample { round, ..sample }));
+            let mut samples = child::samples::<Sample>(&arguments);
+            samples.iter_mut().flatten().for_each(|sample| sample.round = round);
+            part.keep(allocator, samples)?;
         }
     }
-    Ok(samples)
+    part.end()
 }
 
 struct Child<'a>(&'a Options);
@@ -119,6 +124,7 @@ impl Visitor for Child<'_> {
         let mut empty: Vec<u32> = (0..100_000).map(|_| time(|| ()).0).collect();
         empty.sort_unstable();
         let clock = empty[empty.len() / 2];
+        let step = empty.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > 0).min();
         for &size in &self.0.sizes {
             let [allocations, frees] = replace::<C>(size, self.0.operations);
             for (operation, mut times) in [("allocation", allocations), ("free", frees)] {
@@ -134,6 +140,8 @@ impl Visitor for Child<'_> {
                     operation: operation.to_owned(),
                     round: 0,
                     operations: times.len(),
+                    clock_ns: f64::from(clock),
+                    step_ns: f64::from(step.unwrap_or(0)),
                     p50,
                     p99,
                     p999,
@@ -207,16 +215,17 @@ fn summarise(samples: &[Sample]) -> Vec<Sample> {
     groups.into_values().map(middle).collect()
 }
 
-fn table(rows: &[Sample], samples: &[Sample], options: &Options) -> Result<String> {
+fn table(rows: &[Sample], samples: &[Sample], allocators: &[String]) -> Result<String> {
+    let sizes: BTreeSet<usize> = rows.iter().map(|row| row.size).collect();
     let mut out = String::new();
     for operation in ["allocation", "free"] {
         writeln!(out, "\nns of a single {operation}: p50, p99, p99.9, p99.99, slowest")?;
         write!(out, "{:>8}", "size")?;
-        options.allocators.iter().try_for_each(|name| write!(out, " {name:>32}"))?;
+        allocators.iter().try_for_each(|name| write!(out, " {name:>32}"))?;
         writeln!(out, " {:>8}", "spread")?;
-        for size in options.sizes() {
+        for &size in &sizes {
             write!(out, "{:>8}", human_size(size))?;
-            for name in &options.allocators {
+            for name in allocators {
                 let row = rows.iter().find(|row| {
                     row.operation == operation && row.size == size && row.allocator == *name
                 });
@@ -231,9 +240,9 @@ fn table(rows: &[Sample], samples: &[Sample], options: &Options) -> Result<Strin
                         && sample.size == size
                         && sample.allocator == *name
                 });
-                spread(&mut mine.map(|sample| sample.p99).collect::<Vec<_>>())
+                Middle::of(mine.map(|sample| sample.p99)).spread()
             };
-            let widest = options.allocators.iter().map(of).fold(0.0, f64::max);
+            let widest = allocators.iter().map(of).fold(0.0, f64::max);
             writeln!(out, " {widest:>6.1} %")?;
         }
     }
@@ -242,29 +251,38 @@ fn table(rows: &[Sample], samples: &[Sample], options: &Options) -> Result<Strin
         "\nspread: of p99 over the rounds, half the distance between quartiles, in percent"
     )?;
     writeln!(out, "of the median; the largest of the row")?;
+    let over = |of: fn(&Sample) -> f64| median(&mut samples.iter().map(of).collect::<Vec<_>>());
+    let (clock, step) = (over(|s| s.clock_ns), over(|s| s.step_ns));
+    writeln!(
+        out,
+        "the clock: {clock:.0} ns are taken off; its readings differ by {step:.0} ns at least"
+    )?;
     Ok(out)
 }
 
 /// By size, for allocations and frees: the median, and each tail.
-fn draw(options: &Options, rows: &[Sample]) -> Result<()> {
+fn draw(common: &Common, samples: &[Sample], allocators: &[String]) -> Result<()> {
     let size =
         Axis { name: "size", scale: Scale::Doublings, label: |size| human_size(size as usize) };
     let nanoseconds = Axis::new("ns", Scale::Decades);
     let names = ["p50", "p99", "p99.9", "p99.99", "slowest"];
     for operation in ["allocation", "free"] {
         for (column, name) in names.iter().enumerate() {
-            let series = |allocator: &String| Series {
-                name: allocator.clone(),
-                points: rows
-                    .iter()
-                    .filter(|row| row.operation == operation && row.allocator == *allocator)
-                    .map(|row| (row.size as f64, row.columns()[column].max(1.0)))
-                    .collect(),
+            let series = |allocator: &String| {
+                let mut sizes: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+                let mine = |s: &&Sample| s.operation == operation && s.allocator == *allocator;
+                for sample in samples.iter().filter(mine) {
+                    // The axis has no zero.
+                    let value = sample.columns()[column].max(1.0);
+                    sizes.entry(sample.size).or_default().push(value);
+                }
+                let points = sizes.into_iter().map(|(at, values)| (at as f64, Middle::of(values)));
+                Series { name: allocator.clone(), points: points.collect() }
             };
-            let lines: Vec<_> = options.allocators.iter().map(series).collect();
+            let lines: Vec<_> = allocators.iter().map(series).collect();
             let title = format!("Single {operation}, {name}");
             let path = format!("latency-{operation}-{}.svg", column + 1);
-            chart::lines(&options.common.file(&path), &title, &size, &nanoseconds, &lines)?;
+            chart::lines(&common.file(&path), &title, &size, &nanoseconds, &lines)?;
         }
     }
     Ok(())

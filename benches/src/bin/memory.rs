@@ -10,9 +10,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 use valloc_benches::chart::{self, Axis, Scale, Series};
 use valloc_benches::child::{self, in_turn};
-use valloc_benches::results::Common;
+use valloc_benches::comparison::Summary;
+use valloc_benches::results::{self, Common, Part};
 use valloc_benches::{
-    layout, median, page, results, spread, with_contender, Contender, Random, Visitor,
+    in_order, layout, median, with_contender, Contender, Middle, Random, Visitor,
 };
 
 /// Plots resident memory against live bytes over time.
@@ -82,33 +83,36 @@ fn main() -> Result<()> {
         return with_contender(name, Child(&options))
             .context("there is no allocator of this name")?;
     }
-    results::folder(&options.common.out)?;
-    let samples = measure(&options)?;
-    let rows = middle(&samples);
-    results::write_csv(&options.common.file("memory-samples.csv"), &samples)?;
-    results::publish(&options.common.file("memory.txt"), &table(&rows, &samples, &options)?)?;
-    draw(&rows, &options)?;
-    page::write(&options.common.out)?;
-    println!("\nSamples and plots are in {}.", options.common.out.display());
-    Ok(())
+    let report = || report(&options.common);
+    results::run(&options.common, "memory", |part| measure(&options, part), report)
 }
 
-fn measure(options: &Options) -> Result<Vec<Sample>> {
+/// Everything that is made of the samples.
+fn report(common: &Common) -> Result<()> {
+    let samples: Vec<Sample> = results::read_csv(&common.file("memory-samples.csv"))?;
+    let allocators = in_order(samples.iter().map(|sample| sample.allocator.as_str()));
+    let rows = middle(&samples);
+    results::write_csv(&common.file("memory-summary.csv"), &summarise(&samples))?;
+    results::publish(&common.file("memory.txt"), &table(&rows, &samples, &allocators)?)?;
+    draw(common, &rows, &allocators)
+}
+
+fn measure(options: &Options, mut part: Part) -> Result<()> {
     let (rounds, mib) =
         if options.common.quick { (1, options.mib / 4) } else { (options.rounds, options.mib) };
     let mib = mib.to_string();
-    let mut samples = Vec::new();
     for round in 0..rounds {
-        for scenario in &options.scenarios {
-            for allocator in in_turn(&options.allocators, round) {
+        for (turn, scenario) in options.scenarios.iter().enumerate() {
+            for allocator in in_turn(&options.allocators, turn + round) {
                 eprintln!("[{}/{rounds}] memory, {scenario}, {allocator}", round + 1);
                 let arguments = ["--child", allocator, "--scenarios", scenario, "--mib", &mib];
-                let of_child = child::samples::<Sample>(&arguments)?;
-                samples.extend(of_child.into_iter().map(|sample| Sample { round, ..sample }));
+                let mut samples = child::samples::<Sample>(&arguments);
+                samples.iter_mut().flatten().for_each(|sample| sample.round = round);
+                part.keep(&format!("{scenario} on {allocator}"), samples)?;
             }
         }
     }
-    Ok(samples)
+    part.end()
 }
 
 // ---- One allocator ----
@@ -338,27 +342,64 @@ fn middle(samples: &[Sample]) -> Vec<Sample> {
     groups.into_values().map(row).collect()
 }
 
-/// The peak of every round.
-fn peaks(samples: &[Sample], scenario: &str, allocator: &str) -> Vec<f64> {
-    let mut peaks: BTreeMap<usize, f64> = BTreeMap::new();
-    let mine = samples.iter().filter(|s| s.scenario == scenario && s.allocator == allocator);
-    for sample in mine {
-        let peak = peaks.entry(sample.round).or_default();
-        *peak = peak.max(sample.resident_mib);
+/// The processes of a scenario on an allocator.
+fn rounds<'a>(samples: &'a [Sample], scenario: &str, allocator: &str) -> Vec<Vec<&'a Sample>> {
+    let mut rounds: BTreeMap<usize, Vec<&Sample>> = BTreeMap::new();
+    for sample in samples.iter().filter(|s| s.scenario == scenario && s.allocator == allocator) {
+        rounds.entry(sample.round).or_default().push(sample);
     }
-    peaks.into_values().collect()
+    rounds.into_values().collect()
+}
+
+fn peak(round: &[&Sample]) -> f64 {
+    round.iter().map(|sample| sample.resident_mib).fold(0.0, f64::max)
+}
+
+fn mean(round: &[&Sample], of: fn(&Sample) -> f64) -> f64 {
+    round.iter().map(|sample| of(sample)).sum::<f64>() / round.len() as f64
+}
+
+/// Mean and peak of resident memory, mean of the live bytes, time, and what is resident at the last
+/// end of every phase.
+fn summarise(samples: &[Sample]) -> Vec<Summary> {
+    let mut all = Vec::new();
+    for (scenario, _, _) in &SCENARIOS {
+        for allocator in in_order(samples.iter().map(|sample| sample.allocator.as_str())) {
+            let rounds = rounds(samples, scenario, &allocator);
+            let Some(first) = rounds.first() else { continue };
+            let mut add = |figure: &str, of: &dyn Fn(&[&Sample]) -> f64| {
+                let values: Vec<f64> = rounds.iter().map(|round| of(round)).collect();
+                all.push(Summary::of(scenario, &allocator, figure, &values));
+            };
+            add("mean_mib", &|round| mean(round, |sample| sample.resident_mib));
+            add("peak_mib", &peak);
+            add("live_mib", &|round| mean(round, |sample| sample.live_mib));
+            add("cpu_s", &|round| round.last().map_or(f64::NAN, |sample| sample.seconds));
+            let mut phases: Vec<&str> = first.iter().map(|sample| &sample.phase[..]).collect();
+            phases.dedup();
+            phases.sort_unstable();
+            phases.dedup();
+            for phase in phases {
+                let last = |round: &[&Sample]| {
+                    let end = round.iter().rfind(|sample| sample.phase == phase);
+                    end.map_or(f64::NAN, |sample| sample.resident_mib)
+                };
+                add(&format!("after {phase}"), &last);
+            }
+        }
+    }
+    all
 }
 
 /// For every scenario: resident memory at the end of its phases, the mean, the time.
-fn table(rows: &[Sample], samples: &[Sample], options: &Options) -> Result<String> {
+fn table(rows: &[Sample], samples: &[Sample], allocators: &[String]) -> Result<String> {
     let mut out = String::new();
     for (name, title, _) in &SCENARIOS {
         let mine: Vec<_> = rows.iter().filter(|row| row.scenario == *name).collect();
         let of = |allocator: &str| -> Vec<&Sample> {
             mine.iter().filter(|row| row.allocator == allocator).copied().collect()
         };
-        let Some(model) = options.allocators.iter().map(|name| of(name)).find(|r| !r.is_empty())
-        else {
+        let Some(model) = allocators.iter().map(|name| of(name)).find(|r| !r.is_empty()) else {
             continue;
         };
         // The last step of each stretch of one phase.
@@ -372,17 +413,17 @@ fn table(rows: &[Sample], samples: &[Sample], options: &Options) -> Result<Strin
         write!(out, "{:>10}", "live")?;
         ends.iter().try_for_each(|&at| write!(out, " {:>9.1}", model[at].live_mib))?;
         writeln!(out)?;
-        for allocator in &options.allocators {
+        for allocator in allocators {
             let own = of(allocator);
             if own.len() != model.len() {
                 continue;
             }
             write!(out, "{allocator:>10}")?;
             ends.iter().try_for_each(|&at| write!(out, " {:>9.1}", own[at].resident_mib))?;
-            let mean = own.iter().map(|row| row.resident_mib).sum::<f64>() / own.len() as f64;
-            let peak = own.iter().map(|row| row.resident_mib).fold(0.0, f64::max);
+            let (mean, peak) = (mean(&own, |row| row.resident_mib), peak(&own));
             let seconds = own.last().map_or(0.0, |row| row.seconds);
-            let spread = spread(&mut peaks(samples, name, allocator));
+            let peaks = rounds(samples, name, allocator);
+            let spread = Middle::of(peaks.iter().map(|round| self::peak(round))).spread();
             writeln!(out, " {mean:>9.1} {peak:>9.1} {seconds:>9.2} {spread:>6.1} %")?;
         }
     }
@@ -394,7 +435,7 @@ fn table(rows: &[Sample], samples: &[Sample], options: &Options) -> Result<Strin
     Ok(out)
 }
 
-fn draw(rows: &[Sample], options: &Options) -> Result<()> {
+fn draw(common: &Common, rows: &[Sample], allocators: &[String]) -> Result<()> {
     for (name, title, _) in &SCENARIOS {
         let mine: Vec<_> = rows.iter().filter(|row| row.scenario == *name).collect();
         let series = |allocator: &String| Series {
@@ -402,15 +443,15 @@ fn draw(rows: &[Sample], options: &Options) -> Result<()> {
             points: mine
                 .iter()
                 .filter(|row| row.allocator == *allocator)
-                .map(|row| (row.step as f64, row.resident_mib))
+                .map(|row| (row.step as f64, Middle::alone(row.resident_mib)))
                 .collect(),
         };
-        let mut lines: Vec<_> = options.allocators.iter().map(series).collect();
-        let Some(first) = options.allocators.first().filter(|_| !mine.is_empty()) else { continue };
+        let mut lines: Vec<_> = allocators.iter().map(series).collect();
+        let Some(first) = allocators.first().filter(|_| !mine.is_empty()) else { continue };
         let live = mine.iter().filter(|row| row.allocator == *first);
-        let points = live.map(|row| (row.step as f64, row.live_mib)).collect();
+        let points = live.map(|row| (row.step as f64, Middle::alone(row.live_mib))).collect();
         lines.insert(0, Series { name: "live".to_owned(), points });
-        let path = options.common.file(&format!("memory-{name}.svg"));
+        let path = common.file(&format!("memory-{name}.svg"));
         let x = Axis::new("progress", Scale::Linear);
         chart::lines(&path, title, &x, &Axis::new("MiB", Scale::Linear), &lines)?;
     }

@@ -8,9 +8,8 @@ use std::collections::HashMap;
 use std::process::Command;
 use valloc_benches::child::{self, in_turn};
 use valloc_benches::comparison::Comparison;
-use valloc_benches::results::Common;
+use valloc_benches::results::{self, Common, Part};
 use valloc_benches::workloads::WORKLOADS;
-use valloc_benches::{page, results};
 
 /// Runs the workloads of Rust programs on global allocators, and reports on them.
 #[derive(Parser)]
@@ -46,46 +45,45 @@ struct Sample {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let out = &options.common.out;
-    results::folder(out)?;
     let comparison = Comparison::named("programs-rust").context("it is in the list")?;
-    results::write_csv(&comparison.samples(&options.common), &measure(&options)?)?;
-    comparison.report(&options.common)?;
-    page::write(out)?;
-    println!("\nSamples, summary and plots are in {}.", out.display());
-    Ok(())
+    let report = || comparison.report(&options.common);
+    results::run(&options.common, comparison.name, |part| measure(&options, part), report)
 }
 
-fn measure(options: &Options) -> Result<Vec<Sample>> {
+fn measure(options: &Options, mut part: Part) -> Result<()> {
     let rounds = if options.common.quick { 1 } else { options.rounds };
     let scale = if options.common.quick { options.scale / 5 } else { options.scale }.to_string();
-    let here = std::env::current_exe()?;
-    let mut samples = Vec::new();
     let mut sums = HashMap::new();
     for round in 0..rounds {
-        for program in &options.only {
-            for allocator in in_turn(&options.allocators, round) {
+        for (turn, program) in options.only.iter().enumerate() {
+            for allocator in in_turn(&options.allocators, turn + round) {
                 eprintln!("[{}/{rounds}] program {program}, {allocator}", round + 1);
-                let binary = here.with_file_name(format!("program-{allocator}"));
-                let (output, usage) = child::run(Command::new(binary).args([program, &scale]))?;
-                let output = String::from_utf8(output)?;
-                let (result, peak_kib) =
-                    output.trim().split_once(' ').context("a program prints result and peak")?;
-                let expected = sums.entry(program).or_insert_with(|| result.to_owned());
-                anyhow::ensure!(
-                    *expected == result,
-                    "{program} has another result on {allocator} than on another allocator"
-                );
-                samples.push(Sample {
-                    program: program.clone(),
-                    allocator: allocator.clone(),
-                    round,
-                    cpu_s: usage.cpu,
-                    wall_s: usage.wall,
-                    peak_mib: peak_kib.parse::<f64>()? / 1024.0,
+                let sample = run(program, allocator, &scale).and_then(|(result, sample)| {
+                    let expected = sums.entry(program).or_insert_with(|| result.clone());
+                    anyhow::ensure!(*expected == result, "the result is not that of the others");
+                    Ok(vec![Sample { round, ..sample }])
                 });
+                part.keep(&format!("{program} on {allocator}"), sample)?;
             }
         }
     }
-    Ok(samples)
+    part.end()
+}
+
+/// Runs a program once: its result, and what it took.
+fn run(program: &str, allocator: &str, scale: &str) -> Result<(String, Sample)> {
+    let binary = std::env::current_exe()?.with_file_name(format!("program-{allocator}"));
+    let (output, usage) = child::run(Command::new(binary).args([program, scale]))?;
+    let output = String::from_utf8(output)?;
+    let (result, peak_kib) =
+        output.trim().split_once(' ').context("a program prints result and peak")?;
+    let sample = Sample {
+        program: program.to_owned(),
+        allocator: allocator.to_owned(),
+        round: 0,
+        cpu_s: usage.cpu,
+        wall_s: usage.wall,
+        peak_mib: peak_kib.parse::<f64>()? / 1024.0,
+    };
+    Ok((result.to_owned(), sample))
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use std::process::Command;
 use valloc_benches::comparison::{Comparison, ALL};
 use valloc_benches::page;
 use valloc_benches::results::Common;
@@ -11,30 +12,42 @@ use valloc_benches::results::Common;
 struct Options {
     #[command(flatten)]
     common: Common,
-    /// Comparisons; by default all that have samples
+    /// Comparisons; by default everything that has samples
     names: Vec<String>,
 }
 
+/// Programs beside this one that know their own samples.
+const PROGRAMS: [&str; 3] = ["founding", "latency", "memory"];
+
 fn main() -> Result<()> {
-    let options = Options::parse();
-    for name in &options.names {
+    let Options { common, names } = Options::parse();
+    for name in &names {
         let found = Comparison::named(name);
         found.with_context(|| {
             let all = ALL.map(|comparison| comparison.name).join(", ");
             format!("there is no comparison named {name}; there are {all}")
         })?;
     }
+    let has_samples = |name: &str| {
+        let file = std::fs::metadata(common.file(&format!("{name}-samples.csv")));
+        file.is_ok_and(|file| file.len() > 0)
+    };
+    for name in PROGRAMS.iter().filter(|name| names.is_empty() && has_samples(name)) {
+        let program = std::env::current_exe()?.with_file_name(name);
+        let mut command = Command::new(program);
+        let status = command.args(["--report", "--out"]).arg(&common.out).status()?;
+        anyhow::ensure!(status.success(), "{name} --report failed");
+    }
     for comparison in &ALL {
-        let wanted = if options.names.is_empty() {
-            comparison.samples(&options.common).exists()
-        } else {
-            options.names.iter().any(|name| name == comparison.name)
+        let wanted = match names.is_empty() {
+            true => has_samples(comparison.name),
+            false => names.iter().any(|name| name == comparison.name),
         };
         if wanted {
-            comparison.report(&options.common)?;
+            comparison.report(&common)?;
         }
     }
-    page::write(&options.common.out)?;
-    println!("\n{} shows everything.", options.common.file("index.html").display());
+    page::write(&common.out)?;
+    println!("\n{} shows everything.", common.file("index.html").display());
     Ok(())
 }

@@ -12,8 +12,8 @@ mod report;
 use anyhow::Result;
 use clap::Parser;
 use valloc_benches::child::{in_turn, list, samples as child_samples};
-use valloc_benches::results::Common;
-use valloc_benches::{page, results, NAMES};
+use valloc_benches::results::{Common, Part};
+use valloc_benches::{in_order, results, NAMES};
 
 /// Compares allocators by size and by threads.
 #[derive(Parser)]
@@ -74,47 +74,58 @@ pub struct Sample {
     pub resident_kib: u64,
 }
 
+impl Sample {
+    /// As the founding document has it
+    pub fn mean_ns(&self) -> f64 {
+        (self.alloc_ns + self.free_ns) / 2.0
+    }
+
+    pub fn ratio(&self) -> f64 {
+        self.alloc_ns / self.free_ns
+    }
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
     if let Some(name) = &options.common.child {
         return child::run(name, &options);
     }
-    results::folder(&options.common.out)?;
-    let samples = measure(&options)?;
-    let summary = report::summarise(&samples);
-    results::write_csv(&options.common.file("founding-samples.csv"), &samples)?;
-    results::write_csv(&options.common.file("founding-summary.csv"), &summary)?;
-    let table = report::table(&summary, &options.allocators)?;
-    results::publish(&options.common.file("founding.txt"), &table)?;
-    let plots = plot::draw(&options.common.out, &summary, &options.allocators)?;
-    page::write(&options.common.out)?;
-    let folder = options.common.out.display();
-    println!("\nSamples, summary and {plots} plots are in {folder}; index.html shows them.");
-    Ok(())
+    let report = || report(&options.common);
+    results::run(&options.common, "founding", |part| measure(&options, part), report)
 }
 
-/// Runs the children in turns and collects what they print.
-fn measure(options: &Options) -> Result<Vec<Sample>> {
+/// Everything that is made of the samples.
+fn report(common: &Common) -> Result<()> {
+    let samples: Vec<Sample> = results::read_csv(&common.file("founding-samples.csv"))?;
+    let summary = report::summarise(&samples);
+    let allocators = in_order(samples.iter().map(|sample| sample.allocator.as_str()));
+    results::write_csv(&common.file("founding-summary.csv"), &summary)?;
+    results::publish(&common.file("founding.txt"), &report::table(&summary, &allocators)?)?;
+    plot::draw(&common.out, &samples, &allocators)
+}
+
+/// Runs the children in turns and keeps what they print.
+fn measure(options: &Options, mut part: Part) -> Result<()> {
     let sizes = list(&options.sizes());
     let allocations = options.allocations.to_string();
-    let iterations = options.iterations.to_string();
-    let rounds = if options.common.quick { 1 } else { options.rounds };
+    let (rounds, iterations) = match options.common.quick {
+        true => (1, options.iterations.min(3)),
+        false => (options.rounds, options.iterations),
+    };
+    let iterations = iterations.to_string();
     let total =
         rounds as usize * options.threads.len() * options.filled.len() * options.allocators.len();
-    let mut samples = Vec::new();
     let mut done = 0;
     for round in 0..rounds {
         // A process that filled its blocks keeps them resident: untouched ones get another.
         let settings = options.threads.iter().flat_map(|threads| {
             options.filled.iter().map(move |filled| (threads.to_string(), filled.to_string()))
         });
-        for (threads, filled) in settings {
-            for allocator in in_turn(&options.allocators, round as usize) {
+        for (turn, (threads, filled)) in settings.enumerate() {
+            for allocator in in_turn(&options.allocators, turn + round as usize) {
                 done += 1;
-                eprintln!(
-                    "[{done:2}/{total}] {allocator}, {threads} thread(s), filled: {filled}, round {}",
-                    round + 1
-                );
+                let what = format!("{allocator}, {threads} thread(s), filled: {filled}");
+                eprintln!("[{done:2}/{total}] {what}, round {}", round + 1);
                 let arguments = [
                     ["--child", allocator],
                     ["--threads", &threads],
@@ -123,10 +134,11 @@ fn measure(options: &Options) -> Result<Vec<Sample>> {
                     ["--iterations", &iterations],
                     ["--sizes", &sizes],
                 ];
-                let of_child = child_samples::<Sample>(arguments.as_flattened())?;
-                samples.extend(of_child.into_iter().map(|sample| Sample { round, ..sample }));
+                let mut samples = child_samples::<Sample>(arguments.as_flattened());
+                samples.iter_mut().flatten().for_each(|sample| sample.round = round);
+                part.keep(&what, samples)?;
             }
         }
     }
-    Ok(samples)
+    part.end()
 }

@@ -1,24 +1,26 @@
-//! The summary as plots.
+//! The samples as plots: medians, with the quartiles as bars.
 
-use crate::report::{settings, Row};
+use crate::report::settings;
+use crate::Sample;
 use anyhow::Result;
+use std::collections::BTreeMap;
 use std::path::Path;
 use valloc_benches::chart::{self, Axis, Scale, Series};
-use valloc_benches::human_size;
+use valloc_benches::{human_size, Middle};
 
 const SIZE: Axis =
     Axis { name: "size", scale: Scale::Doublings, label: |size| human_size(size as usize) };
 const THREADS: Axis = Axis::new("threads", Scale::Doublings);
 const NANOSECONDS: Axis = Axis::new("ns per operation", Scale::Decades);
 
-/// What a plot shows of a row.
+/// What a plot shows of a sample.
 struct View {
     file: &'static str,
     title: &'static str,
     axis: Axis,
     /// Shown of untouched blocks, too
     untouched: bool,
-    of: fn(&Row) -> f64,
+    of: fn(&Sample) -> f64,
 }
 
 const VIEWS: [View; 6] = [
@@ -27,14 +29,14 @@ const VIEWS: [View; 6] = [
         title: "Mean of allocation and free",
         axis: NANOSECONDS,
         untouched: true,
-        of: |row| row.mean_ns,
+        of: Sample::mean_ns,
     },
     View {
         file: "2-allocation",
         title: "Allocation",
         axis: NANOSECONDS,
         untouched: false,
-        of: |row| row.alloc_ns,
+        of: |sample| sample.alloc_ns,
     },
     View { file: "3-free", title: "Free", axis: NANOSECONDS, untouched: false, of: |r| r.free_ns },
     View {
@@ -42,93 +44,90 @@ const VIEWS: [View; 6] = [
         title: "Allocation / free",
         axis: Axis::new("ratio", Scale::Decades),
         untouched: false,
-        of: |row| row.ratio,
+        of: Sample::ratio,
     },
     View {
         file: "5-whole",
         title: "Allocation, filling and free",
         axis: NANOSECONDS,
         untouched: false,
-        of: |row| row.alloc_ns + row.fill_ns + row.free_ns,
+        of: |sample| sample.alloc_ns + sample.fill_ns + sample.free_ns,
     },
     View {
         file: "6-resident",
         title: "Resident memory",
         axis: Axis::new("MiB", Scale::Decades),
         untouched: true,
-        of: |row| row.resident_kib as f64 / 1024.0,
+        of: |sample| sample.resident_kib as f64 / 1024.0,
     },
 ];
 
 /// Sizes whose times are shown against the number of threads.
 const SCALED: [usize; 4] = [64, 1 << 10, 16 << 10, 1 << 20];
 
-/// Draws everything; returns how many plots there are.
-pub fn draw(folder: &Path, rows: &[Row], allocators: &[String]) -> Result<usize> {
-    let mut count = 0;
-    let mut plot = |file: String, title: &str, x: &Axis, y: &Axis, series: &[Series]| {
-        count += 1;
+/// Draws everything.
+pub fn draw(folder: &Path, samples: &[Sample], allocators: &[String]) -> Result<()> {
+    let plot = |file: String, title: &str, x: &Axis, y: &Axis, series: &[Series]| {
         chart::lines(&folder.join(format!("founding-{file}.svg")), title, x, y, series)
     };
-    // One line per allocator of what `point` makes of its rows.
-    let lines = |point: &dyn Fn(&Row) -> Option<(f64, f64)>| -> Vec<Series> {
-        let of = |name: &String| {
-            rows.iter().filter(|row| row.allocator == *name).filter_map(point).collect()
-        };
-        allocators.iter().map(|name| Series { name: name.clone(), points: of(name) }).collect()
-    };
-    for view in &VIEWS {
-        for (threads, filled) in settings(rows) {
-            if !filled && !view.untouched {
-                continue;
-            }
-            let filling = if filled { "filled" } else { "untouched" };
-            let series = lines(&|row| {
-                let here = row.threads == threads && row.filled == filled;
-                here.then(|| (row.size as f64, (view.of)(row)))
-            });
+    let settings = settings(samples.iter().map(|sample| (sample.threads, sample.filled)));
+    for (threads, filled) in settings {
+        let here: Vec<&Sample> =
+            samples.iter().filter(|s| s.threads == threads && s.filled == filled).collect();
+        let filling = if filled { "filled" } else { "untouched" };
+        for view in VIEWS.iter().filter(|view| filled || view.untouched) {
+            let series = lines(&here, allocators, |s| s.size, view.of);
             let title = format!("{} ({threads} threads, {filling})", view.title);
             plot(format!("{}-{filling}-{threads}", view.file), &title, &SIZE, &view.axis, &series)?;
         }
-    }
-    for size in SCALED {
-        let series = lines(&|row| {
-            (row.size == size && row.filled).then_some((row.threads as f64, row.mean_ns))
-        });
-        if series.iter().any(|one| one.points.len() > 1) {
-            let title = format!("Mean of allocation and free by threads, {}", human_size(size));
-            plot(format!("7-threads-{size:07}"), &title, &THREADS, &NANOSECONDS, &series)?;
-        }
-    }
-    for (threads, filled) in settings(rows).into_iter().filter(|setting| setting.1) {
-        let series = convergence(rows, threads, filled);
-        if series.len() > 1 {
+        let series = convergence(&here);
+        if filled && series.len() > 1 {
             let title = format!("Share of malloc's time, then and now ({threads} threads)");
             let axis = Axis::new("time / malloc's time", Scale::Decades);
             plot(format!("8-convergence-{threads}"), &title, &SIZE, &axis, &series)?;
         }
     }
-    Ok(count)
+    for size in SCALED {
+        let here: Vec<&Sample> = samples.iter().filter(|s| s.size == size && s.filled).collect();
+        let series = lines(&here, allocators, |s| s.threads, Sample::mean_ns);
+        if series.iter().any(|one| one.points.len() > 1) {
+            let title = format!("Mean of allocation and free by threads, {}", human_size(size));
+            plot(format!("7-threads-{size:07}"), &title, &THREADS, &NANOSECONDS, &series)?;
+        }
+    }
+    Ok(())
 }
 
-/// The times of the founding system and of valloc as shares of malloc's: the first came close to
-/// malloc above 100 KB, where both wait for the kernel.
-fn convergence(rows: &[Row], threads: usize, filled: bool) -> Vec<Series> {
-    let here: Vec<&Row> =
-        rows.iter().filter(|row| row.threads == threads && row.filled == filled).collect();
-    let malloc = |size| here.iter().find(|row| row.allocator == "malloc" && row.size == size);
-    let share = |row: &&Row| Some((row.size as f64, row.mean_ns / malloc(row.size)?.mean_ns));
-    ["malloc", "original", "valloc"]
-        .into_iter()
-        .map(|name| Series {
-            name: name.to_owned(),
-            points: here
-                .iter()
-                .copied()
-                .filter(|r| r.allocator == name)
-                .filter_map(|r| share(&r))
-                .collect(),
-        })
-        .filter(|series| !series.points.is_empty())
-        .collect()
+/// A line for each allocator: the middle of what `of` says of the samples at each place.
+fn lines(
+    samples: &[&Sample],
+    allocators: &[String],
+    place: fn(&Sample) -> usize,
+    of: fn(&Sample) -> f64,
+) -> Vec<Series> {
+    let line = |name: &String| {
+        let mut places: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for sample in samples.iter().filter(|sample| sample.allocator == *name) {
+            places.entry(place(sample)).or_default().push(of(sample));
+        }
+        let points = places.into_iter().map(|(at, values)| (at as f64, Middle::of(values)));
+        Series { name: name.clone(), points: points.collect() }
+    };
+    allocators.iter().map(line).collect()
+}
+
+/// The times of the founding system and of valloc as shares of malloc's median: the first came close
+/// to malloc above 100 KB, where both wait for the kernel.
+fn convergence(samples: &[&Sample]) -> Vec<Series> {
+    let names = ["malloc", "original", "valloc"].map(str::to_owned);
+    let mut series = lines(samples, &names, |s| s.size, Sample::mean_ns);
+    let malloc: BTreeMap<usize, f64> =
+        series[0].points.iter().map(|(size, time)| (*size as usize, time.median)).collect();
+    for one in &mut series {
+        let share =
+            |&(size, time): &(f64, Middle)| Some((size, time.per(*malloc.get(&(size as usize))?)));
+        one.points = one.points.iter().filter_map(share).collect();
+    }
+    series.retain(|one| !one.points.is_empty());
+    series
 }

@@ -4,7 +4,7 @@ use crate::Sample;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{Result, Write};
-use valloc_benches::{geometric_mean, human_size, median, quantile};
+use valloc_benches::{geometric_mean, human_size, median, Middle};
 
 /// The median of one allocator's samples of one size.
 #[derive(Serialize, Clone)]
@@ -21,7 +21,7 @@ pub struct Row {
     pub mean_ns: f64,
     pub mean_ns_lower_quartile: f64,
     pub mean_ns_upper_quartile: f64,
-    /// allocation / free
+    /// allocation / free, of an iteration
     pub ratio: f64,
     pub resident_kib: u64,
 }
@@ -45,21 +45,20 @@ pub fn summarise(samples: &[Sample]) -> Vec<Row> {
             group.iter().map(|sample| of(sample)).collect()
         };
         let over = |of| median(&mut all(of));
-        let mut means = all(|s| (s.alloc_ns + s.free_ns) / 2.0);
-        let (alloc_ns, free_ns) = (over(|s| s.alloc_ns), over(|s| s.free_ns));
+        let mean = Middle::of(group.iter().map(|sample| sample.mean_ns()));
         Row {
             allocator: group[0].allocator.clone(),
             size: group[0].size,
             threads: group[0].threads,
             filled: group[0].filled,
             samples: group.len(),
-            alloc_ns,
+            alloc_ns: over(|s| s.alloc_ns),
             fill_ns: over(|s| s.fill_ns),
-            free_ns,
-            mean_ns: median(&mut means),
-            mean_ns_lower_quartile: quantile(&mut means, 0.25),
-            mean_ns_upper_quartile: quantile(&mut means, 0.75),
-            ratio: alloc_ns / free_ns,
+            free_ns: over(|s| s.free_ns),
+            mean_ns: mean.median,
+            mean_ns_lower_quartile: mean.low,
+            mean_ns_upper_quartile: mean.high,
+            ratio: over(Sample::ratio),
             resident_kib: over(|s| s.resident_kib as f64) as u64,
         }
     };
@@ -75,8 +74,9 @@ fn by_size(rows: &[Row], threads: usize, filled: bool) -> BTreeMap<usize, Vec<&R
     sizes
 }
 
-pub fn settings(rows: &[Row]) -> Vec<(usize, bool)> {
-    let mut all: Vec<_> = rows.iter().map(|row| (row.threads, row.filled)).collect();
+/// Numbers of threads, and whether blocks are filled, in the order of tables.
+pub fn settings(all: impl Iterator<Item = (usize, bool)>) -> Vec<(usize, bool)> {
+    let mut all: Vec<_> = all.collect();
     all.sort_by_key(|&(threads, filled)| (threads, !filled));
     all.dedup();
     all
@@ -90,7 +90,7 @@ fn describe(threads: usize, filled: bool) -> String {
 /// The table of every setting, then valloc against each of the others.
 pub fn table(rows: &[Row], allocators: &[String]) -> std::result::Result<String, std::fmt::Error> {
     let mut out = String::new();
-    for (threads, filled) in settings(rows) {
+    for (threads, filled) in settings(rows.iter().map(|row| (row.threads, row.filled))) {
         let setting = describe(threads, filled);
         write!(out, "\n{setting}: mean of allocation and free, ns (* fastest)\n{:>8}", "size")?;
         allocators.iter().try_for_each(|name| write!(out, " {name:>11}"))?;
@@ -137,7 +137,7 @@ fn ratios(out: &mut String, rows: &[Row], allocators: &[String]) -> Result {
         "", "against", "mean time", "with the filling", "resident"
     )?;
     let (mut first, mut places) = (0, 0);
-    for (threads, filled) in settings(rows) {
+    for (threads, filled) in settings(rows.iter().map(|row| (row.threads, row.filled))) {
         let sizes = by_size(rows, threads, filled);
         for rows in sizes.values() {
             let Some(ours) = rows.iter().find(|row| row.allocator == "valloc") else { continue };
