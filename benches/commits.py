@@ -22,7 +22,7 @@ import callgrind  # noqa: E402
 import compare  # noqa: E402
 import instructions  # noqa: E402
 import run as whole  # noqa: E402
-from allocators import quartiles  # noqa: E402
+from allocators import Part, quartiles  # noqa: E402
 
 PATTERNS = [("pair", "64"), ("pair", "32768"), ("pair", "2097152"), ("bulk", "64", "same"),
             ("bulk", "256", "random"), ("replace", "100000"), ("growth", "65536")]
@@ -134,19 +134,22 @@ def main():
         print(f"{name}: {describe(revision)}", flush=True)
         libraries[name] = build(name, revision, folder)
 
-    samples = []
-    for pattern in PATTERNS:
-        samples += compare.measure(options.build, libraries, pattern, options.rounds)
-    report("ns per operation", samples, "total_ns")
-    report("peak MiB", samples, "peak_mib")
+    patterns = Part(None, compare.Sample._fields)
+    for place, pattern in enumerate(PATTERNS):
+        compare.measure(options.build, libraries, pattern, options.rounds, patterns, place)
+    report("ns per operation", patterns.samples, "total_ns")
+    report("peak MiB", patterns.samples, "peak_mib")
     with tempfile.TemporaryDirectory() as files:
         programs = whole.Programs(Path(files))
         chosen = programs.choose(options.programs)
-        samples = whole.measure(programs, chosen, libraries, options.rounds)
-    if samples:
-        report("processor seconds", samples, "cpu_s")
-        report("peak MiB", samples, "peak_mib")
+        part = Part(None, whole.Sample._fields)
+        whole.measure(programs, chosen, libraries, options.rounds, part)
+    if part.samples:
+        report("processor seconds", part.samples, "cpu_s")
+        report("peak MiB", part.samples, "peak_mib")
     report_instructions(instructions.count(options.build, libraries))
+    part.failures += patterns.failures
+    part.end()
 
 
 if __name__ == "__main__":

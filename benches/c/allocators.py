@@ -1,10 +1,15 @@
 """What the comparisons by LD_PRELOAD share: where the allocators are (valloc's own build and the
-distribution's packages), turns, spread, files of samples."""
+distribution's packages), turns, spread, files of samples.
+
+glibc is preloaded like the others, so that it serves programs linked to another allocator, and
+nobody alone is spared the preloading."""
 
 import csv
 import os
 import statistics
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 PEERS = {
@@ -14,11 +19,14 @@ PEERS = {
 }
 
 
+GLIBC = "libc.so.6"
+
+
 def find(build, names=None, extra=()):
-    """Name -> library to preload ('' for glibc). names: only these of ours and the peers.
+    """Name -> library to preload. names: only these of ours and the peers.
     extra: NAME=LIBRARY, for other versions."""
     folders = [Path("/usr/lib") / f"{os.uname().machine}-linux-gnu", Path("/usr/lib")]
-    found = {"valloc": str(Path(build).resolve() / "libvalloc-override.so"), "glibc": ""}
+    found = {"valloc": str(Path(build).resolve() / "libvalloc-override.so"), "glibc": GLIBC}
     for name, library in PEERS.items():
         for folder in folders:
             if (folder / library).exists():
@@ -63,6 +71,68 @@ def spread(values):
     """Half the distance of the quartiles, in percent of the median."""
     lower, middle, upper = quartiles(values)
     return (upper - lower) / 2 / middle * 100 if middle else 0.0
+
+
+def moment():
+    """When something was measured, of which commit, on how busy a machine; as page.rs says it."""
+    def git(*arguments):
+        done = subprocess.run(["git", "-C", Path(__file__).parent, *arguments],
+                              capture_output=True, text=True)
+        return done.stdout.strip()
+
+    commit = git("describe", "--always", "--tags", "--abbrev=12") or "unknown"
+    changes = ", with changes" if git("status", "--porcelain") else ""
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return f"Commit {commit}{changes}, begun {now}, load average {os.getloadavg()[0]:.2f} before.\n"
+
+
+class Part:
+    """A comparison that is being measured: every sample and every failure is in its file as soon as
+    it is there, so that an interruption or a failure takes away nothing that was measured. Beside
+    NAME-samples.csv (None: no files) are NAME-run.txt and, if there are any, NAME-failures.txt."""
+
+    def __init__(self, out, columns):
+        self.samples = []
+        self.failures = []
+        self.interrupted = False
+        self.file = None
+        if out:
+            out = Path(out)
+            stem = out.name.removesuffix(".csv").removesuffix("-samples")
+            self.failures_file = out.with_name(f"{stem}-failures.txt")
+            self.failures_file.unlink(missing_ok=True)
+            out.with_name(f"{stem}-run.txt").write_text(moment())
+            self.file = open(out, "w", newline="", buffering=1)
+            self.table = csv.writer(self.file)
+            self.table.writerow(columns)
+
+    def keep(self, sample):
+        self.samples.append(sample)
+        if self.file:
+            self.table.writerow(sample)
+
+    def fail(self, what):
+        self.failures.append(what)
+        print(f"\n{what}", file=sys.stderr)
+        if self.file:
+            self.failures_file.write_text("\n".join(self.failures) + "\n")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        """Ctrl-C ends the measuring; what there is is reported on."""
+        self.interrupted = kind is KeyboardInterrupt
+        if self.file:
+            self.file.close()
+        return self.interrupted
+
+    def end(self):
+        """Ends the program: with a status other than 0 if anything failed or was interrupted."""
+        if self.interrupted:
+            sys.exit("interrupted: what was measured is kept")
+        if self.failures:
+            sys.exit("\n".join([f"{len(self.failures)} failed:", *self.failures]))
 
 
 def write_csv(path, columns, rows):

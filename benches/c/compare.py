@@ -14,7 +14,7 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-from allocators import environment, find, in_turn, spread, write_csv
+from allocators import Part, environment, find, in_turn, spread
 
 PATTERNS = [
     *(("pair", str(8 << shift)) for shift in range(0, 23, 2)),
@@ -27,23 +27,21 @@ PATTERNS = [
 Sample = namedtuple("Sample", "pattern allocator round allocation_ns free_ns total_ns peak_mib")
 
 
-def measure(build, libraries, pattern, rounds):
-    """Samples of a pattern on all libraries, in turns."""
+def measure(build, libraries, pattern, rounds, part, first=0):
+    """Runs a pattern on all libraries, in turns; `first` is where they begin."""
     micro = Path(build) / "benches" / "c" / "micro"
     label = " ".join(pattern)
-    samples = []
     for turn in range(rounds):
-        for name, library in in_turn(libraries.items(), turn):
+        for name, library in in_turn(libraries.items(), first + turn):
             print(f"\r{label} [{turn + 1}/{rounds}] {name:12}", end="", file=sys.stderr)
             done = subprocess.run([micro, *pattern], env=environment(library),
                                   capture_output=True, text=True)
             if done.returncode != 0:
-                sys.exit(f"{name}: {label}: {done.stderr}")
+                part.fail(f"{label} on {name}: status {done.returncode}, {done.stderr}")
+                continue
             allocation, freeing, kib = (float(word) for word in done.stdout.split())
-            samples.append(Sample(label, name, turn, allocation, freeing, allocation + freeing,
-                                  kib / 1024))
+            part.keep(Sample(label, name, turn, allocation, freeing, allocation + freeing, kib / 1024))
     print("\r" + " " * 50 + "\r", end="", file=sys.stderr)
-    return samples
 
 
 def row(samples, names):
@@ -52,6 +50,9 @@ def row(samples, names):
     widest = 0
     for name in names:
         mine = [sample for sample in samples if sample.allocator == name]
+        if not mine:
+            cells.append(f"{'-':>22}")
+            continue
         allocation, freeing, peak = (
             statistics.median(getattr(sample, column) for sample in mine)
             for column in ("allocation_ns", "free_ns", "peak_mib"))
@@ -74,14 +75,14 @@ def main():
     libraries = find(options.build, options.allocators, options.extra)
     print("ns per operation (allocation + free; one figure: both together), peak MiB")
     print(f"{'':28}", *(f"{n:>22}" for n in libraries), f"{'spread':>8}")
-    samples = []
-    for pattern in PATTERNS:
-        if options.only in " ".join(pattern):
-            samples += measure(options.build, libraries, pattern, options.rounds)
-            of_pattern = [sample for sample in samples if sample.pattern == " ".join(pattern)]
-            print(row(of_pattern, libraries), flush=True)
-    if options.out:
-        write_csv(options.out, Sample._fields, samples)
+    chosen = [pattern for pattern in PATTERNS if options.only in " ".join(pattern)]
+    with Part(options.out, Sample._fields) as part:
+        for place, pattern in enumerate(chosen):
+            measure(options.build, libraries, pattern, options.rounds, part, place)
+            mine = [sample for sample in part.samples if sample.pattern == " ".join(pattern)]
+            if mine:
+                print(row(mine, libraries), flush=True)
+    part.end()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import callgrind
-from allocators import find, write_csv
+from allocators import Part, find
 
 OPERATIONS = [
     *(("pair", size) for size in (16, 64, 256, 4096, 65536, 1 << 20)),
@@ -32,16 +32,23 @@ FREES = ("free", "sized", "release")
 Count = namedtuple("Count", "operation size call allocator calls instructions")
 
 
-def count(build, libraries, only=""):
+def count(build, libraries, only="", fail=None):
     """Counts of all operations whose name and size contain a word, as many at a time as there are
-    processors: other processes do not change them."""
+    processors: other processes do not change them. fail: told of what failed, which ends all of it
+    otherwise."""
     program = Path(build) / "benches" / "c" / "operations"
     jobs = [(operation, size, name) for operation, size in OPERATIONS
             if only in f"{operation} {size}" for name in libraries]
 
     def run(job):
         operation, size, name = job
-        profile = callgrind.count([program, operation, size], libraries[name])
+        try:
+            profile = callgrind.count([program, operation, size], libraries[name])
+        except RuntimeError as error:
+            if fail is None:
+                raise
+            fail(f"{operation} {size} on {name}: {error}")
+            profile = None
         if profile is None:
             return []
         return [Count(operation, size, call, name, calls, profile.costs[call] / calls)
@@ -84,11 +91,12 @@ def main():
     if not callgrind.available():
         sys.exit("valgrind is not installed; .ci/setup.sh bench installs it")
     libraries = find(options.build, options.allocators, options.extra)
-    counts = count(options.build, libraries, options.only)
-    report(counts, libraries)
-    if options.out:
-        write_csv(options.out, ["operation", "allocator", "calls", "instructions"],
-                  ([title(row), *row[3:]] for row in counts))
+    with Part(options.out, ["operation", "allocator", "calls", "instructions"]) as part:
+        counts = count(options.build, libraries, options.only, part.fail)
+        for row in counts:
+            part.keep([title(row), *row[3:]])
+        report(counts, libraries)
+    part.end()
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from allocators import environment, find, in_turn, spread, write_csv
+from allocators import Part, environment, find, in_turn, spread
 
+COLUMNS = ["pattern", "allocator", "round", "mops", "peak_mib", "final_mib"]
 PATTERNS = ["oneway", "ring", "all", "server", "freer", "sharing", "batch", "many", "spawn"]
 
 
@@ -28,7 +29,7 @@ def run(binary, pattern, percent, library, prefix=()):
     done = subprocess.run([*prefix, binary, pattern, str(percent)], env=environment(library),
                           capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(f"{pattern} on {library or 'glibc'}: {done.stderr}")
+        raise RuntimeError(f"status {done.returncode}, {done.stderr}")
     speed, peak, final, checksum = done.stdout.split()
     return (float(speed) / 1e6, int(peak) / 1024, int(final) / 1024), checksum, done.stderr
 
@@ -74,33 +75,43 @@ def main():
     if (folder / "threads-valloc").exists() and not options.allocators:
         runs["linked"] = (folder / "threads-valloc", "")
     print(f"{'M operations / s, peak / final MiB':36}", *(f"{name:>20}" for name in runs), f"{'spread':>8}")
-    kept = []
-    for pattern in (p for p in PATTERNS if options.only in p):
-        samples = {name: [] for name in runs}
-        checksums = set()
-        for turn in range(options.rounds):
-            for name, (binary, library) in in_turn(runs.items(), turn):
-                print(f"\r{pattern} {turn + 1}/{options.rounds} {name:12}", end="", file=sys.stderr)
+    with Part(options.out, COLUMNS) as part:
+        for place, pattern in enumerate(p for p in PATTERNS if options.only in p):
+            measure(runs, pattern, place, options, part)
+    part.end()
+
+
+def measure(runs, pattern, place, options, part):
+    """A pattern on everybody, in turns, and its line of the table."""
+    checksums = {}
+    for turn in range(options.rounds):
+        for name, (binary, library) in in_turn(runs.items(), place + turn):
+            print(f"\r{pattern} {turn + 1}/{options.rounds} {name:12}", end="", file=sys.stderr)
+            try:
                 figures, checksum, _ = run(binary, pattern, options.percent, library)
-                samples[name].append(figures)
-                kept.append((pattern, name, turn, *figures))
-                checksums.add(checksum)
-        print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
-        if len(checksums) != 1:
-            sys.exit(f"{pattern}: the contents differ: {checksums}")
-        medians = [[statistics.median(column) for column in zip(*rows)]
-                   for rows in samples.values()]
-        print(f"{pattern:36}", *(f"{speed:>8.2f} {peak:>5.0f}/{final:>5.0f}"
-                                 for speed, peak, final in medians),
-              f"{max(spread([row[0] for row in rows]) for rows in samples.values()):>6.1f} %",
-              flush=True)
-        if options.futex:
-            waits = [lock_waits(binary, pattern, options.percent, library)
-                     for binary, library in runs.values()]
-            print(f"{'  waits, all ms, longest ms':36}", *(f"{w:>20}" for w in waits), flush=True)
-    if options.out:
-        write_csv(options.out, ["pattern", "allocator", "round", "mops", "peak_mib", "final_mib"],
-                  kept)
+            except RuntimeError as error:
+                part.fail(f"{pattern} on {name}: {error}")
+                continue
+            if checksums.setdefault(pattern, checksum) != checksum:
+                part.fail(f"{pattern} on {name}: the contents are not those of the first allocator")
+                continue
+            part.keep((pattern, name, turn, *figures))
+    print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
+    cells, widest = [], 0
+    for name in runs:
+        rows = [sample[3:] for sample in part.samples if sample[:2] == (pattern, name)]
+        if not rows:
+            cells.append(f"{'-':>20}")
+            continue
+        speed, peak, final = (statistics.median(column) for column in zip(*rows))
+        cells.append(f"{speed:>8.2f} {peak:>5.0f}/{final:>5.0f}")
+        widest = max(widest, spread([row[0] for row in rows]))
+    print(f"{pattern:36}", *cells, f"{widest:>6.1f} %", flush=True)
+    if options.futex:
+        waits = [lock_waits(binary, pattern, options.percent, library)
+                 for binary, library in runs.values()]
+        print(f"{'  waits, all ms, longest ms':36}", *(f"{w:>20}" for w in waits), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

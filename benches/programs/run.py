@@ -7,8 +7,9 @@ Prints medians of processor seconds (user + system, with the program's own child
 resident MiB with the largest half distance between quartiles of a row's times, then the geometric
 means of valloc's share of each other allocator's. Every allocator has to come to the same result,
 as far as the program's is the same in every run. Programs that are not installed are left out, and
-said so. --out keeps every run as a line of CSV: program, allocator, round, cpu_s, wall_s,
-peak_mib."""
+said so. What fails on one allocator is not run on it again; all others are, and the command ends with
+a status other than 0. --out keeps every run as a line of CSV as soon as it is done: program,
+allocator, round, cpu_s, wall_s, peak_mib."""
 
 import argparse
 import hashlib
@@ -27,7 +28,7 @@ from pathlib import Path
 from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "c"))
-from allocators import environment, find, in_turn, quartiles, spread, write_csv  # noqa: E402
+from allocators import Part, environment, find, in_turn, quartiles, spread  # noqa: E402
 
 Sample = namedtuple("Sample", "program allocator round cpu_s wall_s peak_mib")
 
@@ -241,7 +242,7 @@ class Programs:
             error = process.stderr.read()
             _, status, usage = os.wait4(process.pid, 0)
         if status != 0:
-            sys.exit(f"{name} failed with {library or 'glibc'}: {error.decode()[-2000:]}")
+            raise RuntimeError(f"status {status:#x}, {error.decode(errors='replace')[-1000:]}")
         measured = figures(usage, begin)
         return measured, self.result(name, printed.read_text(errors="replace"))
 
@@ -265,8 +266,21 @@ class Programs:
         server = subprocess.Popen(
             ["redis-server", "--port", port, "--save", "", "--dir", str(self.folder)],
             env=environment(library), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        client = ["redis-cli", "-p", port]
+        try:
+            pushed = self.load_redis(["redis-cli", "-p", port], port, begin)
+        except BaseException:
+            server.kill()
+            server.wait()
+            raise
+        _, status, usage = os.wait4(server.pid, 0)
+        if status != 0:
+            raise RuntimeError(f"the server ended with status {status:#x}")
+        return figures(usage, begin), pushed
+
+    def load_redis(self, client, port, begin):
         while subprocess.run([*client, "ping"], capture_output=True).stdout != b"PONG\n":
+            if time.monotonic() > begin + 30:
+                raise RuntimeError("the server does not answer")
             time.sleep(0.05)
         for load in (["-t", "set,lpush,sadd,hset,zadd", "-d", "200"], ["-t", "set,get", "-d", "3000"]):
             subprocess.run(["redis-benchmark", "-p", port, "-q", "-n", "150000", "-r", "100000",
@@ -275,32 +289,36 @@ class Programs:
         pushed = subprocess.run([*client, "llen", "mylist"], check=True, capture_output=True,
                                 text=True).stdout
         subprocess.run([*client, "shutdown", "nosave"], stdout=subprocess.DEVNULL)
-        _, _, usage = os.wait4(server.pid, 0)
-        return figures(usage, begin), pushed
+        return pushed
 
 
 def figures(usage, begin):
     # A child begins with the peak of the process that started it: ours must not be what is seen.
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if usage.ru_maxrss <= own:
-        sys.exit(f"a program with a peak below {own} KiB cannot be measured from here")
+        raise RuntimeError(f"a peak below {own} KiB cannot be measured from here")
     return (usage.ru_utime + usage.ru_stime, time.monotonic() - begin, usage.ru_maxrss / 1024)
 
 
-def measure(programs, chosen, libraries, rounds):
-    """Samples of programs on all libraries, in turns."""
-    samples = []
+def measure(programs, chosen, libraries, rounds, part):
+    """Runs the programs on all libraries, in turns."""
     results = {}
+    failed = set()
     for turn in range(rounds):
-        for program in chosen:
-            for name, library in in_turn(libraries.items(), turn):
+        for place, program in enumerate(chosen):
+            for name, library in in_turn(libraries.items(), turn + place):
+                if (program, name) in failed:
+                    continue
                 print(f"[{turn + 1}/{rounds}] {program}, {name}", file=sys.stderr)
-                taken, result = programs.run(program, library)
-                samples.append(Sample(program, name, turn, *taken))
-                if results.setdefault(program, result) != result:
-                    sys.exit(f"{program} has another result on {name} than on another allocator:\n"
-                             f"{result[:500]}\ninstead of\n{results[program][:500]}")
-    return samples
+                try:
+                    taken, result = programs.run(program, library)
+                    if results.setdefault(program, result) != result:
+                        raise RuntimeError(f"its result is not that of the first allocator, but\n"
+                                           f"{result[:500]}\ninstead of\n{results[program][:500]}")
+                    part.keep(Sample(program, name, turn, *taken))
+                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                    failed.add((program, name))
+                    part.fail(f"{program} on {name}: {error}")
 
 
 def report(samples, libraries):
@@ -312,17 +330,20 @@ def report(samples, libraries):
         widest = 0
         for name in libraries:
             runs = [s for s in samples if (s.program, s.allocator) == (program, name)]
-            median[program, name] = [quartiles([getattr(run, column) for run in runs])[1]
-                                     for column in ("cpu_s", "peak_mib")]
-            widest = max(widest, spread([run.cpu_s for run in runs]))
-        print(f"{program:18}", *(f"{median[program, name][0]:>8.2f} / {median[program, name][1]:>5.0f}"
-                                 for name in libraries), f"{widest:>6.1f} %")
+            if runs:
+                median[program, name] = [quartiles([getattr(run, column) for run in runs])[1]
+                                         for column in ("cpu_s", "peak_mib")]
+                widest = max(widest, spread([run.cpu_s for run in runs]))
+        cells = [median.get((program, name)) for name in libraries]
+        print(f"{program:18}", *(f"{cell[0]:>8.2f} / {cell[1]:>5.0f}" if cell else f"{'-':>16}"
+                                 for cell in cells), f"{widest:>6.1f} %")
     for other in libraries:
-        if other == "valloc" or "valloc" not in libraries or not programs:
+        both = [p for p in programs if (p, "valloc") in median and (p, other) in median]
+        if other == "valloc" or not both:
             continue
         time_share, memory_share = (
             math.exp(sum(math.log(median[p, "valloc"][i] / median[p, other][i])
-                         for p in programs) / len(programs)) for i in (0, 1))
+                         for p in both) / len(both)) for i in (0, 1))
         print(f"valloc to {other}: time {time_share:.3f}, peak resident memory {memory_share:.3f}")
 
 
@@ -339,10 +360,11 @@ def main():
     libraries = find(options.build, options.allocators, options.extra)
     with tempfile.TemporaryDirectory() as folder:
         programs = Programs(Path(folder))
-        samples = measure(programs, programs.choose(options.only), libraries, options.rounds)
-    report(samples, libraries)
-    if options.out:
-        write_csv(options.out, Sample._fields, samples)
+        chosen = programs.choose(options.only)
+        with Part(options.out, Sample._fields) as part:
+            measure(programs, chosen, libraries, options.rounds, part)
+    report(part.samples, libraries)
+    part.end()
 
 
 if __name__ == "__main__":
