@@ -12,7 +12,7 @@ QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 .PHONY: all help test test-c test-secure test-sanitizers test-tools test-cross test-cross-quick \
         test-rust bench bench-quick bench-c bench-threads bench-secure bench-programs bench-memory \
         lint format install clean bench-rust bench-full bench-instructions compare fuzz \
-        fuzz-minimise misuse-table
+        fuzz-minimise misuse-table bench-programs-rust bench-programs-c bench-report bench-tables
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -28,14 +28,16 @@ help:
 	@echo 'make fuzz         every fuzzer for SECONDS=60, as many at a time as there are processors'
 	@echo 'make misuse-table  what valloc and its peers make of misused memory: docs/misuse.md'
 	@echo 'make bench        the founding benchmark and latencies: tables, CSV, a page in build/bench'
-	@echo 'make bench-quick  the same with fewer sizes, under 2 minutes'
-	@echo 'make bench-full   everything below, on one page; an hour'
+	@echo 'make bench-quick  the same with fewer sizes and one round, under 2 minutes once it is built'
+	@echo 'make bench-full   everything below but bench-secure, on one page, and the tables; an hour'
 	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
 	@echo 'make bench-threads  patterns of memory that crosses threads, by LD_PRELOAD'
 	@echo 'make bench-secure  what each feature of the secure build costs'
 	@echo 'make bench-programs  whole Rust, C and C++ programs against the peers'
 	@echo 'make bench-memory  resident memory over time, plotted against live bytes'
 	@echo 'make bench-instructions  instructions of every operation against the peers'
+	@echo 'make bench-report  the page, plots and tables anew, from the samples that there are'
+	@echo 'make bench-tables  the tables of README.md, as Markdown, from the last run of each part'
 	@echo 'make compare OLD=rev [NEW=rev]  two states of valloc; NEW is the working tree'
 	@echo 'make lint         formatting, static analysis, layers'
 	@echo 'make format       formats C and Rust in place'
@@ -129,9 +131,17 @@ misuse-table: all
 
 # ---- Benchmarks ----
 
-# Each benchmark leaves samples, tables and plots in OUT, and renews the page of all of them.
+# Each benchmark leaves samples, tables and plots in OUT, and renews the page of all of them. ROUNDS
+# instead of what each does by itself: make bench-full ROUNDS=1 tries everything.
 OUT := $(BUILD)/bench
 RUST := target/release
+FULL := bench bench-programs-rust bench-programs-c bench-memory bench-threads bench-c bench-instructions
+MEASURE := --out $(OUT) $(if $(ROUNDS),--rounds $(ROUNDS))
+# What failed or was interrupted is reported on as well, then make ends with the status of it.
+define by_preload
+	python3 benches/$(1) $(BUILD)/release --out $(OUT)/$(2)-samples.csv $(3); status=$$?; \
+	    $(RUST)/report --out $(OUT) $(2) && exit $$status
+endef
 
 bench-rust:
 	@.ci/setup.sh build bench
@@ -139,43 +149,57 @@ bench-rust:
 	cargo build --quiet --release --package valloc-benches --bins
 
 bench: bench-rust
-	$(RUST)/founding --out $(OUT)
-	$(RUST)/latency --out $(OUT)
+	$(RUST)/founding $(MEASURE); status=$$?; $(RUST)/latency $(MEASURE) && exit $$status
 
 bench-quick: bench-rust
-	$(RUST)/founding --quick --out $(OUT)
-	$(RUST)/latency --quick --out $(OUT)
+	$(RUST)/founding --quick --out $(OUT); status=$$?; \
+	    $(RUST)/latency --quick --out $(OUT) && exit $$status
 
-bench-full: bench bench-programs bench-memory bench-threads bench-c bench-instructions
-	$(RUST)/report --out $(OUT) >/dev/null
-	@echo 'All benchmarks are done: $(OUT)/index.html'
+# A part that fails does not take the others with it.
+bench-full: all bench-rust
+	@.ci/setup.sh programs
+	@for part in $(FULL); do \
+	    echo "== $$part, $$(date -u +%H:%M:%S) UTC"; \
+	    $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	done; \
+	$(RUST)/report --out $(OUT) >/dev/null || failed="$$failed report"; \
+	python3 benches/tables.py $(OUT) >$(OUT)/tables.md || failed="$$failed tables"; \
+	cat $(OUT)/tables.md; \
+	echo "Done, $$(date -u +%H:%M:%S) UTC: $(OUT)/index.html, $(OUT)/tables.md"; \
+	test -z "$$failed" || { echo "Failed:$$failed"; cat $(OUT)/*-failures.txt; exit 1; }
+
+bench-report: bench-rust
+	$(RUST)/report --out $(OUT)
+
+bench-tables:
+	@python3 benches/tables.py $(OUT)
 
 bench-memory: bench-rust
-	$(RUST)/memory --out $(OUT)
+	$(RUST)/memory $(MEASURE)
 
 bench-c: all bench-rust
-	python3 benches/c/compare.py $(BUILD)/release --out $(OUT)/micro-samples.csv
-	$(RUST)/report --out $(OUT) micro
+	$(call by_preload,c/compare.py,micro,$(if $(ROUNDS),--rounds $(ROUNDS)))
 	$(BUILD)/release/benches/c/instances
 	$(BUILD)/release/benches/c/runs
 
 bench-threads: all bench-rust
-	python3 benches/c/threads.py $(BUILD)/release --out $(OUT)/threads-samples.csv
-	$(RUST)/report --out $(OUT) threads
+	$(call by_preload,c/threads.py,threads,$(if $(ROUNDS),--rounds $(ROUNDS)))
 
 bench-secure: all
 	@.ci/setup.sh bench test
 	python3 benches/c/secure.py $(BUILD)/release
 
-bench-programs: all bench-rust
+bench-programs: bench-programs-rust bench-programs-c
+
+bench-programs-rust: bench-rust
+	$(RUST)/programs $(MEASURE)
+
+bench-programs-c: all bench-rust
 	@.ci/setup.sh programs
-	$(RUST)/programs --out $(OUT)
-	python3 benches/programs/run.py $(BUILD)/release --out $(OUT)/programs-c-samples.csv
-	$(RUST)/report --out $(OUT) programs-c
+	$(call by_preload,programs/run.py,programs-c,$(if $(ROUNDS),--rounds $(ROUNDS)))
 
 bench-instructions: all bench-rust
-	python3 benches/c/instructions.py $(BUILD)/release --out $(OUT)/instructions-samples.csv
-	$(RUST)/report --out $(OUT) instructions
+	$(call by_preload,c/instructions.py,instructions)
 
 # Two states of valloc: make compare OLD=revision [NEW=revision].
 compare: all

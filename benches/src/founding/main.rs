@@ -53,8 +53,8 @@ impl Options {
         if !self.sizes.is_empty() {
             return self.sizes.clone();
         }
-        let steps = if self.common.quick { 2 } else { 1 };
-        (3..=25).step_by(steps).map(|log| 1 << log).collect()
+        let (first, step) = if self.common.quick { (4, 2) } else { (3, 1) };
+        (first..=25).step_by(step).map(|log| 1 << log).collect()
     }
 }
 
