@@ -166,7 +166,7 @@ bench-full: all bench-rust
 	python3 benches/tables.py $(OUT) >$(OUT)/tables.md || failed="$$failed tables"; \
 	cat $(OUT)/tables.md; \
 	echo "Done, $$(date -u +%H:%M:%S) UTC: $(OUT)/index.html, $(OUT)/tables.md"; \
-	test -z "$$failed" || { echo "Failed:$$failed"; cat $(OUT)/*-failures.txt; exit 1; }
+	test -z "$$failed" || { echo "Failed:$$failed"; cat $(OUT)/*-failures.txt 2>/dev/null; exit 1; }
 
 bench-report: bench-rust
 	$(RUST)/report --out $(OUT)

@@ -285,8 +285,10 @@ pub fn dots(path: &Path, title: &str, axis: &Axis, rows: &Rows) -> Result<()> {
         for (row, (_, dots)) in rows.iter().enumerate() {
             let place = row as f64 + 0.5 + aside;
             for (_, value) in dots.iter().filter(|dot| dot.0 == *name) {
-                let bar = [(value.low, place), (value.high, place)];
-                chart.draw_series([PathElement::new(bar, ink.stroke_width(2))])?;
+                if value.low < value.high {
+                    let bar = [(value.low, place), (value.high, place)];
+                    chart.draw_series([PathElement::new(bar, ink.stroke_width(2))])?;
+                }
                 let dot = Circle::new((value.median, place), radius, ink.mix(0.85).filled());
                 chart.draw_series([dot])?;
             }
@@ -295,4 +297,36 @@ pub fn dots(path: &Path, title: &str, axis: &Axis, rows: &Rows) -> Result<()> {
     legend(&right, names.into_iter())?;
     area.present()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The strokes of a chart of two points, each with this spread.
+    fn strokes(spread: f64, draw: fn(&Path, Middle) -> Result<()>) -> Result<usize> {
+        let path = std::env::temp_dir().join(format!("valloc-chart-{}.svg", std::process::id()));
+        draw(&path, Middle { low: 2.0 - spread, median: 2.0, high: 2.0 + spread })?;
+        let svg = std::fs::read_to_string(&path)?;
+        std::fs::remove_file(&path)?;
+        // Those of valloc's colour, its line in the legend among them.
+        Ok(svg.matches("#D55E00").count())
+    }
+
+    #[test]
+    fn spread_is_drawn_as_a_bar() -> Result<()> {
+        const AXIS: Axis = Axis::new("", Scale::Decades);
+        let of_lines = |path: &Path, value: Middle| {
+            let series = Series { name: "valloc".into(), points: vec![(1.0, value), (2.0, value)] };
+            lines(path, "", &AXIS, &AXIS, &[series])
+        };
+        // For each point a bar and its two ends.
+        assert_eq!(strokes(1.0, of_lines)?, strokes(0.0, of_lines)? + 6);
+        let of_dots = |path: &Path, value: Middle| {
+            let row = |name: &str| (name.to_owned(), vec![("valloc".to_owned(), value)]);
+            dots(path, "", &AXIS, &[row("one"), row("two")])
+        };
+        assert_eq!(strokes(1.0, of_dots)?, strokes(0.0, of_dots)? + 2);
+        Ok(())
+    }
 }

@@ -41,6 +41,7 @@ fn page_shows_its_plots() {
         let value = page.split(&start).nth(1).and_then(|rest| rest.split('<').next());
         assert!(value.is_some_and(|value| !value.trim().is_empty()), "nothing about: {row}");
     }
+    columns_are_documented(&out);
     let expected = plots(&out);
     // Mean by size of blocks filled and not; two figures of four comparisons, one of another.
     for name in ["founding-1-mean-filled-2", "memory-waves", "latency-free-5", "threads-mops"] {
@@ -92,6 +93,41 @@ fn write_everything(out: &Path) {
         fs::write(out.join(format!("{name}-samples.csv")), text).unwrap();
     }
     run(env!("CARGO_BIN_EXE_report"), "threads micro instructions programs-c");
+    // Everything anew from the samples.
+    for entry in fs::read_dir(out).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if !name.ends_with("-samples.csv") && !name.ends_with("-run.txt") {
+            fs::remove_file(&path).unwrap();
+        }
+    }
+    let report = Command::new(env!("CARGO_BIN_EXE_report")).arg("--out").arg(out).output().unwrap();
+    assert!(report.status.success(), "{}", String::from_utf8_lossy(&report.stderr));
+}
+
+/// Every file of samples and summaries, and every column of it.
+fn columns_are_documented(out: &Path) {
+    let docs =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md")).unwrap();
+    let documented = |word: &str| {
+        docs.split(|c: char| !(c.is_alphanumeric() || "_-.".contains(c)))
+            .any(|w| w.trim_end_matches('.') == word)
+    };
+    let mut files = 0;
+    for entry in fs::read_dir(out).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.ends_with(".csv") {
+            continue;
+        }
+        files += 1;
+        assert!(documented(&name), "{name} is not documented");
+        let text = fs::read_to_string(out.join(&name)).unwrap();
+        for column in text.lines().next().unwrap().split(',') {
+            assert!(documented(column), "the column {column} of {name} is not documented");
+        }
+    }
+    // Samples and summaries of three benchmarks and five comparisons.
+    assert_eq!(files, 16);
 }
 
 /// The names of the plots in the folder.

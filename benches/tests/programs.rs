@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 use valloc_benches::workloads::WORKLOADS;
 
 const ALLOCATORS: usize = 5;
@@ -37,5 +38,144 @@ fn every_allocator_runs_every_program() {
         let svg = fs::read_to_string(out.join(plot)).unwrap();
         assert!(svg.contains("valloc") && svg.trim_end().ends_with("</svg>"), "{plot}");
     }
+    fs::remove_dir_all(out).unwrap();
+}
+
+/// A folder of results of its own.
+fn folder(name: &str) -> PathBuf {
+    let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&out);
+    fs::create_dir_all(&out).unwrap();
+    out
+}
+
+fn read(path: PathBuf) -> String {
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// It failed, and says at what; what did not fail is in the samples.
+fn failed(run: &Output, what: &str, samples: &str, lines: usize) {
+    let error = String::from_utf8_lossy(&run.stderr);
+    assert!(!run.status.success() && error.contains(what), "{error}");
+    assert_eq!(samples.lines().count(), 1 + lines, "{samples}");
+}
+
+#[test]
+fn failure_takes_no_other_result_away() {
+    let out = folder("failure");
+    let run = Command::new(env!("CARGO_BIN_EXE_programs"))
+        .args(["--rounds", "2", "--scale", "1", "--only", "string,regex"])
+        .args(["--allocators", "nobody,system", "--out"])
+        .arg(&out)
+        .output()
+        .unwrap();
+    failed(&run, "string on nobody", &read(out.join("programs-rust-samples.csv")), 4);
+    assert!(read(out.join("programs-rust.txt")).contains("regex"), "the rest is reported on");
+    assert_eq!(read(out.join("programs-rust-failures.txt")).matches("on nobody").count(), 4);
+    assert!(read(out.join("index.html")).contains("Failed:\nstring on nobody"));
+    fs::remove_dir_all(out).unwrap();
+}
+
+#[test]
+fn interruption_keeps_what_was_measured() {
+    let out = folder("interruption");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_programs"))
+        .args(["--rounds", "100000", "--scale", "1", "--only", "string"])
+        .args(["--allocators", "system", "--out"])
+        .arg(&out)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let samples = out.join("programs-rust-samples.csv");
+    let begin = Instant::now();
+    while fs::read_to_string(&samples).unwrap_or_default().lines().count() < 3 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "samples are in the file as they come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SAFETY: the process is a child that was not waited for.
+    unsafe { libc::kill(run.id() as libc::pid_t, libc::SIGINT) };
+    assert!(!run.wait().unwrap().success());
+    assert!(read(out.join("programs-rust.txt")).contains("string"));
+    assert!(read(out.join("index.html")).contains("begun"));
+    fs::remove_dir_all(out).unwrap();
+}
+
+/// The same of programs by LD_PRELOAD, on a malloc that ends the process.
+#[test]
+fn failure_of_a_preloaded_allocator() {
+    let out = folder("preloaded");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    fs::write(out.join("bad.c"), "void *malloc(unsigned long n) { __builtin_trap(); }").unwrap();
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-w", "-o", "libbad.so", "bad.c"])
+        .current_dir(&out)
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let run = Command::new("python3")
+        .arg(format!("{root}/benches/programs/run.py"))
+        .args([root, "--rounds", "2", "--only", "perl", "--allocators", "glibc", "--extra"])
+        .arg(format!("bad={}", out.join("libbad.so").display()))
+        .arg("--out")
+        .arg(out.join("programs-c-samples.csv"))
+        .output()
+        .unwrap();
+    failed(&run, "perl on bad", &read(out.join("programs-c-samples.csv")), 2);
+    // Not tried again in the second round.
+    assert_eq!(read(out.join("programs-c-failures.txt")).matches("perl on bad").count(), 1);
+    assert!(String::from_utf8_lossy(&run.stdout).contains("perl"), "the rest is reported on");
+    fs::remove_dir_all(out).unwrap();
+}
+
+/// The tables of the README from summaries whose means are known.
+#[test]
+fn tables_say_what_the_summaries_say() {
+    let out = folder("tables");
+    let founding = "allocator,size,threads,filled,mean_ns\n\
+                    malloc,16,1,true,12.04\nvalloc,16,1,true,2\noriginal,16,1,true,1\n\
+                    malloc,4096,1,true,1234.5\nvalloc,4096,1,true,1358\n";
+    fs::write(out.join("founding-summary.csv"), founding).unwrap();
+    let columns = "subject,allocator,figure,runs,median,lower_quartile,upper_quartile";
+    let mut programs = format!("{columns}\n");
+    for (subject, allocator, seconds, mib) in [
+        ("a", "valloc", 1.0, 30.0),
+        ("a", "glibc", 2.0, 20.0),
+        ("b", "valloc", 3.0, 50.0),
+        ("b", "glibc", 1.5, 100.0),
+    ] {
+        programs += &format!("{subject},{allocator},cpu_s,5,{seconds},1,3\n");
+        programs += &format!("{subject},{allocator},peak_mib,5,{mib},1,3\n");
+    }
+    fs::write(out.join("programs-c-summary.csv"), &programs).unwrap();
+    fs::write(out.join("programs-rust-summary.csv"), programs.replace("glibc", "system")).unwrap();
+    fs::write(out.join("threads-summary.csv"), programs.replace("cpu_s", "mops")).unwrap();
+    let run = Command::new("python3")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tables.py"))
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let text = String::from_utf8_lossy(&run.stdout);
+    for expected in [
+        "| 1 thread | malloc | calloc | **valloc** | mimalloc | jemalloc | snmalloc |",
+        "| 16 B | 12.0 | - | **2.0** | - | - | - |",
+        "| 4 KiB | **1,234** | - | 1,358 | - | - | - |",
+        "valloc is the fastest at 1 of 2.",
+        "4 KiB with 1 thread, filled (1,358 ns, malloc 1,234: 10 %).",
+        "| a | **1.00** / 30 | 2.00 / 20 |",
+        "| b | 3.00 / 50 | **1.50** / 100 |",
+        // Square roots of 0.5 * 2, and of 1.5 * 0.5.
+        "Geometric means, valloc to the other: glibc 1.00 of the time and 0.87 of the memory.",
+        "ahead by more than 5 % in time at: b (glibc by 100 %).",
+        "| a | 2.00 / 20 | **1.00** / 30 |",
+        // Square roots of 2 and 1.5, of 2 and 2.
+        "share of the best, time and memory: system 1.41 and 1.41, valloc 1.41 and 1.22.",
+        // More operations are better.
+        "| b | **3.00** / 50 | 1.50 / 100 |",
+        "ahead by more than 5 % in speed at: a (glibc by 100 %).",
+    ] {
+        assert!(text.contains(expected), "{expected}\nis missing in\n{text}");
+    }
+    assert!(String::from_utf8_lossy(&run.stderr).contains("memory was not measured"));
     fs::remove_dir_all(out).unwrap();
 }
