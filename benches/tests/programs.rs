@@ -179,3 +179,19 @@ fn tables_say_what_the_summaries_say() {
     assert!(String::from_utf8_lossy(&run.stderr).contains("memory was not measured"));
     fs::remove_dir_all(out).unwrap();
 }
+
+/// Their build scripts take any debug information for a debug build (`Cargo.toml`): a peer would be
+/// compared without optimisation.
+#[test]
+fn peers_are_built_as_in_a_release() {
+    let manifest =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).unwrap();
+    for peer in ["libmimalloc-sys", "snmalloc-sys", "tikv-jemalloc-sys"] {
+        assert!(manifest.contains(&format!("\n{peer} = {{ debug = false }}\n")), "{peer}");
+    }
+    for binary in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/programs")).unwrap() {
+        let name = binary.unwrap().file_name().into_string().unwrap();
+        let known = ["jemalloc.rs", "mimalloc.rs", "snmalloc.rs", "system.rs", "valloc.rs"];
+        assert!(known.contains(&&name[..]), "{name} is a peer that this test does not know");
+    }
+}
