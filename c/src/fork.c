@@ -32,6 +32,7 @@ static VA_COLD void after_fork_in_child(void)
     const CacheFront *front = va_thread_front;
     va_lock_reset(&va_meta_lock);
     va_lock_reset(&va_arena_lock);
+    va_purge_fork();
     va_secure_fork();
     va_registry_reset_all(front->tag != VA_TAG_NONE ? (const ThreadCache *)front : NULL);
     va_allocators_reset_all();
