@@ -128,6 +128,59 @@ static void ask_at_the_hard_limit(void *unused)
     valloc_free(second);
 }
 
+/* The memory that the child can lend is what the parent could, without any more commit. */
+static void check_child(size_t lent, size_t rest)
+{
+    test_hold = false;
+    test_no_commit = true;
+    require(stats_now().lent == lent);
+    require(valloc_process()->total_blocks << 16 == lent);
+    void *block = valloc_malloc(rest);
+    require(block != NULL);
+    memset(block, 2, rest);
+    valloc_free(block);
+    valloc_purge();
+    require(stats_now().lent <= lent);
+    _exit(0);
+}
+
+static void fork_and_check(size_t lent, size_t rest)
+{
+    int status = -1;
+    pid_t pid = fork();
+    if (pid == 0)
+        check_child(lent, rest);
+    require(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+static void fork_while_free_runs_are_purged(void *unused)
+{
+    (void)unused;
+    void *block = filled(48 * MIB);
+    valloc_free(block);
+    valloc_purge();
+    memset(filled(1 * MIB), 1, 1);
+    size_t lent = stats_now().lent;
+    valloc_free(filled(48 * MIB));
+    pthread_t purger = start_held(purge, NULL);
+    fork_and_check(lent, 48 * MIB);
+    let_go(purger);
+    fork_and_check(lent, 48 * MIB);
+}
+
+static void fork_while_excess_is_purged(void *unused)
+{
+    (void)unused;
+    memset(filled(1 * MIB), 1, 1);
+    require(valloc_set_limits(valloc_process(), 1 * MIB, 0) == 0);
+    size_t lent = stats_now().lent;
+    void *block = filled(100 * MIB);
+    pthread_t thread = start_held(free_block, block);
+    fork_and_check(lent, 100 * MIB);
+    let_go(thread);
+    fork_and_check(lent, 100 * MIB);
+}
+
 static void what_is_refused_is_not_counted(void *unused)
 {
     (void)unused;
@@ -169,14 +222,17 @@ static void in_a_child(void **state)
 
 int main(void)
 {
-    static void (*cases[])(void *) = {ask_for_what_is_purged, ask_at_the_hard_limit,
-                                      what_is_refused_is_not_counted,
-                                      what_was_populated_and_is_not_wanted_goes};
+    static void (*cases[])(void *) = {
+        ask_for_what_is_purged,          ask_at_the_hard_limit,
+        fork_while_free_runs_are_purged, fork_while_excess_is_purged,
+        what_is_refused_is_not_counted,  what_was_populated_and_is_not_wanted_goes};
     const struct CMUnitTest tests[] = {
         {"ask_for_what_is_purged", in_a_child, NULL, NULL, &cases[0]},
         {"ask_at_the_hard_limit", in_a_child, NULL, NULL, &cases[1]},
-        {"what_is_refused_is_not_counted", in_a_child, NULL, NULL, &cases[2]},
-        {"what_was_populated_and_is_not_wanted_goes", in_a_child, NULL, NULL, &cases[3]},
+        {"fork_while_free_runs_are_purged", in_a_child, NULL, NULL, &cases[2]},
+        {"fork_while_excess_is_purged", in_a_child, NULL, NULL, &cases[3]},
+        {"what_is_refused_is_not_counted", in_a_child, NULL, NULL, &cases[4]},
+        {"what_was_populated_and_is_not_wanted_goes", in_a_child, NULL, NULL, &cases[5]},
     };
     return cmocka_run_group_tests_name("in flight", tests, NULL, NULL);
 }
