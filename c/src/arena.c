@@ -170,14 +170,22 @@ static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty
 
 void va_arena_reclaim(Block *runs)
 {
-    for (Block *run = runs; run != NULL; run = run->next) {
+    for (Block **link = &runs; *link != NULL;) {
+        Block *run = *link;
         Arena *arena = &va_arenas[run->arena];
         va_entry_store(va_block_entry(run), 0);
         va_guard_end(run); /* a slab may have one */
         if (va_unlikely(run->moved)) {
-            run->zero = va_space_remap(arena, va_block_number(run), run->run_blocks);
+            run->zero =
+                va_space_remap(arena, va_block_number(run), run->run_blocks) ||
+                va_os_purge(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT);
             atomic_fetch_sub_explicit(&moved_runs, 1, memory_order_relaxed);
+            if (!run->zero) { /* a move failed and left it unmapped: nobody gets it any more */
+                *link = run->next;
+                continue;
+            }
         }
+        link = &run->next;
     }
     va_lock_acquire(&va_arena_lock);
     while (runs != NULL) {
@@ -266,12 +274,15 @@ VA_COLD bool va_arena_split(const Block *run, size_t count)
 VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
 {
     size_t more = from->moved ? 1 : 2;
-    if (atomic_load_explicit(&moved_runs, memory_order_relaxed) + more > VA_MOVED_RUNS_MAX ||
-        !va_os_move(va_block_address(from), va_block_address(to), bytes))
+    bool is_last = va_block_number(from) + from->run_blocks == va_arenas[from->arena].blocks;
+    if (is_last ||
+        atomic_load_explicit(&moved_runs, memory_order_relaxed) + more > VA_MOVED_RUNS_MAX)
         return false;
-    atomic_fetch_add_explicit(&moved_runs, more, memory_order_relaxed);
-    from->moved = to->moved = true;
-    return true;
+    bool done = va_os_move(va_block_address(from), va_block_address(to), bytes);
+    atomic_fetch_add_explicit(&moved_runs, done ? more : 1, memory_order_relaxed);
+    from->moved |= done;
+    to->moved = true; /* whatever lies there now */
+    return done;
 }
 
 VA_COLD void va_arena_limit(size_t soft, size_t hard)
