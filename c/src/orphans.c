@@ -73,8 +73,12 @@ static VA_COLD size_t look_at(Arena *arena, size_t block)
     uint32_t entry = va_entry_load(&arena->entries[block]);
     unsigned class = va_entry_class(entry);
     Block *run = &arena->records[block];
-    if (entry == 0 || class == VA_CLASS_SPARE)
-        return unmark(arena, block) ? run->run_blocks : 0;
+    if (entry == 0 || class == VA_CLASS_SPARE) {
+        if (!unmark(arena, block))
+            return 0;
+        va_entry_store(&arena->entries[block], va_entry_make(0, VA_CLASS_SPARE));
+        return run->run_blocks;
+    }
     unmark(arena, block); /* held, and in use */
     if (class < VA_CLASSES_SMALL && run->arriving)
         arrive(run, va_registry_cache(va_entry_owner(entry)));

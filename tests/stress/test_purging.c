@@ -218,6 +218,26 @@ static void *make_instances(void *seed)
     return NULL;
 }
 
+static valloc_stats stats_now(void)
+{
+    valloc_stats stats;
+    valloc_get_stats(&stats);
+    return stats;
+}
+
+static int count(const MemoryBlock *block, void *bytes)
+{
+    *(size_t *)bytes += block->size;
+    return 0;
+}
+
+static void look_around(void)
+{
+    size_t bytes = 0;
+    require(valloc_blocks(valloc_process(), count, &bytes) == 0);
+    require(bytes <= stats_now().reserved);
+}
+
 /* Limits are such that whoever asks for little gets it. */
 static void *give_back(void *seed_given)
 {
@@ -238,6 +258,9 @@ static void *give_back(void *seed_given)
         case 3:
             require(valloc_set_limits(process, 0, 0) == 0);
             break;
+        case 4:
+            look_around();
+            break;
         default:
             valloc_purge();
             purges++;
@@ -251,13 +274,6 @@ static void *give_back(void *seed_given)
 }
 
 /* ---- Children ---- */
-
-static valloc_stats stats_now(void)
-{
-    valloc_stats stats;
-    valloc_get_stats(&stats);
-    return stats;
-}
 
 /* After a purge by the only thread every block is free or in use, and blocks that are kept without
  * use are another allocator's. A front of a large block in secure builds counts as such. */
