@@ -68,6 +68,7 @@ VA_COLD bool va_allocator_init(MemoryAllocator *allocator, size_t initial_blocks
     return true;
 }
 
+/* A fork waits for the lock: the child shall not find half an allocator. */
 VA_COLD void va_allocator_destroy(MemoryAllocator *allocator)
 {
     va_lock_acquire(&live.lock);
@@ -77,7 +78,6 @@ VA_COLD void va_allocator_destroy(MemoryAllocator *allocator)
         live.first = allocator->next;
     if (allocator->next != NULL)
         allocator->next->previous = allocator->previous;
-    va_lock_release(&live.lock);
     for (ThreadCache *cache = allocator->caches; cache != NULL;) {
         ThreadCache *next = cache->next;
         va_cache_abandon(cache);
@@ -86,6 +86,7 @@ VA_COLD void va_allocator_destroy(MemoryAllocator *allocator)
     va_pool_end(allocator);
     va_meta_release(allocator->thread_caches, table_bytes((size_t)allocator->num_threads));
     memset(allocator, 0, sizeof *allocator);
+    va_lock_release(&live.lock);
 }
 
 /* ---- Thread caches ---- */
@@ -223,6 +224,11 @@ VA_COLD void va_allocators_decay(void)
 }
 
 /* ---- Fork ---- */
+
+VA_COLD MemoryAllocator *va_allocators_first(void)
+{
+    return live.first;
+}
 
 VA_COLD void va_allocators_lock_all(void)
 {

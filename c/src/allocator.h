@@ -57,6 +57,10 @@ size_t va_allocators_purge(void);
 /* What the background thread does every purge delay: gives back what nobody has wanted lately. */
 void va_allocators_decay(void);
 
+/* The allocators beside that of the process, chained by next. Under the lock of their list: in the
+ * child after fork. */
+MemoryAllocator *va_allocators_first(void);
+
 /* Around fork: every allocator's locks. */
 void va_allocators_lock_all(void);
 void va_allocators_unlock_all(void);

@@ -74,57 +74,68 @@ static VA_STARTUP void initialise_locked(void)
                  va_options.hard_limit_bytes >> VA_BLOCK_SHIFT);
 }
 
-/* Lends up to `count` runs that lie side by side in one zone, of this kind if it can be; returns
- * how many. */
-static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block **runs,
-                        size_t count)
+typedef struct Lent {
+    Arena *arena;
+    size_t first, count;
+    bool zero;
+} Lent;
+
+/* Looks for up to `count` runs that lie side by side in one zone, of this kind if it can be. */
+static Lent lend_locked(size_t blocks, size_t align_blocks, ZoneKind kind, size_t count)
 {
-    Arena *arena = va_arenas;
-    size_t lent = 0;
-    size_t first = 0;
-    bool zero = false;
-    va_lock_acquire(&va_arena_lock);
-    if (va_unlikely(!initialised))
-        initialise_locked();
-    count =
-        va_min(count, (va_use.hard_limit - va_min(va_use.hard_limit, va_use.lent_blocks)) / blocks);
-    if (va_unlikely(count == 0)) {
-        va_lock_release(&va_arena_lock);
-        return 0;
-    }
+    Lent lent = {.count = 0};
     if (va_use.lent_blocks + blocks * count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
         kind = ZONE_SPARSE; /* a small heap */
     if (va_unlikely(atomic_load_explicit(&va_arena_count, memory_order_relaxed) == 0))
         va_space_add(blocks + align_blocks - 1);
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     refused = false;
-    for (unsigned i = 0; i < ZONES * arenas && lent == 0; i++) {
-        arena = &va_arenas[i % arenas];
-        Zone *zone = &arena->zones[i < arenas ? kind : 1 - kind];
-        lent = lend_from(arena, zone, blocks, align_blocks, count, &first, &zero);
+    for (unsigned i = 0; i < ZONES * arenas && lent.count == 0; i++) {
+        lent.arena = &va_arenas[i % arenas];
+        Zone *zone = &lent.arena->zones[i < arenas ? kind : 1 - kind];
+        lent.count =
+            lend_from(lent.arena, zone, blocks, align_blocks, count, &lent.first, &lent.zero);
     }
     /* Memory that the kernel refuses is not to be had in another arena. */
-    if (va_unlikely(lent == 0 && !refused)) {
-        arena = va_space_add(blocks + align_blocks - 1);
-        if (arena != NULL)
-            lent = lend_from(arena, &arena->zones[ZONE_DENSE], blocks, align_blocks, count, &first,
-                             &zero);
+    if (va_unlikely(lent.count == 0 && !refused)) {
+        lent.arena = va_space_add(blocks + align_blocks - 1);
+        if (lent.arena != NULL)
+            lent.count = lend_from(lent.arena, &lent.arena->zones[ZONE_DENSE], blocks, align_blocks,
+                                   count, &lent.first, &lent.zero);
     }
+    return lent;
+}
+
+/* Lends what was found; returns how many. */
+static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block **runs,
+                        size_t count)
+{
+    Lent lent = {.count = 0};
+    va_lock_acquire(&va_arena_lock);
+    if (va_unlikely(!initialised))
+        initialise_locked();
+    do {
+        size_t rest = va_use.hard_limit - va_min(va_use.hard_limit, va_use.lent_blocks);
+        count = va_min(count, rest / blocks);
+        if (va_unlikely(count == 0))
+            break;
+        lent = lend_locked(blocks, align_blocks, kind, count);
+    } while (va_unlikely(lent.count == 0) && va_purge_wait_locked());
     bool excess =
         va_use.dirty_blocks != 0 && va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit;
     va_lock_release(&va_arena_lock);
     if (va_unlikely(excess))
         va_arena_purge_all();
-    for (size_t i = 0; i < lent; i++) { /* the records are the borrower's already */
-        Block *run = &arena->records[first + i * blocks];
-        run->arena = (uint8_t)(arena - va_arenas);
+    for (size_t i = 0; i < lent.count; i++) { /* the records are the borrower's already */
+        Block *run = &lent.arena->records[lent.first + i * blocks];
+        run->arena = (uint8_t)(lent.arena - va_arenas);
         run->run_blocks = (uint32_t)blocks;
         run->next = NULL;
-        run->zero = zero;
+        run->zero = lent.zero;
         run->moved = false;
         runs[i] = run;
     }
-    return lent;
+    return lent.count;
 }
 
 Block *va_arena_lend(size_t blocks, size_t align_blocks)
@@ -145,27 +156,36 @@ size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t cou
 /* Lock held; not while pages are purged. */
 static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty, bool large)
 {
-    if (va_unlikely(dirty && va_purge_is_excess(blocks, large))) {
-        va_lock_release(&va_arena_lock);
+    bool excess = dirty && va_purge_is_excess(blocks, large);
+    va_use_add(&va_use.lent_blocks, (size_t)0 - blocks); /* before others may ask for them */
+    if (va_unlikely(excess)) {
+        va_purge_begin_locked();
         dirty = !va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
-        va_lock_acquire(&va_arena_lock);
+        va_purge_end_locking();
         if (!dirty)
             va_use_add(&va_use.purged_bytes, blocks << VA_BLOCK_SHIFT);
     }
-    va_use_add(&va_use.lent_blocks, (size_t)0 - blocks);
     va_runs_return(arena, first, blocks, dirty);
 }
 
 void va_arena_reclaim(Block *runs)
 {
-    for (Block *run = runs; run != NULL; run = run->next) {
+    for (Block **link = &runs; *link != NULL;) {
+        Block *run = *link;
         Arena *arena = &va_arenas[run->arena];
         va_entry_store(va_block_entry(run), 0);
         va_guard_end(run); /* a slab may have one */
         if (va_unlikely(run->moved)) {
-            run->zero = va_space_remap(arena, va_block_number(run), run->run_blocks);
+            run->zero =
+                va_space_remap(arena, va_block_number(run), run->run_blocks) ||
+                va_os_purge(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT);
             atomic_fetch_sub_explicit(&moved_runs, 1, memory_order_relaxed);
+            if (!run->zero) { /* a move failed and left it unmapped: nobody gets it any more */
+                *link = run->next;
+                continue;
+            }
         }
+        link = &run->next;
     }
     va_lock_acquire(&va_arena_lock);
     while (runs != NULL) {
@@ -254,12 +274,15 @@ VA_COLD bool va_arena_split(const Block *run, size_t count)
 VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
 {
     size_t more = from->moved ? 1 : 2;
-    if (atomic_load_explicit(&moved_runs, memory_order_relaxed) + more > VA_MOVED_RUNS_MAX ||
-        !va_os_move(va_block_address(from), va_block_address(to), bytes))
+    bool is_last = va_block_number(from) + from->run_blocks == va_arenas[from->arena].blocks;
+    if (is_last ||
+        atomic_load_explicit(&moved_runs, memory_order_relaxed) + more > VA_MOVED_RUNS_MAX)
         return false;
-    atomic_fetch_add_explicit(&moved_runs, more, memory_order_relaxed);
-    from->moved = to->moved = true;
-    return true;
+    bool done = va_os_move(va_block_address(from), va_block_address(to), bytes);
+    atomic_fetch_add_explicit(&moved_runs, done ? more : 1, memory_order_relaxed);
+    from->moved |= done;
+    to->moved = true; /* whatever lies there now */
+    return done;
 }
 
 VA_COLD void va_arena_limit(size_t soft, size_t hard)

@@ -34,7 +34,7 @@ void va_arena_start(void);
 bool va_arena_split(const Block *run, size_t count);
 
 /* Moves the pages of the first `bytes` bytes from one lent run to another, without copying; the
- * former then reads as zero. False if that is impossible: nothing has changed. */
+ * former then reads as zero. False if that is impossible: then only the latter may have changed. */
 bool va_arena_move(Block *from, Block *to, size_t bytes);
 
 /* Bounds in blocks, 0 for none. Above the soft one nothing free is kept resident; above the hard

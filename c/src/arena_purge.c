@@ -18,6 +18,47 @@ static struct {
     size_t last_peak_blocks; /* the peak of the tick before */
 } purge_clock;
 
+/* Purges whose blocks are in no set while the kernel works; who needs them waits. Arena lock. */
+static struct {
+    uint32_t count;
+    uint32_t waiting;
+    _Atomic uint32_t ended; /* ever: changes for those who sleep on it */
+} in_flight;
+
+VA_COLD void va_purge_begin_locked(void)
+{
+    in_flight.count++;
+    va_lock_release(&va_arena_lock);
+}
+
+VA_COLD void va_purge_end_locking(void)
+{
+    va_lock_acquire(&va_arena_lock);
+    in_flight.count--;
+    atomic_store_explicit(&in_flight.ended, in_flight.ended + 1, memory_order_relaxed);
+    if (va_unlikely(in_flight.waiting != 0))
+        va_os_wake_one(&in_flight.ended);
+}
+
+VA_COLD bool va_purge_wait_locked(void)
+{
+    uint32_t seen = atomic_load_explicit(&in_flight.ended, memory_order_relaxed);
+    if (in_flight.count == 0)
+        return false;
+    in_flight.waiting++;
+    va_lock_release(&va_arena_lock);
+    va_os_wait(&in_flight.ended, seen);
+    va_lock_acquire(&va_arena_lock);
+    if (--in_flight.waiting != 0) /* one wakes the next */
+        va_os_wake_one(&in_flight.ended);
+    return true;
+}
+
+VA_COLD void va_purge_fork(void)
+{
+    in_flight.count = in_flight.waiting = 0;
+}
+
 static VA_COLD bool next_due(const Arena *arena, Zone *zone, size_t *first, size_t *count)
 {
     size_t end = va_runs_group_end(zone);
@@ -70,8 +111,9 @@ static VA_COLD void take_due_locked(DueRuns *due, Arena *arena, Zone *zone, size
     }
 }
 
-/* Purges due runs, up to about max_bytes. Returns the bytes purged; 0 when nothing is due. */
-static VA_COLD size_t purge_due(size_t max_bytes)
+/* Purges due runs, up to about max_bytes, and adds what was given back to *purged. False when
+ * nothing is due. */
+static VA_COLD bool purge_due(size_t max_bytes, size_t *purged)
 {
     DueRuns due;
     due.count = due.bytes = 0;
@@ -80,39 +122,44 @@ static VA_COLD size_t purge_due(size_t max_bytes)
     for (unsigned i = 0; i < arenas; i++)
         for (unsigned kind = 0; kind < ZONES; kind++)
             take_due_locked(&due, &va_arenas[i], &va_arenas[i].zones[kind], max_bytes);
-    if (due.count == 0)
+    if (due.count == 0) {
         atomic_store_explicit(&purge_clock.purging, false, memory_order_relaxed);
-    va_lock_release(&va_arena_lock);
-    if (due.count == 0)
-        return 0;
+        va_lock_release(&va_arena_lock);
+        return false;
+    }
+    va_purge_begin_locked();
     for (size_t i = 0; i < due.count; i++)
         due.runs[i].purged =
             va_os_purge(due.runs[i].arena->base + (due.runs[i].first << VA_BLOCK_SHIFT),
                         due.runs[i].blocks << VA_BLOCK_SHIFT);
-    va_lock_acquire(&va_arena_lock);
+    va_purge_end_locking();
     for (size_t i = 0; i < due.count; i++) {
-        va_runs_return(due.runs[i].arena, due.runs[i].first, due.runs[i].blocks,
-                       !due.runs[i].purged);
-        if (due.runs[i].purged)
-            va_use_add(&va_use.purged_bytes, due.runs[i].blocks << VA_BLOCK_SHIFT);
+        size_t bytes = due.runs[i].purged ? due.runs[i].blocks << VA_BLOCK_SHIFT : 0;
+        va_runs_return(due.runs[i].arena, due.runs[i].first, due.runs[i].blocks, bytes == 0);
+        va_use_add(&va_use.purged_bytes, bytes);
+        *purged += bytes;
     }
     va_lock_release(&va_arena_lock);
-    return due.bytes;
+    return true;
 }
 
-/* What was made resident in advance and is not in use yet. */
-static VA_COLD void purge_populated_locked(const Arena *arena, Zone *zone)
+/* Gives back what was made resident in advance and is not in use yet. */
+static VA_COLD void purge_populated_locked(void)
 {
-    if (zone->populated > zone->top)
-        va_os_purge(arena->base + (zone->top << VA_BLOCK_SHIFT), (zone->populated - zone->top)
-                                                                     << VA_BLOCK_SHIFT);
-    zone->populated = 0;
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    for (unsigned i = 0; i < ZONES * arenas; i++) {
+        const Arena *arena = &va_arenas[i / ZONES];
+        Zone *zone = &va_arenas[i / ZONES].zones[i % ZONES];
+        if (zone->populated > zone->top)
+            va_os_purge(arena->base + (zone->top << VA_BLOCK_SHIFT), (zone->populated - zone->top)
+                                                                         << VA_BLOCK_SHIFT);
+        zone->populated = 0;
+    }
 }
 
 static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
 {
     bool due = false;
-    purge_populated_locked(arena, zone);
     size_t end = va_runs_group_end(zone);
     for (size_t g = va_runs_next_group(arena, zone, zone->lowest_group); g < end;
          g = va_runs_next_group(arena, zone, g + 1)) {
@@ -160,6 +207,7 @@ void va_purge_visit(void)
             uint64_t delay = va_options.purge_delay_ms;
             atomic_store_explicit(&purge_clock.next_tick_ms, now + delay, memory_order_relaxed);
             bool first = purge_clock.last_tick_ms == 0;
+            purge_populated_locked();
             if (va_use.dirty_blocks != 0)
                 mark_due_locked(delay == 0 ||
                                 (!first && now - purge_clock.last_tick_ms >= 2 * delay));
@@ -169,8 +217,9 @@ void va_purge_visit(void)
         }
         va_lock_release(&va_arena_lock);
     }
+    size_t purged = 0;
     if (va_unlikely(atomic_load_explicit(&purge_clock.purging, memory_order_relaxed)))
-        purge_due(VA_PURGE_VISIT_BYTES);
+        purge_due(VA_PURGE_VISIT_BYTES, &purged);
 }
 
 VA_COLD void va_arena_decay(void)
@@ -182,12 +231,12 @@ VA_COLD void va_arena_decay(void)
 
 VA_COLD size_t va_arena_purge_all(void)
 {
-    size_t total = 0;
-    size_t bytes;
+    size_t purged = 0;
     va_lock_acquire(&va_arena_lock);
+    purge_populated_locked();
     mark_due_locked(true);
     va_lock_release(&va_arena_lock);
-    while ((bytes = purge_due(SIZE_MAX)) != 0)
-        total += bytes;
-    return total;
+    while (purge_due(SIZE_MAX, &purged))
+        ;
+    return purged;
 }

@@ -13,7 +13,19 @@ void va_purge_visit(void);
  * held. */
 bool va_purge_is_excess(size_t blocks, bool large);
 
-/* The same for a thread with time: nothing that is due stays. */
+/* Around the purge of blocks that are in no set meanwhile: the arena lock is released, and taken
+ * again. */
+void va_purge_begin_locked(void);
+void va_purge_end_locking(void);
+
+/* Lets a purge come to its end, if any is going on, with the arena lock released: who finds no
+ * memory then looks again. May return early. False if there is none. */
+bool va_purge_wait_locked(void);
+
+/* In the child after fork: nobody purges there, and nobody waits. */
+void va_purge_fork(void);
+
+/* va_purge_visit for a thread with time: nothing that is due stays. */
 void va_arena_decay(void);
 
 /* Purges every free block. Returns the bytes given back. */

@@ -74,6 +74,11 @@ __attribute__((constructor(102))) static VA_STARTUP void start_by_option(void)
         va_background_set(true);
 }
 
+VA_COLD bool va_background_is_on(void)
+{
+    return background.running;
+}
+
 VA_COLD void va_background_lock(void)
 {
     va_lock_acquire(&background.lock);

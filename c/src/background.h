@@ -8,6 +8,9 @@
 /* Starts or stops the thread. False if it could not be started. Any thread. */
 bool va_background_set(bool on);
 
+/* Is there one, or was there in the parent? Under its lock: around fork. */
+bool va_background_is_on(void);
+
 /* Around fork: the child has no such thread, and gets one if its parent had. */
 void va_background_lock(void);
 void va_background_unlock(void);

@@ -151,6 +151,17 @@ VA_INLINE Block *va_block_of(const void *slot)
     return &arena->records[va_block_index(arena, slot)];
 }
 
+/* The record of a block whose entry still is what it was; else NULL, for the record may be somebody
+ * else's by now. For those who only look around, under the mutex of a slab's owner, which gives a
+ * slab up under it. */
+VA_INLINE Block *va_block_if(void *address, uint32_t entry)
+{
+    Arena *arena = va_arena_find(address);
+    size_t index = va_block_index(arena, address);
+    bool same = atomic_load_explicit(&arena->entries[index], memory_order_acquire) == entry;
+    return same ? &arena->records[index] : NULL;
+}
+
 VA_INLINE size_t va_block_number(const Block *block)
 {
     return (size_t)(block - va_arenas[block->arena].records);

@@ -218,6 +218,10 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * of the mappings that the kernel grants a process by default. */
 #define VA_MOVED_RUNS_MAX ((size_t)4096)
 
+/* Each consists of so many mappings at most, or its bytes are copied to a new one: every move of a
+ * buffer adds one, so that a buffer that grows by half each time comes from 4 MiB to 64 GiB. */
+#define VA_MOVE_PARTS_MAX 24
+
 /* How often a lock is looked at again before its waiter sleeps. */
 #define VA_LOCK_SPINS 64
 

@@ -1,11 +1,13 @@
 /* fork.c: handlers take every lock, in the documented order, so that the child finds no structure
- * half changed; caches of threads that the child does not have count as exited. */
+ * half changed; caches of threads that the child does not have count as exited, and what these
+ * threads were carrying goes back. */
 #include <pthread.h>
 
 #include "allocator.h"
 #include "arena.h"
 #include "background.h"
 #include "meta.h"
+#include "orphans.h"
 
 static VA_COLD void before_fork(void)
 {
@@ -30,12 +32,17 @@ static VA_COLD void after_fork_in_parent(void)
 static VA_COLD void after_fork_in_child(void)
 {
     const CacheFront *front = va_thread_front;
+    CacheStats stats;
     va_lock_reset(&va_meta_lock);
     va_lock_reset(&va_arena_lock);
     va_secure_fork();
     va_registry_reset_all(front->tag != VA_TAG_NONE ? (const ThreadCache *)front : NULL);
     va_allocators_reset_all();
     va_thread_reset_shared();
+    va_purge_fork();
+    va_registry_stats(&stats);
+    if (stats.all > 1 || va_background_is_on())
+        va_orphans_collect();
     va_background_restart();
 }
 

@@ -66,11 +66,11 @@ static VA_COLD void made_holes(size_t bytes)
  * one. */
 static VA_COLD size_t purge_slab(const RunView *view)
 {
-    Block *slab = va_block_of(view->address);
     ThreadCache *owner = va_registry_cache(va_entry_owner(view->entry));
     size_t bytes = 0;
     va_lock_acquire(&owner->mutex);
-    if (atomic_load_explicit(va_block_entry(slab), memory_order_acquire) == view->entry)
+    Block *slab = va_block_if(view->address, view->entry);
+    if (slab != NULL)
         bytes = va_slab_purge(slab);
     va_lock_release(&owner->mutex);
     return bytes;

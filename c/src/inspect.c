@@ -12,14 +12,13 @@ static VA_COLD bool count_slots(const RunView *view, MemoryBlock *block)
 {
     ThreadCache *owner = va_registry_cache(va_entry_owner(view->entry));
     va_lock_acquire(&owner->mutex);
-    const Block *slab = va_block_of(view->address);
-    bool same = va_entry_load(va_block_entry(slab)) == view->entry;
-    if (same) {
+    const Block *slab = va_block_if(view->address, view->entry);
+    if (slab != NULL) {
         block->slots = slab->slots;
         block->live_slots = slab->slots - va_slab_available(slab);
     }
     va_lock_release(&owner->mutex);
-    return same;
+    return slab != NULL;
 }
 
 /* What a view comes to; false if it is no block of this allocator, or just changing. */

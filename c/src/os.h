@@ -34,7 +34,8 @@ void va_os_advise_huge(void *address, size_t bytes, bool on);
 void va_os_populate(void *address, size_t bytes);
 
 /* Moves the pages of [from, from + bytes) to [to, to + bytes) without copying. Both ranges are
- * committed before and after; what was at `to` is gone, and `from` reads as zero. */
+ * committed before and after; what was at `to` is gone, and `from` reads as zero. Behind the source
+ * something has to be mapped. If that fails only `to` may have changed. */
 bool va_os_move(void *from, void *to, size_t bytes);
 
 /* Replaces a range that va_os_move wrote by a plain committed one, zeroed, so that it becomes

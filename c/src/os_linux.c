@@ -9,6 +9,7 @@
 #include "os.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -132,17 +133,57 @@ void va_os_populate(void *address, size_t bytes)
         atomic_store_explicit(&refused, true, memory_order_relaxed);
 }
 
-/* A kernel may unmap the target before it refuses: before Linux 6.17 whenever the source is more
- * than one mapping, as it is where advice on huge pages begins. */
+/* Is the range within one mapping? It asks for a page more behind it, where something else is
+ * mapped: the kernel refuses, for that reason or because it ends here already. */
+static VA_COLD bool is_one_mapping(void *start, size_t bytes)
+{
+    void *result = mremap(start, bytes, bytes + va_os_page_bytes(), 0, NULL);
+    return result == MAP_FAILED && (errno == ENOMEM || errno == EAGAIN);
+}
+
+/* How much of the range is within the first mapping; 0 if that cannot be told. */
+static VA_COLD size_t first_mapping(char *start, size_t bytes)
+{
+    size_t page = va_os_page_bytes();
+    size_t low = 0;
+    size_t high = bytes / page; /* low pages are within it, high pages are not */
+    if (is_one_mapping(start, bytes))
+        return bytes;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (is_one_mapping(start, middle * page))
+            low = middle;
+        else
+            high = middle;
+    }
+    return low * page;
+}
+
+/* Mapping by mapping: the runs of a grown buffer came to lie side by side by earlier moves, and the
+ * program may have given advice on parts of one. Before Linux 6.17 a kernel refuses to move several
+ * at once, when it has unmapped the target already: what another thread then mapped there would be
+ * lost; later ones may stop half way and do not say where. */
 VA_COLD bool va_os_move(void *from, void *to, size_t bytes)
 {
+    const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+    size_t parts[VA_MOVE_PARTS_MAX];
+    size_t count = 0;
+    size_t known = 0;
+    size_t moved = 0;
     int saved = errno;
-    void *result = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
-    bool done = result != MAP_FAILED;
-    if (va_unlikely(!done))
-        va_os_remap(to, bytes);
+    for (; known < bytes && count < VA_MOVE_PARTS_MAX; known += parts[count++])
+        if ((parts[count] = first_mapping((char *)from + known, bytes - known)) == 0)
+            break;
+    for (size_t i = 0; known == bytes && i < count; moved += parts[i++])
+        if (mremap((char *)from + moved, parts[i], parts[i], flags, (char *)to + moved) ==
+            MAP_FAILED)
+            break;
+    if (va_unlikely(known == bytes && moved < bytes)) {
+        memcpy(from, to, moved);
+        va_os_remap(to, bytes); /* the part that was refused may be unmapped */
+    }
     errno = saved;
-    return done;
+    return moved == bytes;
 }
 
 bool va_os_remap(void *address, size_t bytes)

@@ -223,6 +223,11 @@ Block *va_guard_split(Block *front);
  * of a front, all of it. */
 Block *va_guard_whole(Block *run);
 
+VA_INLINE bool va_guard_is_front(const Block *run)
+{
+    return (run->guarded & GUARD_IS_FRONT) != 0;
+}
+
 #else
 
 VA_INLINE size_t va_guard_bytes(void)
@@ -265,6 +270,12 @@ VA_INLINE Block *va_guard_split(Block *front)
 VA_INLINE Block *va_guard_whole(Block *run)
 {
     return run;
+}
+
+VA_INLINE bool va_guard_is_front(const Block *run)
+{
+    (void)run;
+    return false;
 }
 
 #endif

@@ -28,16 +28,15 @@ static VA_COLD bool count_slab(Census *census, const RunView *view)
     ThreadCache *owner = va_registry_cache(va_entry_owner(view->entry));
     valloc_class_stats *row = &census->rows[va_entry_class(view->entry)];
     va_lock_acquire(&owner->mutex);
-    const Block *slab = va_block_of(view->address);
-    bool same = va_entry_load(va_block_entry(slab)) == view->entry;
-    if (same) {
+    const Block *slab = va_block_if(view->address, view->entry);
+    if (slab != NULL) {
         row->slots += slab->slots;
         row->free_slots += va_slab_available(slab);
         census->slack += VA_BLOCK_BYTES - (size_t)slab->slots * slab->slot_bytes;
         census->resident += slab_resident(slab);
     }
     va_lock_release(&owner->mutex);
-    return same;
+    return slab != NULL;
 }
 
 static VA_COLD void count_run(Census *census, const RunView *view)

@@ -26,6 +26,7 @@
 #include "thread.c"
 #include "allocator.c"
 #include "background.c"
+#include "orphans.c"
 #include "fork.c"
 #include "foreign.c"
 #include "alloc.c"

@@ -89,7 +89,7 @@ static void *failing_mremap(void *from, size_t old_bytes, size_t bytes, int flag
 {
     if (fails(CALL_MOVE, EINVAL))
         return MAP_FAILED;
-    if (inject_hits(CALL_MOVE_LATE)) {
+    if (to != NULL && inject_hits(CALL_MOVE_LATE)) {
         munmap(to, bytes);
         errno = EFAULT;
         return MAP_FAILED;

@@ -3,6 +3,9 @@
 #define _GNU_SOURCE
 #include "support.h"
 
+#include <sys/mman.h>
+
+#include "child.h"
 #include "config.h"
 #include "valloc.h"
 
@@ -160,6 +163,74 @@ static void moved_runs_are_bounded(void **state)
     grow(3, 100 * VA_MIB, 6);
 }
 
+#define ELSEWHERE (64 * VA_MIB) /* an alignment that the blocks do not have */
+
+/* A block whose pages are several mappings, by advice that the program gave. */
+static char *make_split(size_t size, size_t mappings_wanted)
+{
+    char *block = valloc_aligned_alloc(VA_HUGE_BYTES, size);
+    while ((uintptr_t)block % ELSEWHERE == 0)
+        require((block = valloc_aligned_alloc(VA_HUGE_BYTES, size)) != NULL);
+    write_pages(block, 0, size, size);
+    for (size_t i = 1; i < mappings_wanted; i += 2)
+        require(madvise(block + i * (size / mappings_wanted), size / mappings_wanted,
+                        MADV_DONTDUMP) == 0);
+    return block;
+}
+
+static void advised_blocks_move(void **state)
+{
+    (void)state;
+    const size_t size = 24 * VA_MIB;
+    for (size_t parts = 1; parts <= 48; parts += parts) {
+        char *block = make_split(size, parts);
+        copied_bytes = 0;
+        block = valloc_aligned_realloc(block, ELSEWHERE, 2 * size);
+        assert_non_null(block);
+        assert_int_equal(copied_bytes, parts <= VA_MOVE_PARTS_MAX ? 0 : size);
+        for (size_t at = 0; at < size; at += 4096)
+            assert_memory_equal(block + at, &at, sizeof at);
+        valloc_free(block);
+    }
+}
+
+/* The kernel refuses more mappings when some of the parts have moved. */
+static void move_at_the_limit(void *argument)
+{
+    size_t rest = (uintptr_t)argument;
+    signal(SIGSEGV, SIG_DFL); /* not cmocka's */
+    size_t most = 0;
+    size_t size = 12 * VA_MIB;
+    FILE *file = fopen("/proc/sys/vm/max_map_count", "r");
+    if (file == NULL || fscanf(file, "%zu", &most) != 1 || most > VA_MIB)
+        _exit(0); /* too many to use them up */
+    fclose(file);
+    char *block = make_split(size, 4);
+    size_t used = mappings();
+    require(used + rest < most);
+    char *pages = mmap(NULL, (most + 2) * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    require(pages != MAP_FAILED);
+    for (size_t i = 0; used + 1 + 2 * i + rest < most; i++)
+        if (mprotect(pages + (2 * i + 1) * 4096, 4096, PROT_READ) != 0)
+            break;
+    char *grown = valloc_aligned_realloc(block, ELSEWHERE, 2 * size);
+    if (grown == NULL)
+        grown = block;
+    for (size_t at = 0; at < size; at += 4096)
+        require(memcmp(grown + at, &at, sizeof at) == 0);
+    _exit(0);
+}
+
+static void a_move_that_fails_half_way_loses_nothing(void **state)
+{
+    (void)state;
+    for (size_t rest = 0; rest < 24; rest++) {
+        Child child = child_run(move_at_the_limit, (void *)rest);
+        if (child.status != 0)
+            fail_msg("%zu mappings left: status %x, said '%s'", rest, child.status, child.text);
+    }
+}
+
 static void shrinking_gives_back_the_tail(void **state)
 {
     (void)state;
@@ -188,15 +259,19 @@ static void shrinking_gives_back_the_tail(void **state)
     valloc_free(small);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(growth_copies_the_first_bytes_only),
         cmocka_unit_test(a_buffer_alone_grows_in_place),
         cmocka_unit_test(mappings_stay_few),
         cmocka_unit_test(moved_runs_are_bounded),
+        cmocka_unit_test(advised_blocks_move),
+        cmocka_unit_test(a_move_that_fails_half_way_loses_nothing),
         cmocka_unit_test(shrinking_gives_back_the_tail),
     };
     valloc_free(valloc_malloc(64 * VA_MIB)); /* the arena has its mappings */
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("realloc", tests, NULL, NULL);
 }

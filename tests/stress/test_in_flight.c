@@ -1,0 +1,244 @@
+/* test_in_flight.c: what happens while one thread is purging, which here takes as long as the test
+ * wants: others allocate, fork, purge; and when it is refused. Each case in a process of its own.
+ */
+#include "support.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <time.h>
+
+#include "child.h"
+
+#define VALLOC_NO_SHORT_NAMES
+#include "valloc.h"
+
+#include "block_table.h"
+
+extern atomic_bool test_hold, test_no_purge, test_no_commit;
+extern atomic_int test_held;
+extern atomic_size_t test_purged;
+
+#define MIB ((size_t)1 << 20)
+
+static void pause_ms(long ms)
+{
+    struct timespec time = {0, ms * 1000000};
+    nanosleep(&time, NULL);
+}
+
+static valloc_stats stats_now(void)
+{
+    valloc_stats stats;
+    valloc_get_stats(&stats);
+    return stats;
+}
+
+static void *filled(size_t size)
+{
+    char *block = valloc_malloc(size);
+    require(block != NULL);
+    memset(block, 1, size);
+    return block;
+}
+
+static void *purge(void *unused)
+{
+    (void)unused;
+    valloc_purge();
+    return NULL;
+}
+
+static void *free_block(void *block)
+{
+    valloc_free(block);
+    return NULL;
+}
+
+static pthread_t start(void *(*body)(void *), void *argument)
+{
+    pthread_t thread;
+    require(pthread_create(&thread, NULL, body, argument) == 0);
+    return thread;
+}
+
+/* Starts a thread whose purge is held. */
+static pthread_t start_held(void *(*body)(void *), void *argument)
+{
+    test_hold = true;
+    pthread_t thread = start(body, argument);
+    while (test_held == 0)
+        pause_ms(1);
+    return thread;
+}
+
+static void let_go(pthread_t thread)
+{
+    test_hold = false;
+    pthread_join(thread, NULL);
+}
+
+static void *open_later(void *unused)
+{
+    (void)unused;
+    pause_ms(100);
+    test_hold = false;
+    return NULL;
+}
+
+static void *allocate_48(void *unused)
+{
+    (void)unused;
+    return valloc_malloc(48 * MIB);
+}
+
+/* All free memory is being purged, and the kernel grants no more: whoever asks waits. */
+static void ask_for_what_is_purged(void *unused)
+{
+    pthread_t threads[2];
+    void *blocks[2] = {filled(48 * MIB), filled(48 * MIB)};
+    (void)unused;
+    valloc_free(blocks[0]);
+    valloc_free(blocks[1]);
+    test_no_commit = true;
+    pthread_t purger = start_held(purge, NULL);
+    pthread_t opener = start(open_later, NULL);
+    for (int i = 0; i < 2; i++)
+        threads[i] = start(allocate_48, NULL);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], &blocks[i]);
+        require(blocks[i] != NULL);
+    }
+    require(blocks[0] != blocks[1]);
+    pthread_join(opener, NULL);
+    let_go(purger);
+}
+
+/* What is freed beyond the soft limit does not count for the hard one while it is purged. (Secure
+ * builds clear it first, by a purge before it is given up.) */
+static void ask_at_the_hard_limit(void *unused)
+{
+    (void)unused;
+    if (SECURED_BYTES != 0)
+        return;
+    require(valloc_set_limits(valloc_process(), 1 * MIB, 128 * MIB) == 0);
+    void *block = filled(100 * MIB);
+    pthread_t thread = start_held(free_block, block);
+    void *second = valloc_malloc(100 * MIB);
+    require(second != NULL);
+    require(valloc_malloc(100 * MIB) == NULL); /* and does not wait for what cannot help */
+    let_go(thread);
+    valloc_free(second);
+}
+
+/* The memory that the child can lend is what the parent could, without any more commit. */
+static void check_child(size_t lent, size_t rest)
+{
+    test_hold = false;
+    test_no_commit = true;
+    require(stats_now().lent == lent);
+    require(valloc_process()->total_blocks << 16 == lent);
+    void *block = valloc_malloc(rest);
+    require(block != NULL);
+    memset(block, 2, rest);
+    valloc_free(block);
+    valloc_purge();
+    require(stats_now().lent <= lent);
+    _exit(0);
+}
+
+static void fork_and_check(size_t lent, size_t rest)
+{
+    int status = -1;
+    pid_t pid = fork();
+    if (pid == 0)
+        check_child(lent, rest);
+    require(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+static void fork_while_free_runs_are_purged(void *unused)
+{
+    (void)unused;
+    void *block = filled(48 * MIB);
+    valloc_free(block);
+    valloc_purge();
+    memset(filled(1 * MIB), 1, 1);
+    size_t lent = stats_now().lent;
+    valloc_free(filled(48 * MIB));
+    pthread_t purger = start_held(purge, NULL);
+    fork_and_check(lent, 48 * MIB);
+    let_go(purger);
+    fork_and_check(lent, 48 * MIB);
+}
+
+static void fork_while_excess_is_purged(void *unused)
+{
+    (void)unused;
+    if (SECURED_BYTES != 0)
+        return;
+    memset(filled(1 * MIB), 1, 1);
+    require(valloc_set_limits(valloc_process(), 1 * MIB, 0) == 0);
+    size_t lent = stats_now().lent;
+    void *block = filled(100 * MIB);
+    pthread_t thread = start_held(free_block, block);
+    fork_and_check(lent, 100 * MIB);
+    let_go(thread);
+    fork_and_check(lent, 100 * MIB);
+}
+
+static void what_is_refused_is_not_counted(void *unused)
+{
+    (void)unused;
+    valloc_free(filled(48 * MIB));
+    size_t purged = stats_now().purged;
+    test_no_purge = true;
+    require(valloc_purge() == 0);
+    require(stats_now().purged == purged);
+    test_no_purge = false;
+    require(valloc_purge() >= 48 * MIB);
+}
+
+/* A huge page that was made resident in advance goes when nothing has come to lie on it. */
+static void what_was_populated_and_is_not_wanted_goes(void *unused)
+{
+    (void)unused;
+    const Zone *zone = NULL;
+    for (int i = 0; i < 200 && zone == NULL; i++) {
+        require(valloc_malloc(MIB) != NULL);
+        for (int kind = 0; kind < ZONES; kind++)
+            if (va_arenas[0].zones[kind].populated > va_arenas[0].zones[kind].top)
+                zone = &va_arenas[0].zones[kind];
+    }
+    if (zone == NULL) /* no huge pages here */
+        return;
+    size_t unused_bytes = (zone->populated - zone->top) * VALLOC_BLOCK_BYTES;
+    test_purged = 0;
+    require(valloc_background_purge(1) == 0);
+    for (int i = 0; i < 5000 && test_purged < unused_bytes; i++)
+        pause_ms(1);
+    require(test_purged >= unused_bytes);
+}
+
+static void in_a_child(void **state)
+{
+    Child child = child_run(*(void (**)(void *)) * state, NULL);
+    if (child.status != 0)
+        fail_msg("status %x, said '%s'", child.status, child.text);
+}
+
+int main(void)
+{
+    static void (*cases[])(void *) = {
+        ask_for_what_is_purged,          ask_at_the_hard_limit,
+        fork_while_free_runs_are_purged, fork_while_excess_is_purged,
+        what_is_refused_is_not_counted,  what_was_populated_and_is_not_wanted_goes};
+    const struct CMUnitTest tests[] = {
+        {"ask_for_what_is_purged", in_a_child, NULL, NULL, &cases[0]},
+        {"ask_at_the_hard_limit", in_a_child, NULL, NULL, &cases[1]},
+        {"fork_while_free_runs_are_purged", in_a_child, NULL, NULL, &cases[2]},
+        {"fork_while_excess_is_purged", in_a_child, NULL, NULL, &cases[3]},
+        {"what_is_refused_is_not_counted", in_a_child, NULL, NULL, &cases[4]},
+        {"what_was_populated_and_is_not_wanted_goes", in_a_child, NULL, NULL, &cases[5]},
+    };
+    return cmocka_run_group_tests_name("in flight", tests, NULL, NULL);
+}
