@@ -58,8 +58,8 @@ VA_COLD bool va_allocator_init(MemoryAllocator *allocator, size_t initial_blocks
         memset(allocator, 0, sizeof *allocator);
         return false;
     }
+    va_lock_acquire(&live.lock); /* a fork waits: on the list, or none */
     allocator->self = allocator;
-    va_lock_acquire(&live.lock);
     allocator->next = live.first;
     if (live.first != NULL)
         live.first->previous = allocator;

@@ -135,12 +135,14 @@ __attribute__((flatten)) uint32_t va_deliver_own_locked(ThreadCache *cache, void
     return strays;
 }
 
-/* Gives slots to an owner and forwards what has moved on. The array is used up. */
-static void give(ThreadCache *cache, void **slots, uint32_t count, const char *function)
+/* Gives slots to an owner and forwards what has moved on. The array is used up; it counts as such
+ * under the mutex, so that a fork finds none of them in two places, or in none. */
+static void give(ThreadCache *cache, void **slots, uint32_t *count, const char *function)
 {
     Block *unused = NULL;
     va_lock_acquire(&cache->mutex);
-    uint32_t strays = va_deliver_own_locked(cache, slots, count, &unused, function);
+    uint32_t strays = va_deliver_own_locked(cache, slots, *count, &unused, function);
+    *count = 0;
     va_lock_release(&cache->mutex);
     if (unused != NULL)
         va_pool_reclaim(unused);
@@ -158,7 +160,8 @@ uint32_t va_slot_owner(void *slot, const char *function)
 
 void va_deliver(void *slot, const char *function)
 {
-    give(va_registry_cache(va_slot_owner(slot, function)), &slot, 1, function);
+    uint32_t count = 1;
+    give(va_registry_cache(va_slot_owner(slot, function)), &slot, &count, function);
 }
 
 /* ---- Outgoing ---- */
@@ -166,9 +169,8 @@ void va_deliver(void *slot, const char *function)
 static void deliver(Outgoing *outgoing, const char *function)
 {
     uint32_t count = outgoing->count;
-    outgoing->count = 0;
     if (count != 0)
-        give(va_registry_cache(outgoing->owner), outgoing->slots, count, function);
+        give(va_registry_cache(outgoing->owner), outgoing->slots, &outgoing->count, function);
     va_slots_forget(outgoing->slots, count);
 }
 
@@ -192,7 +194,8 @@ VA_APART void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t 
         }
     }
     Outgoing *outgoing = &cache->outgoing[owner % VA_OUTGOING_BATCHES];
-    if (outgoing->owner != owner) {
+    /* A thread that vanished may have left a full one. */
+    if (outgoing->owner != owner || va_unlikely(outgoing->count == VA_OUTGOING_SLOTS)) {
         deliver(outgoing, function);
         outgoing->owner = owner;
     }

@@ -76,6 +76,7 @@ static VA_COLD size_t look_at(Arena *arena, size_t block)
     if (entry == 0 || class == VA_CLASS_SPARE) {
         if (!unmark(arena, block))
             return 0;
+        run->zero = false; /* of one just given up that is not said yet */
         va_entry_store(&arena->entries[block], va_entry_make(0, VA_CLASS_SPARE));
         return run->run_blocks;
     }

@@ -418,7 +418,7 @@ VA_COLD void va_cache_abandon(ThreadCache *cache)
 #if VALLOC_SECURE_QUARANTINE
     memset(&cache->quarantine, 0, sizeof cache->quarantine);
 #endif
-    for (unsigned i = 0; cache->outgoing_bytes != 0 && i < VA_OUTGOING_BATCHES; i++)
+    for (unsigned i = 0; cache->outgoing != NULL && i < VA_OUTGOING_BATCHES; i++)
         cache->outgoing[i].count = 0;
     cache->outgoing_bytes = 0;
     cache->large = NULL;

@@ -13,7 +13,7 @@
 #define VALLOC_NO_SHORT_NAMES
 #include "valloc.h"
 
-#include "block_table.h"
+#include "allocator.h"
 
 extern atomic_bool test_hold, test_no_purge, test_no_commit;
 extern atomic_int test_held;
@@ -219,6 +219,38 @@ static void what_was_populated_and_is_not_wanted_goes(void *unused)
     require(test_purged >= unused_bytes);
 }
 
+/* A batch for another owner that a vanished thread has filled and not sent yet. */
+static void *free_behind_a_full_batch(void *argument)
+{
+    char **slots = argument;
+    ThreadCache *cache = NULL;
+    for (size_t i = 0; i < VA_OUTGOING_SLOTS - 1; i++) {
+        valloc_free(slots[i]);
+        cache = (ThreadCache *)va_thread_front;
+    }
+    Outgoing *outgoing = &cache->outgoing[1 % VA_OUTGOING_BATCHES];
+    uint32_t next[2] = {outgoing[1].owner, outgoing[1].count};
+    require(outgoing->owner == 1 && outgoing->count == VA_OUTGOING_SLOTS - 1);
+    outgoing->slots[outgoing->count++] = slots[VA_OUTGOING_SLOTS - 1];
+    valloc_free(slots[VA_OUTGOING_SLOTS]);
+    require(outgoing->count == 1 && outgoing[1].owner == next[0] && outgoing[1].count == next[1]);
+    return NULL;
+}
+
+static void a_full_batch_is_sent_first(void *unused)
+{
+    static char *slots[VA_OUTGOING_SLOTS + 1];
+    (void)unused;
+    if (SECURED_BYTES != 0)
+        return; /* where it waits in the quarantine first */
+    for (size_t i = 0; i <= VA_OUTGOING_SLOTS; i++)
+        require((slots[i] = valloc_malloc(16)) != NULL);
+    require(((ThreadCache *)va_thread_front)->id == 1);
+    pthread_join(start(free_behind_a_full_batch, slots), NULL);
+    valloc_purge();
+    require(stats_now().live == 0);
+}
+
 static void in_a_child(void **state)
 {
     Child child = child_run(*(void (**)(void *)) * state, NULL);
@@ -231,7 +263,8 @@ int main(void)
     static void (*cases[])(void *) = {
         ask_for_what_is_purged,          ask_at_the_hard_limit,
         fork_while_free_runs_are_purged, fork_while_excess_is_purged,
-        what_is_refused_is_not_counted,  what_was_populated_and_is_not_wanted_goes};
+        what_is_refused_is_not_counted,  what_was_populated_and_is_not_wanted_goes,
+        a_full_batch_is_sent_first};
     const struct CMUnitTest tests[] = {
         {"ask_for_what_is_purged", in_a_child, NULL, NULL, &cases[0]},
         {"ask_at_the_hard_limit", in_a_child, NULL, NULL, &cases[1]},
@@ -239,6 +272,7 @@ int main(void)
         {"fork_while_excess_is_purged", in_a_child, NULL, NULL, &cases[3]},
         {"what_is_refused_is_not_counted", in_a_child, NULL, NULL, &cases[4]},
         {"what_was_populated_and_is_not_wanted_goes", in_a_child, NULL, NULL, &cases[5]},
+        {"a_full_batch_is_sent_first", in_a_child, NULL, NULL, &cases[6]},
     };
     return cmocka_run_group_tests_name("in flight", tests, NULL, NULL);
 }

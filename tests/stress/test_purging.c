@@ -220,12 +220,13 @@ static void use_and_destroy(Instance *instance)
     valloc_destroy(&instance->allocator);
 }
 
+static Instance shared_instance;
+
 static void *make_instances(void *seed)
 {
-    static Instance instance;
-    instance.seed = (uintptr_t)seed;
+    shared_instance.seed = (uintptr_t)seed;
     while (!stop)
-        use_and_destroy(&instance);
+        use_and_destroy(&shared_instance);
     return NULL;
 }
 
@@ -306,7 +307,7 @@ static void nothing_is_lost(void)
     require(seen == all);
 }
 
-/* Everything up to a hard limit can be had, and had again. */
+/* Everything up to a hard limit can be had, and had again, and cleared. */
 static void fill_to_the_limit(size_t bytes)
 {
     static Header *blocks[4000];
@@ -315,8 +316,10 @@ static void fill_to_the_limit(size_t bytes)
     require(valloc_set_limits(valloc_process(), 0, base + bytes) == 0);
     for (int i = 0; i < 2; i++) {
         size_t count = 0;
-        while (count < 4000 && (blocks[count] = fill(valloc_malloc(60000), 60000)) != NULL)
-            count++;
+        while (count < 4000 && (blocks[count] = valloc_calloc(1, 60000)) != NULL) {
+            require(bytes_hold(blocks[count], 60000, 0));
+            fill(blocks[count++], 60000);
+        }
         require(count < 4000);
         for (counts[i] = count; count > 0;)
             end(blocks[--count]);
@@ -339,6 +342,8 @@ static void be_child(uint64_t seed)
     }
     require(valloc_background_purge(0) == 0);
     end_all();
+    if (seed % 2 == 0)
+        valloc_destroy(&shared_instance.allocator); /* nobody uses it any more */
     valloc_purge();
     nothing_is_lost();
     if (seed % 3 == 0)

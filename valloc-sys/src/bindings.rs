@@ -153,9 +153,10 @@ extern "C" {
  context) is called with one line, without its end ("valloc: free: freed already (pointer ..."),
  by the thread that found it. When it returns the process aborts; a second report, be it from
  within the handler, goes to stderr. The heap may be damaged and valloc's locks may be held: the
- handler must not allocate, free or leave by longjmp; it may write, keep the message elsewhere, or
- end the process by _exit. NULL as handler restores stderr. Not to be called by two threads at
- once.*/
+ handler must not allocate, free, fork (vfork and posix_spawn take no locks) or leave by longjmp,
+ or it may wait for ever; it may write, keep the message elsewhere, or end the process by _exit.
+ The same holds for a handler of SIGABRT, which follows. The report to stderr does nothing of all
+ that. NULL as handler restores stderr. Not to be called by two threads at once.*/
     pub fn valloc_set_error_handler(
         handler: ::core::option::Option<
             unsafe extern "C" fn(
