@@ -14,6 +14,10 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define HAS_SINGLE_THREADED 1
+#endif
 #include <time.h>
 #include <unistd.h>
 
@@ -190,6 +194,15 @@ uint64_t va_os_clock_ms(void)
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     errno = saved;
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+VA_STARTUP bool va_os_is_single_threaded(void)
+{
+#ifdef HAS_SINGLE_THREADED
+    return __libc_single_threaded != 0;
+#else
+    return false;
+#endif
 }
 
 void va_os_wait(_Atomic uint32_t *word, uint32_t expected)
