@@ -77,12 +77,18 @@ static bool advise(void *address, size_t bytes, int advice)
     return done;
 }
 
+/* Newer kernels align large mappings by themselves: that is tried before more is mapped than kept.
+ */
 void *va_os_reserve(size_t bytes, size_t alignment)
 {
     if (bytes > SIZE_MAX - alignment)
         return NULL;
+    char *start = map(NULL, bytes, PROT_NONE, MAP_NORESERVE);
+    if (start == NULL || (uintptr_t)start % alignment == 0)
+        return start;
+    unmap(start, bytes);
     size_t mapped = bytes + alignment;
-    char *start = map(NULL, mapped, PROT_NONE, MAP_NORESERVE);
+    start = map(NULL, mapped, PROT_NONE, MAP_NORESERVE);
     if (start == NULL)
         return NULL;
     size_t head = va_align_up((uintptr_t)start, alignment) - (uintptr_t)start;
