@@ -206,7 +206,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* A limited allocator's caches hold at most this part of its limit each. */
 #define VA_CACHE_LIMIT_SHIFT 6
 
-/* Internal memory is mapped in chunks of this size, grown with use. */
+/* Internal memory: a first chunk that has room for a thread's cache and its first stacks, then
+ * chunks that are mapped. */
+#define VA_META_FIRST_BYTES ((size_t)16 << 10)
 #define VA_META_CHUNK_BYTES ((size_t)256 << 10)
 
 /* realloc moves pages instead of copying bytes from this size on. Below, copying into pages that
