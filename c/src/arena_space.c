@@ -9,6 +9,8 @@
 static bool huge_is_dear; /* see try_huge; arena lock */
 static bool huge_is_timed;
 
+#define FIRST_GROUPS_BYTES ((size_t)2 << 10)
+
 typedef struct Tables {
     size_t records, live, bitmaps; /* offsets in bytes; entries at 0, groups end at `records` */
     size_t first;                  /* block behind them */
@@ -22,8 +24,9 @@ static VA_STARTUP Tables lay_out(size_t blocks)
     Tables t;
     size_t groups = (blocks + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
 #define AFTER(bytes) (va_align_up((bytes), VA_BLOCK_BYTES) + VA_BLOCK_BYTES)
-    t.records =
-        AFTER(blocks * sizeof(uint32_t)) + va_align_up(groups * sizeof(BlockGroup), VA_BLOCK_BYTES);
+    /* The first groups and records share a page, whatever its size. */
+    t.records = AFTER(blocks * sizeof(uint32_t)) +
+                va_align_up(groups * sizeof(BlockGroup), VA_BLOCK_BYTES) + FIRST_GROUPS_BYTES;
     t.live = AFTER(t.records + blocks * sizeof(Block));
     size_t end = AFTER(
         blocks * VA_SLAB_WORDS * sizeof(uint64_t) +
@@ -82,6 +85,9 @@ static VA_STARTUP bool extend_tables(Arena *arena, size_t to)
     if (VALLOC_SECURE_EXACT && !commit_table((void *)(arena->live + from * VA_LIVE_WORDS),
                                              (void *)(arena->live + to * VA_LIVE_WORDS)))
         return false;
+    /* Not worth a call for the tables of a small heap. */
+    if (tabled != 0)
+        va_os_exclude_from_dump(arena->base, arena->first << VA_BLOCK_SHIFT);
     atomic_store_explicit(&arena->tabled, to, memory_order_relaxed);
     return true;
 }
@@ -279,12 +285,11 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
         va_os_unreserve(base, bytes);
         return NULL;
     }
+    /* Read first, the page would be mapped twice: to the page of zeros, then to one of its own. */
+    va_group(arena, tables.first / VA_GROUP_BLOCKS)->free = 0;
     /* Where the kernel gives huge pages unasked, small heaps go without all the same. */
     if (split != tables.first)
         refuse_huge(arena, &arena->zones[ZONE_SPARSE], split);
-    va_os_exclude_from_dump(base, tables.first << VA_BLOCK_SHIFT);
-    /* Read first, the page would be mapped twice: to the page of zeros, then to one of its own. */
-    va_group(arena, tables.first / VA_GROUP_BLOCKS)->free = 0;
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
 }
