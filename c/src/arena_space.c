@@ -9,8 +9,6 @@
 static bool huge_is_dear; /* see try_huge; arena lock */
 static bool huge_is_timed;
 
-#define FIRST_GROUPS_BYTES ((size_t)2 << 10)
-
 typedef struct Tables {
     size_t records, live, bitmaps; /* offsets in bytes; entries at 0, groups end at `records` */
     size_t first;                  /* block behind them */
@@ -26,7 +24,7 @@ static VA_STARTUP Tables lay_out(size_t blocks)
 #define AFTER(bytes) (va_align_up((bytes), VA_BLOCK_BYTES) + VA_BLOCK_BYTES)
     /* The first groups and records share a page, whatever its size. */
     t.records = AFTER(blocks * sizeof(uint32_t)) +
-                va_align_up(groups * sizeof(BlockGroup), VA_BLOCK_BYTES) + FIRST_GROUPS_BYTES;
+                va_align_up(groups * sizeof(BlockGroup), VA_BLOCK_BYTES) + VA_FIRST_GROUPS_BYTES;
     t.live = AFTER(t.records + blocks * sizeof(Block));
     size_t end = AFTER(
         blocks * VA_SLAB_WORDS * sizeof(uint64_t) +
@@ -85,9 +83,6 @@ static VA_STARTUP bool extend_tables(Arena *arena, size_t to)
     if (VALLOC_SECURE_EXACT && !commit_table((void *)(arena->live + from * VA_LIVE_WORDS),
                                              (void *)(arena->live + to * VA_LIVE_WORDS)))
         return false;
-    /* Not worth a call for the tables of a small heap. */
-    if (tabled != 0)
-        va_os_exclude_from_dump(arena->base, arena->first << VA_BLOCK_SHIFT);
     atomic_store_explicit(&arena->tabled, to, memory_order_relaxed);
     return true;
 }
@@ -111,7 +106,8 @@ static VA_STARTUP size_t huge_from(const Arena *arena, const Zone *zone, size_t 
     from = va_max(from, atomic_load_explicit(&zone->huge_start, memory_order_relaxed));
     return va_max(from, dense->first > arena->first
                             ? dense->first
-                            : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT));
+                            : va_align_up(arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT),
+                                          VA_HUGE_BYTES >> VA_BLOCK_SHIFT));
 }
 
 static VA_STARTUP bool huge_is_wanted(void)
@@ -183,7 +179,8 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
     size_t step = heap == 0 ? VA_COMMIT_FIRST_BYTES
                             : va_max(VA_COMMIT_MIN_BYTES, va_min(heap / 8, VA_COMMIT_MAX_BYTES));
     size_t least = va_min(va_align_up(end, huge_blocks), zone->end);
-    size_t wanted = va_min(va_max(least, zone->committed + (step >> VA_BLOCK_SHIFT)), zone->end);
+    size_t wanted = va_align_up(zone->committed + (step >> VA_BLOCK_SHIFT), huge_blocks);
+    wanted = va_min(va_max(least, wanted), zone->end);
     if (end <= zone->committed)
         return true;
     size_t table_blocks = va_min(zone->committed - zone->first, VA_COMMIT_TABLE_MAX_BLOCKS);
@@ -290,6 +287,7 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     /* Where the kernel gives huge pages unasked, small heaps go without all the same. */
     if (split != tables.first)
         refuse_huge(arena, &arena->zones[ZONE_SPARSE], split);
+    va_os_exclude_from_dump(base, tables.first << VA_BLOCK_SHIFT);
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
 }
