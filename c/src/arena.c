@@ -303,7 +303,7 @@ VA_COLD void va_arena_limit(size_t soft, size_t hard)
 static VA_COLD bool view_locked(Arena *arena, const Zone *zone, size_t block, RunView *view)
 {
     *view = (RunView){.address = arena->base + (block << VA_BLOCK_SHIFT), .blocks = 1};
-    if (va_bitmap_test(&arena->groups[block / VA_GROUP_BLOCKS].free, block % VA_GROUP_BLOCKS)) {
+    if (va_bitmap_test(&va_group(arena, block / VA_GROUP_BLOCKS)->free, block % VA_GROUP_BLOCKS)) {
         view->blocks = va_runs_free_from(arena, zone, block, zone->top - block);
         return true;
     }
@@ -356,7 +356,7 @@ VA_COLD void va_arena_stats(ArenaStats *stats)
     for (unsigned i = 0; i < arenas; i++) {
         size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
         stats->metadata += tabled * sizeof(uint32_t) +
-                           tabled / VA_GROUP_BLOCKS * (sizeof(BlockGroup) + 2 * sizeof(FreeSpan)) +
+                           tabled / VA_GROUP_BLOCKS * sizeof(BlockGroup) +
                            (tabled - va_arenas[i].first) *
                                (sizeof(Block) + (VA_SLAB_WORDS + VA_LIVE_WORDS) * sizeof(uint64_t));
         stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;
@@ -383,7 +383,7 @@ VA_COLD size_t va_arena_tables_used(void)
             if (blocks != 0)
                 bytes += touched(zone->first, blocks, sizeof(uint32_t)) +
                          touched(zone->first / VA_GROUP_BLOCKS, blocks / VA_GROUP_BLOCKS + 1,
-                                 sizeof(BlockGroup) + 2 * sizeof(FreeSpan)) +
+                                 sizeof(BlockGroup)) +
                          touched(zone->first, blocks, sizeof(Block)) +
                          touched(zone->first, blocks, VA_SLAB_WORDS * sizeof(uint64_t));
         }

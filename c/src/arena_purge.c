@@ -63,7 +63,7 @@ static VA_COLD bool next_due(const Arena *arena, Zone *zone, size_t *first, size
 {
     size_t end = va_runs_group_end(zone);
     for (size_t group = zone->purge_group; group < end; group++) {
-        uint64_t due = arena->groups[group].due;
+        uint64_t due = va_group(arena, group)->due;
         if (due == 0)
             continue;
         unsigned bit = va_lowest_bit(due);
@@ -163,7 +163,7 @@ static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
     size_t end = va_runs_group_end(zone);
     for (size_t g = va_runs_next_group(arena, zone, zone->lowest_group); g < end;
          g = va_runs_next_group(arena, zone, g + 1)) {
-        BlockGroup *group = &arena->groups[g];
+        BlockGroup *group = va_group(arena, g);
         uint64_t dirty = group->free & group->dirty;
         group->due |= all ? dirty : dirty & group->aged;
         group->aged = dirty;

@@ -10,25 +10,29 @@ static bool huge_is_dear; /* see try_huge; arena lock */
 static bool huge_is_timed;
 
 typedef struct Tables {
-    size_t groups, spans, records, bitmaps, live, end; /* offsets in bytes; entries at 0 */
-    size_t first;                                      /* block behind them */
+    size_t records, live, bitmaps; /* offsets in bytes; entries at 0, groups end at `records` */
+    size_t first;                  /* block behind them */
 } Tables;
 
-/* Where the tables of an arena of so many blocks lie: each starts on a block of its own, behind
- * one that is never accessible. */
+/* Where the tables of an arena of so many blocks lie, see block_table.h. What a small heap uses of
+ * groups and records, or of bitmaps and blocks, lies within 2 MiB, the range of one page of the
+ * kernel's page tables, if the arena is large enough to have a zone that needs no huge pages. */
 static VA_STARTUP Tables lay_out(size_t blocks)
 {
     Tables t;
     size_t groups = (blocks + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
 #define AFTER(bytes) (va_align_up((bytes), VA_BLOCK_BYTES) + VA_BLOCK_BYTES)
-    t.groups = AFTER(blocks * sizeof(uint32_t));
-    t.spans = AFTER(t.groups + groups * sizeof(BlockGroup));
-    t.records = AFTER(t.spans + groups * 2 * sizeof(FreeSpan));
-    t.bitmaps = AFTER(t.records + blocks * sizeof(Block));
-    t.live = AFTER(t.bitmaps + blocks * VA_SLAB_WORDS * sizeof(uint64_t));
-    t.end =
-        VALLOC_SECURE_EXACT ? AFTER(t.live + blocks * VA_LIVE_WORDS * sizeof(uint64_t)) : t.live;
-    t.first = va_align_up(t.end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
+    /* The first groups and records share a page, whatever its size. */
+    t.records = AFTER(blocks * sizeof(uint32_t)) +
+                va_align_up(groups * sizeof(BlockGroup), VA_BLOCK_BYTES) + VA_FIRST_GROUPS_BYTES;
+    t.live = AFTER(t.records + blocks * sizeof(Block));
+    size_t end = AFTER(
+        blocks * VA_SLAB_WORDS * sizeof(uint64_t) +
+        (VALLOC_SECURE_EXACT ? AFTER(t.live + blocks * VA_LIVE_WORDS * sizeof(uint64_t)) : t.live));
+    t.first = va_align_up(end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
+    if (blocks << VA_BLOCK_SHIFT >= VA_ZONED_BYTES)
+        t.first += VA_HUGE_BYTES / 2 >> VA_BLOCK_SHIFT;
+    t.bitmaps = (t.first - 1) << VA_BLOCK_SHIFT;
 #undef AFTER
     return t;
 }
@@ -48,35 +52,36 @@ static VA_STARTUP bool commit_limited(char *start, size_t bytes)
     return done;
 }
 
-/* Makes bytes [from, to) of a table accessible, to whole pages. */
-static VA_STARTUP bool commit_table(char *table, size_t from, size_t to)
+/* Makes [from, to) of the tables accessible, to whole pages. */
+static VA_STARTUP bool commit_table(void *from, void *to)
 {
     size_t page = va_os_page_bytes();
-    size_t start = va_align_down(from, page);
-    return commit_limited(table + start, va_align_up(to, page) - start);
+    uintptr_t start = va_align_down((uintptr_t)from, page);
+    uintptr_t end = va_align_up((uintptr_t)to, page);
+    return commit_limited((char *)start, end - start);
 }
 
 /* Makes the tables accessible for blocks below `to`. A failure half way leaves pages that a later
  * try commits again: harmless. */
 static VA_STARTUP bool extend_tables(Arena *arena, size_t to)
 {
-    size_t from = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
-    size_t from_groups = from / VA_GROUP_BLOCKS;
-    size_t to_groups = (to + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
-    if (!commit_table((char *)arena->entries, from * sizeof(uint32_t), to * sizeof(uint32_t)) ||
-        !commit_table((char *)arena->groups, from_groups * sizeof(BlockGroup),
-                      to_groups * sizeof(BlockGroup)) ||
-        !commit_table((char *)arena->spans, from_groups * 2 * sizeof(FreeSpan),
-                      to_groups * 2 * sizeof(FreeSpan)) ||
-        !commit_table((char *)arena->records, va_max(from, arena->first) * sizeof(Block),
-                      to * sizeof(Block)) ||
-        !commit_table((char *)arena->bitmaps,
-                      va_max(from, arena->first) * VA_SLAB_WORDS * sizeof(uint64_t),
-                      to * VA_SLAB_WORDS * sizeof(uint64_t)) ||
-        (VALLOC_SECURE_EXACT &&
-         !commit_table((char *)arena->live,
-                       va_max(from, arena->first) * VA_LIVE_WORDS * sizeof(uint64_t),
-                       to * VA_LIVE_WORDS * sizeof(uint64_t))))
+    size_t tabled = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
+    size_t from = va_max(tabled, arena->first);
+    BlockGroup *groups = va_group(arena, (to - 1) / VA_GROUP_BLOCKS);
+    if (!commit_table((void *)(arena->entries + tabled), (void *)(arena->entries + to)))
+        return false;
+    /* At first the two are one mapping. */
+    if (tabled == 0) {
+        if (!commit_table(groups, arena->records + to))
+            return false;
+    } else if (!commit_table(groups, va_group(arena, from / VA_GROUP_BLOCKS) + 1) ||
+               !commit_table(arena->records + from, arena->records + to)) {
+        return false;
+    }
+    if (!commit_table(va_bitmap_of(arena, to - 1), va_bitmap_of(arena, from - 1)))
+        return false;
+    if (VALLOC_SECURE_EXACT && !commit_table((void *)(arena->live + from * VA_LIVE_WORDS),
+                                             (void *)(arena->live + to * VA_LIVE_WORDS)))
         return false;
     atomic_store_explicit(&arena->tabled, to, memory_order_relaxed);
     return true;
@@ -101,7 +106,8 @@ static VA_STARTUP size_t huge_from(const Arena *arena, const Zone *zone, size_t 
     from = va_max(from, atomic_load_explicit(&zone->huge_start, memory_order_relaxed));
     return va_max(from, dense->first > arena->first
                             ? dense->first
-                            : arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT));
+                            : va_align_up(arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT),
+                                          VA_HUGE_BYTES >> VA_BLOCK_SHIFT));
 }
 
 static VA_STARTUP bool huge_is_wanted(void)
@@ -173,7 +179,8 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
     size_t step = heap == 0 ? VA_COMMIT_FIRST_BYTES
                             : va_max(VA_COMMIT_MIN_BYTES, va_min(heap / 8, VA_COMMIT_MAX_BYTES));
     size_t least = va_min(va_align_up(end, huge_blocks), zone->end);
-    size_t wanted = va_min(va_max(least, zone->committed + (step >> VA_BLOCK_SHIFT)), zone->end);
+    size_t wanted = va_align_up(zone->committed + (step >> VA_BLOCK_SHIFT), huge_blocks);
+    wanted = va_min(va_max(least, wanted), zone->end);
     if (end <= zone->committed)
         return true;
     size_t table_blocks = va_min(zone->committed - zone->first, VA_COMMIT_TABLE_MAX_BLOCKS);
@@ -259,11 +266,11 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     arena->base = base;
     arena->blocks = bytes >> VA_BLOCK_SHIFT;
     arena->entries = (_Atomic uint32_t *)base;
-    arena->groups = (BlockGroup *)(base + tables.groups);
-    arena->spans = (FreeSpan *)(base + tables.spans);
-    arena->records = (Block *)(base + tables.records);
-    arena->bitmaps = (uint64_t *)(base + tables.bitmaps);
-    arena->live = (_Atomic uint64_t *)(base + tables.live);
+    /* Of all but the entries the first block's come first. */
+    arena->groups = (BlockGroup *)(base + tables.records) + tables.first / VA_GROUP_BLOCKS - 1;
+    arena->records = (Block *)(base + tables.records) - tables.first;
+    arena->bitmaps = (uint64_t *)(base + tables.bitmaps) + (tables.first - 1) * VA_SLAB_WORDS;
+    arena->live = (_Atomic uint64_t *)(base + tables.live) - tables.first * VA_LIVE_WORDS;
     arena->first = tables.first;
     size_t split = tables.first;
     if (bytes >= VA_ZONED_BYTES &&
@@ -275,10 +282,12 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
         va_os_unreserve(base, bytes);
         return NULL;
     }
+    /* Read first, the page would be mapped twice: to the page of zeros, then to one of its own. */
+    va_group(arena, tables.first / VA_GROUP_BLOCKS)->free = 0;
     /* Where the kernel gives huge pages unasked, small heaps go without all the same. */
     if (split != tables.first)
         refuse_huge(arena, &arena->zones[ZONE_SPARSE], split);
-    va_os_exclude_from_dump(base, tables.end);
+    va_os_exclude_from_dump(base, tables.first << VA_BLOCK_SHIFT);
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
 }

@@ -3,13 +3,15 @@
  * An arena is one contiguous range of address space, and the table of its blocks lies at its
  * very start, so that one pointer finds both:
  *
- *   base                                                      base + blocks * 64 KiB
- *   | entries | . | groups | . | spans   | . | records | . | bitmaps | . | blocks ... |
- *     4 B           32 B/64      24 B/64       64 B          512 B         64 KiB        per block
+ *   base                                                              base + blocks * 64 KiB
+ *   | entries > . < groups | records > . live bits > . < bitmaps . blocks >              |
+ *     4 B           64 B/64  64 B                      512 B       64 KiB    per block
  *
- * A secure build has a table of live bits behind the bitmaps. `.` is never accessible. Block i
- * starts at base + i * 64 KiB; the first indices are the tables themselves and stay 0, so that a
- * wild pointer into them is caught like any other.
+ * Block i starts at base + i * 64 KiB; the first indices are the tables themselves and stay 0, so
+ * that a wild pointer into them is caught like any other. `.` is never accessible. Groups and
+ * bitmaps grow downwards, the rest upwards, so that what a small heap uses of the tables lies in
+ * three places instead of five: each costs a fork a mapping and page tables. Only secure builds
+ * have live bits.
  *
  *   entry:  | owner id, 20 bits | class offset, 12 bits |     0: free, or inside a run
  *
@@ -63,19 +65,21 @@ static_assert(sizeof(Block) == 64, "a block record is one cache line");
 #define VA_PIECES 16u
 #define VA_PIECES_ALL 0xffffu
 
-/* The state of 64 blocks, one bit each. Arena lock.
- * due and aged lie within free & dirty. */
-typedef struct BlockGroup {
-    uint64_t free;  /* not lent */
-    uint64_t dirty; /* may hold other bytes than zero, and pages */
-    uint64_t aged;  /* free and dirty since the last tick of the purge clock */
-    uint64_t due;   /* to be purged */
-} BlockGroup;
-
 /* The free blocks of a range: in a row at its start, at its end, and anywhere at most. */
 typedef struct FreeSpan {
     uint32_t prefix, suffix, longest;
 } FreeSpan;
+
+/* The state of 64 blocks, one bit each. Arena lock.
+ * due and aged lie within free & dirty. */
+typedef struct BlockGroup {
+    _Alignas(64) uint64_t free; /* not lent */
+    uint64_t dirty;             /* may hold other bytes than zero, and pages */
+    uint64_t aged;              /* free and dirty since the last tick of the purge clock */
+    uint64_t due;               /* to be purged */
+    FreeSpan spans[2];          /* two nodes of the tree of free runs, see run_set.c */
+} BlockGroup;
+static_assert(sizeof(BlockGroup) == 64, "a group is one cache line");
 
 /* The parts of an arena. Memory that few slots use for long should not be backed by huge pages,
  * which are resident as a whole: the first slabs of a thread's class go to the sparse zone, what
@@ -101,10 +105,9 @@ typedef struct Arena {
     size_t blocks;
     size_t first; /* index of the first block that is not table */
     _Atomic uint32_t *entries;
-    BlockGroup *groups;
-    FreeSpan *spans; /* two per group: the tree of free runs, see run_set.c */
+    BlockGroup *groups; /* of group g: groups - g */
     Block *records;
-    uint64_t *bitmaps;      /* VA_SLAB_WORDS per block: the free slots of a slab */
+    uint64_t *bitmaps;      /* the free slots of a slab; of block i: bitmaps - i * VA_SLAB_WORDS */
     _Atomic uint64_t *live; /* VA_LIVE_WORDS per block, in secure builds; see secure.h */
     Zone zones[ZONES];
     _Atomic size_t tabled; /* records from here on are not accessible; read without lock */
@@ -182,9 +185,19 @@ VA_INLINE _Atomic uint32_t *va_block_entry(const Block *block)
     return va_arenas[block->arena].entries + va_block_number(block);
 }
 
+VA_INLINE uint64_t *va_bitmap_of(const Arena *arena, size_t number)
+{
+    return arena->bitmaps - number * VA_SLAB_WORDS;
+}
+
 VA_INLINE uint64_t *va_block_bitmap(const Block *block)
 {
-    return va_arenas[block->arena].bitmaps + va_block_number(block) * VA_SLAB_WORDS;
+    return va_bitmap_of(&va_arenas[block->arena], va_block_number(block));
+}
+
+VA_INLINE BlockGroup *va_group(const Arena *arena, size_t group)
+{
+    return arena->groups - group;
 }
 
 /* A block as a number of 32 bits; 0 is none: there the first arena has its tables. */

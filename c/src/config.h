@@ -88,6 +88,10 @@
 #define VA_COMMIT_TABLE_MIN_BLOCKS ((size_t)1 << 10)
 #define VA_COMMIT_TABLE_MAX_BLOCKS ((size_t)1 << 14)
 
+/* The groups of the first blocks lie before the records, on the same page: so many bytes of them,
+ * of 32 groups, leave room for 32 records on the smallest page. */
+#define VA_FIRST_GROUPS_BYTES ((size_t)2 << 10)
+
 /* Huge pages: the kernel's size on both platforms with 4 KiB pages, and how much of a heap never
  * gets them: a small one would pay 2 MiB and more for what is not used of the last ones. Ten
  * whole programs, against none at all: from 4 MiB on 0.935 of the time and 1.044 of the memory,
@@ -206,7 +210,13 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* A limited allocator's caches hold at most this part of its limit each. */
 #define VA_CACHE_LIMIT_SHIFT 6
 
-/* Internal memory is mapped in chunks of this size, grown with use. */
+/* Internal memory: a first chunk that has room for a thread's cache and its first stacks, then
+ * chunks that are mapped, and kept out of core dumps: in secure builds all are. */
+#define VA_META_FIRST_BYTES                                                                        \
+    (VALLOC_SECURE_EXACT || VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE ||                    \
+             VALLOC_SECURE_CANARY                                                                  \
+         ? (size_t)64                                                                              \
+         : (size_t)16 << 10)
 #define VA_META_CHUNK_BYTES ((size_t)256 << 10)
 
 /* realloc moves pages instead of copying bytes from this size on. Below, copying into pages that

@@ -89,7 +89,7 @@ VA_INLINE void prefetch_slab(const Arena *arena, const void *slot, uint32_t reci
     uint64_t number = (uint64_t)va_block_offset(slot) * reciprocal >> 32;
     if (index < arena->blocks) {
         __builtin_prefetch(&arena->records[index], 1);
-        __builtin_prefetch(arena->bitmaps + index * VA_SLAB_WORDS + number / 64, 1);
+        __builtin_prefetch(va_bitmap_of(arena, index) + number / 64, 1);
     }
 }
 
@@ -121,8 +121,7 @@ __attribute__((flatten)) uint32_t va_deliver_own_locked(ThreadCache *cache, void
         if (count - i > VA_PREFETCH_SLOTS)
             prefetch_slab(arena, slots[i + VA_PREFETCH_SLOTS], slab->reciprocal);
         uint32_t n;
-        SlabError error =
-            va_slab_give(slab, arena->bitmaps + index * VA_SLAB_WORDS, slots + i, count - i, &n);
+        SlabError error = va_slab_give(slab, va_bitmap_of(arena, index), slots + i, count - i, &n);
         if (va_unlikely(error != SLAB_OK))
             va_fatal(function,
                      error == SLAB_FREE_ALREADY ? VA_FREED_ALREADY_LATE

@@ -1,6 +1,10 @@
 /* fork.c: handlers take every lock, in the documented order, so that the child finds no structure
  * half changed; caches of threads that the child does not have count as exited, and what these
- * threads were carrying goes back. */
+ * threads were carrying goes back.
+ *
+ * Where no other thread is, none can hold a lock, and the handlers do nothing: whatever they wrote
+ * would be copied, page by page, for the parent and for the child. Secure builds draw other random
+ * numbers in the child and therefore go the whole way. */
 #include <pthread.h>
 
 #include "allocator.h"
@@ -8,9 +12,15 @@
 #include "background.h"
 #include "meta.h"
 #include "orphans.h"
+#include "os.h"
 
-static VA_COLD void before_fork(void)
+/* Whether this fork took the locks. Beside libc's own thread-local data, on a page that libc writes
+ * in the child. */
+static _Thread_local bool locked;
+
+static VA_COLD void lock_all(void)
 {
+    locked = true;
     va_background_lock();
     va_thread_lock_shared();
     va_allocators_lock_all();
@@ -19,8 +29,9 @@ static VA_COLD void before_fork(void)
     va_lock_acquire(&va_meta_lock);
 }
 
-static VA_COLD void after_fork_in_parent(void)
+static VA_COLD void unlock_all(void)
 {
+    locked = false;
     va_lock_release(&va_meta_lock);
     va_lock_release(&va_arena_lock);
     va_registry_unlock_all();
@@ -29,10 +40,11 @@ static VA_COLD void after_fork_in_parent(void)
     va_background_unlock();
 }
 
-static VA_COLD void after_fork_in_child(void)
+static VA_COLD void reset_all(void)
 {
     const CacheFront *front = va_thread_front;
     CacheStats stats;
+    locked = false;
     va_lock_reset(&va_meta_lock);
     va_lock_reset(&va_arena_lock);
     va_secure_fork();
@@ -44,6 +56,24 @@ static VA_COLD void after_fork_in_child(void)
     if (stats.all > 1 || va_background_is_on())
         va_orphans_collect();
     va_background_restart();
+}
+
+static VA_STARTUP void before_fork(void)
+{
+    if (VA_RANDOMNESS || !va_os_is_single_threaded())
+        lock_all();
+}
+
+static VA_STARTUP void after_fork_in_parent(void)
+{
+    if (locked)
+        unlock_all();
+}
+
+static VA_STARTUP void after_fork_in_child(void)
+{
+    if (locked)
+        reset_all();
 }
 
 /* Early: handlers that others register later run before ours in the parent, and may allocate. */

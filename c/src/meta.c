@@ -1,4 +1,5 @@
-/* meta.c: carves metadata from mapped chunks, front to back; keeps what is released by size. */
+/* meta.c: carves metadata from chunks, front to back; keeps what is released by size. The first
+ * chunk, all that a small program needs, lies with the library's variables; others are mapped. */
 #include "meta.h"
 
 #include <string.h>
@@ -12,12 +13,14 @@ typedef struct Released {
     struct Released *next;
 } Released;
 
+static VA_ARRAY_LAST _Alignas(64) char first_chunk[VA_META_FIRST_BYTES];
+
 static struct { /* va_meta_lock */
     char *next;
     char *end;
     _Atomic size_t mapped_bytes; /* read without the lock, for statistics */
     Released *released[64];      /* lists by log2 of the size */
-} chunk;
+} chunk = {first_chunk, first_chunk + sizeof first_chunk, sizeof first_chunk, {NULL}};
 
 /* The list for a size, NULL if there is none. */
 static Released **list_for(size_t bytes)

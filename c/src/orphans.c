@@ -22,7 +22,7 @@
 
 static VA_COLD BlockGroup *group_of(const Arena *arena, size_t block)
 {
-    return &arena->groups[block / VA_GROUP_BLOCKS];
+    return va_group(arena, block / VA_GROUP_BLOCKS);
 }
 
 static VA_COLD void mark(const Block *run)

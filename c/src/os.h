@@ -54,6 +54,9 @@ uint64_t va_os_thread_ns(void);
 /* Milliseconds of a monotonic clock with a few milliseconds' resolution; cheap. */
 uint64_t va_os_clock_ms(void);
 
+/* Whether libc knows of no other thread than the calling one; false where it does not tell. */
+bool va_os_is_single_threaded(void);
+
 /* Sleeps while *word == expected, until woken; may return early. */
 void va_os_wait(_Atomic uint32_t *word, uint32_t expected);
 /* The same for at most so many milliseconds. */

@@ -15,6 +15,10 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define HAS_SINGLE_THREADED 1
+#endif
 #include <time.h>
 #include <unistd.h>
 
@@ -74,12 +78,18 @@ static bool advise(void *address, size_t bytes, int advice)
     return done;
 }
 
+/* Newer kernels align large mappings by themselves: that is tried before more is mapped than kept.
+ */
 void *va_os_reserve(size_t bytes, size_t alignment)
 {
     if (bytes > SIZE_MAX - alignment)
         return NULL;
+    char *start = map(NULL, bytes, PROT_NONE, MAP_NORESERVE);
+    if (start == NULL || (uintptr_t)start % alignment == 0)
+        return start;
+    unmap(start, bytes);
     size_t mapped = bytes + alignment;
-    char *start = map(NULL, mapped, PROT_NONE, MAP_NORESERVE);
+    start = map(NULL, mapped, PROT_NONE, MAP_NORESERVE);
     if (start == NULL)
         return NULL;
     size_t head = va_align_up((uintptr_t)start, alignment) - (uintptr_t)start;
@@ -231,6 +241,15 @@ uint64_t va_os_clock_ms(void)
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     errno = saved;
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+VA_STARTUP bool va_os_is_single_threaded(void)
+{
+#ifdef HAS_SINGLE_THREADED
+    return __libc_single_threaded != 0;
+#else
+    return false;
+#endif
 }
 
 void va_os_wait(_Atomic uint32_t *word, uint32_t expected)

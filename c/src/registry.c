@@ -4,14 +4,31 @@
 #include "meta.h"
 #include "os.h"
 
-#define CHUNK_OWNERS 128
-
 Lock va_registry_lock;
 _Atomic uint64_t va_exited_open[2];
 VA_TABLE void *const va_stack_floor[1] = {NULL};
 
-/* Caches by owner id - 1. */
-static VA_ARRAY_LAST _Atomic(ThreadCache **) chunks[VA_OWNERS_HALF * 2 / CHUNK_OWNERS];
+/* Caches by owner id, each half of the ids by itself. Chunk k has 2^k times CHUNK_LEAST of them:
+ * few chunks are enough, and a program with few threads has a small one. */
+#define CHUNK_LEAST_BIT 3u
+#define CHUNK_LEAST (1u << CHUNK_LEAST_BIT)
+#define CHUNKS (31 - VA_OWNER_SHIFT - CHUNK_LEAST_BIT)
+static_assert(CHUNK_LEAST << CHUNKS == VA_OWNERS_HALF, "the chunks cover all ids but a few");
+static _Atomic(ThreadCache **) chunks[2][CHUNKS];
+
+typedef struct Place {
+    _Atomic(ThreadCache **) *chunk;
+    uint32_t number, size;
+} Place;
+
+VA_INLINE Place place_of(uint32_t owner)
+{
+    uint32_t from_least = (owner - 1) % VA_OWNERS_HALF + CHUNK_LEAST;
+    uint32_t size_bit = va_highest_bit(from_least);
+    return (Place){.chunk = &chunks[(owner - 1) / VA_OWNERS_HALF][size_bit - CHUNK_LEAST_BIT],
+                   .number = from_least - (1u << size_bit),
+                   .size = 1u << size_bit};
+}
 
 static struct { /* va_registry_lock */
     uint32_t made;
@@ -26,25 +43,25 @@ static _Atomic size_t sharers; /* written under va_registry_lock */
 /* The acquire pairs with the release in make_locked. */
 ThreadCache *va_registry_cache(uint32_t owner)
 {
-    ThreadCache **chunk =
-        atomic_load_explicit(&chunks[(owner - 1) / CHUNK_OWNERS], memory_order_acquire);
-    va_check(chunk != NULL && chunk[(owner - 1) % CHUNK_OWNERS] != NULL);
-    return chunk[(owner - 1) % CHUNK_OWNERS];
+    Place place = place_of(owner);
+    ThreadCache **caches = atomic_load_explicit(place.chunk, memory_order_acquire);
+    va_check(caches != NULL && caches[place.number] != NULL);
+    return caches[place.number];
 }
 
 /* A new cache with the id that follows *made. */
 static VA_STARTUP ThreadCache *make_locked(uint32_t *made, uint32_t first)
 {
     uint32_t id = first + *made;
-    if (*made == VA_OWNERS_HALF - CHUNK_OWNERS)
+    if (*made == VA_OWNERS_HALF - CHUNK_LEAST)
         return NULL;
-    _Atomic(ThreadCache **) *chunk = &chunks[(id - 1) / CHUNK_OWNERS];
-    ThreadCache **caches = atomic_load_explicit(chunk, memory_order_relaxed);
+    Place place = place_of(id);
+    ThreadCache **caches = atomic_load_explicit(place.chunk, memory_order_relaxed);
     if (caches == NULL) {
-        caches = va_meta_allocate(CHUNK_OWNERS * sizeof *caches);
+        caches = va_meta_allocate(place.size * sizeof *caches);
         if (caches == NULL)
             return NULL;
-        atomic_store_explicit(chunk, caches, memory_order_release);
+        atomic_store_explicit(place.chunk, caches, memory_order_release);
     }
     ThreadCache *cache = va_meta_allocate(sizeof *cache);
     if (cache == NULL)
@@ -59,7 +76,7 @@ static VA_STARTUP ThreadCache *make_locked(uint32_t *made, uint32_t first)
             (void **)(uintptr_t)va_stack_floor;
     /* Published to other threads by the first table entry that names this id, whose readers got
      * a slot of it through the program's own synchronisation. */
-    caches[(id - 1) % CHUNK_OWNERS] = cache;
+    caches[place.number] = cache;
     ++*made;
     return cache;
 }

@@ -26,9 +26,14 @@ VA_INLINE size_t base_group(const Zone *zone)
     return zone->first / VA_GROUP_BLOCKS;
 }
 
-VA_INLINE FreeSpan *tree_of(const Arena *arena, const Zone *zone)
+VA_INLINE BlockGroup *tree_of(const Arena *arena, const Zone *zone)
 {
-    return arena->spans + 2 * base_group(zone);
+    return va_group(arena, base_group(zone));
+}
+
+VA_INLINE FreeSpan *node_of(BlockGroup *tree, size_t place)
+{
+    return &(tree - place / 2)->spans[place % 2];
 }
 
 VA_INLINE size_t node_count(const Zone *zone)
@@ -87,12 +92,12 @@ static void update_tree(const Arena *arena, const Zone *zone, size_t first, size
 {
     size_t base = base_group(zone);
     size_t nodes = node_count(zone);
-    FreeSpan *tree = tree_of(arena, zone);
+    BlockGroup *tree = tree_of(arena, zone);
     size_t low = 2 * (first / VA_GROUP_BLOCKS - base);
     size_t high = 2 * ((first + count - 1) / VA_GROUP_BLOCKS - base);
     bool changed = to_root;
     for (size_t node = low; node <= high; node += 2)
-        changed |= set_span(&tree[node], span_of_word(arena->groups[base + node / 2].free));
+        changed |= set_span(node_of(tree, node), span_of_word((tree - node / 2)->free));
     size_t top_reach = root_reach(nodes);
     for (size_t reach = 1; changed && reach <= top_reach; reach *= 2) {
         low = (low & ~(4 * reach - 1)) + 2 * reach - 1; /* the parents */
@@ -104,8 +109,8 @@ static void update_tree(const Arena *arena, const Zone *zone, size_t first, size
                 continue;
             }
             size_t right = present_node(node + reach, reach / 2, nodes);
-            changed |= join(&tree[node], tree[node - reach], tree[right],
-                            (uint32_t)(reach * VA_GROUP_BLOCKS));
+            changed |= join(node_of(tree, node), *node_of(tree, node - reach),
+                            *node_of(tree, right), (uint32_t)(reach * VA_GROUP_BLOCKS));
         }
     }
 }
@@ -168,12 +173,12 @@ VA_COLD size_t va_runs_next_group(const Arena *arena, const Zone *zone, size_t g
     size_t base = base_group(zone);
     size_t end = va_runs_group_end(zone);
     size_t nodes = node_count(zone);
-    const FreeSpan *tree = tree_of(arena, zone);
-    while (group < end && arena->groups[group].free == 0) {
+    BlockGroup *tree = tree_of(arena, zone);
+    while (group < end && va_group(arena, group)->free == 0) {
         size_t at = group - base;
         size_t skipped = 1; /* groups of the largest node that starts here and has nothing */
         while (at % (2 * skipped) == 0 && 2 * skipped < nodes &&
-               tree[present_node(2 * at + 2 * skipped - 1, skipped, nodes)].longest == 0)
+               node_of(tree, present_node(2 * at + 2 * skipped - 1, skipped, nodes))->longest == 0)
             skipped *= 2;
         group += skipped;
     }
@@ -182,34 +187,35 @@ VA_COLD size_t va_runs_next_group(const Arena *arena, const Zone *zone, size_t g
 
 size_t va_runs_find_block(const Arena *arena, Zone *zone)
 {
-    if (arena->groups[zone->lowest_group].free == 0)
+    if (va_group(arena, zone->lowest_group)->free == 0)
         zone->lowest_group = va_runs_find(arena, zone, 1) / VA_GROUP_BLOCKS;
     return zone->lowest_group * VA_GROUP_BLOCKS +
-           va_lowest_bit(arena->groups[zone->lowest_group].free);
+           va_lowest_bit(va_group(arena, zone->lowest_group)->free);
 }
 
 size_t va_runs_find(const Arena *arena, const Zone *zone, size_t count)
 {
     size_t base = base_group(zone);
     size_t nodes = node_count(zone);
-    const FreeSpan *tree = tree_of(arena, zone);
+    BlockGroup *tree = tree_of(arena, zone);
     size_t reach = root_reach(nodes);
     size_t node = reach == 0 ? 0 : 2 * reach - 1;
-    if (nodes == 0 || tree[node].longest < count)
+    if (nodes == 0 || node_of(tree, node)->longest < count)
         return SIZE_MAX;
     for (; reach > 0; reach /= 2) {
-        const FreeSpan *left = &tree[node - reach];
+        const FreeSpan *left = node_of(tree, node - reach);
         if (node >= nodes || left->longest >= count) {
             node -= reach;
             continue;
         }
-        const FreeSpan *right = &tree[present_node(node + reach, reach / 2, nodes)];
+        const FreeSpan *right = node_of(tree, present_node(node + reach, reach / 2, nodes));
         if ((size_t)left->suffix + right->prefix >= count)
             return (base + (node + 1) / 2) * VA_GROUP_BLOCKS - left->suffix;
         node += reach;
     }
     size_t group = base + node / 2;
-    return group * VA_GROUP_BLOCKS + va_word_find_ones(arena->groups[group].free, (unsigned)count);
+    return group * VA_GROUP_BLOCKS +
+           va_word_find_ones(va_group(arena, group)->free, (unsigned)count);
 }
 
 size_t va_runs_free_from(const Arena *arena, const Zone *zone, size_t first, size_t most)
@@ -218,7 +224,7 @@ size_t va_runs_free_from(const Arena *arena, const Zone *zone, size_t first, siz
     while (count < most && first + count < zone->top) {
         size_t next = first + count;
         size_t bit = next % VA_GROUP_BLOCKS;
-        uint64_t busy = ~arena->groups[next / VA_GROUP_BLOCKS].free >> bit;
+        uint64_t busy = ~va_group(arena, next / VA_GROUP_BLOCKS)->free >> bit;
         count += busy == 0 ? VA_GROUP_BLOCKS - bit : va_lowest_bit(busy);
         if (busy != 0 && first + count < zone->top)
             return va_min(count, most);
@@ -232,7 +238,8 @@ VA_COLD size_t va_runs_free_below_top(const Arena *arena, const Zone *zone)
     while (zone->top - count > zone->first) {
         size_t last = zone->top - count - 1;
         size_t here = last % VA_GROUP_BLOCKS + 1; /* blocks of the group that are looked at */
-        uint64_t busy = ~(arena->groups[last / VA_GROUP_BLOCKS].free << (VA_GROUP_BLOCKS - here));
+        uint64_t busy =
+            ~(va_group(arena, last / VA_GROUP_BLOCKS)->free << (VA_GROUP_BLOCKS - here));
         size_t free = busy == 0 ? VA_GROUP_BLOCKS : 63 - va_highest_bit(busy);
         count += va_min(free, here);
         if (free < here)

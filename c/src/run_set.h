@@ -32,7 +32,7 @@ VA_INLINE void va_use_add(_Atomic size_t *counter, size_t more)
 #define VA_FOR_EACH_GROUP(arena, first, count, group, mask)                                        \
     for (size_t w_ = (first) / VA_GROUP_BLOCKS; w_ * VA_GROUP_BLOCKS < (first) + (count); w_++)    \
         for (uint64_t mask = va_bitmap_mask(w_, first, count), once_ = 1; once_; once_ = 0)        \
-            for (BlockGroup *group = &(arena)->groups[w_]; once_; once_ = 0)
+            for (BlockGroup *group = va_group(arena, w_); once_; once_ = 0)
 
 VA_INLINE Zone *va_zone_at(Arena *arena, size_t block)
 {

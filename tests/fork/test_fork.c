@@ -1,5 +1,6 @@
-/* test_fork.c: forks while other threads allocate, from one and from several threads at once;
- * children allocate, free the parent's blocks, start threads, fork again, leave by exit and _exit.
+/* test_fork.c: forks while other threads allocate, from one and from several threads at once, and
+ * before there is any other thread, when the handlers take no lock; children allocate, free the
+ * parent's blocks, start threads, fork again, leave by exit and _exit.
  * A deadlock ends by the watchdog of the child that hangs, which prints its stack. */
 #include "support.h"
 
@@ -165,6 +166,14 @@ static void matrix(size_t allocating, size_t forking)
     assert_int_equal(failures, 0);
 }
 
+static void one_forks_alone(void **state)
+{
+    (void)state;
+    matrix(0, 0);
+    fork_repeatedly(NULL);
+    assert_int_equal(failures, 0);
+}
+
 static void one_forks_while_one_allocates(void **state)
 {
     (void)state;
@@ -192,6 +201,8 @@ static void four_fork_while_eight_allocate(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(
+            one_forks_alone), /* the first: libc tells no more once there were threads */
         cmocka_unit_test(one_forks_while_one_allocates),
         cmocka_unit_test(one_forks_while_eight_allocate),
         cmocka_unit_test(four_fork_while_one_allocates),

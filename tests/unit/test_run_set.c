@@ -8,7 +8,6 @@
 #define FIRST 32 /* a zone may start in the middle of a group */
 
 static BlockGroup groups[BLOCKS_MAX / 64];
-static FreeSpan spans[2 * BLOCKS_MAX / 64];
 static unsigned char is_free[BLOCKS_MAX];
 
 static Arena arena;
@@ -17,9 +16,8 @@ static Zone *zone;
 static void start(size_t first)
 {
     memset(groups, 0, sizeof groups);
-    memset(spans, 0, sizeof spans);
     memset(is_free, 0, sizeof is_free);
-    arena = (Arena){.groups = groups, .spans = spans, .blocks = BLOCKS_MAX};
+    arena = (Arena){.groups = &groups[BLOCKS_MAX / 64 - 1], .blocks = BLOCKS_MAX};
     zone = &arena.zones[ZONE_DENSE];
     *zone = (Zone){.first = first, .end = BLOCKS_MAX, .top = first, .lowest_group = first / 64};
 }
