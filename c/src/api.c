@@ -98,7 +98,7 @@ void valloc_free_sized(void *ptr, size_t size)
         free_sized_slow(ptr, size);
 }
 
-void valloc_free_aligned_sized(void *ptr, size_t alignment, size_t size)
+VA_APART void valloc_free_aligned_sized(void *ptr, size_t alignment, size_t size)
 {
     if (va_unlikely(!va_free_aligned_fast(ptr, size, alignment)))
         va_free_sized(ptr, size, alignment, "free_aligned_sized");
@@ -128,7 +128,7 @@ VA_COLD void *valloc_aligned_realloc(void *ptr, size_t alignment, size_t size)
     return or_no_memory(va_reallocate(&va_process, ptr, size, alignment, "aligned_realloc"));
 }
 
-int valloc_posix_memalign(void **out, size_t alignment, size_t size)
+VA_APART int valloc_posix_memalign(void **out, size_t alignment, size_t size)
 {
     if (va_unlikely(!va_is_power_of_two(alignment) || alignment < sizeof(void *)))
         return EINVAL;

@@ -28,10 +28,15 @@ static size_t find_place(const Arena *arena, Zone *zone, size_t blocks, size_t a
     return va_align_up(base + first, align_blocks) - base;
 }
 
-static void count_lent(size_t blocks)
+/* Takes free blocks for a run; tells whether all of them read as zero. */
+static bool borrow_locked(Arena *arena, size_t first, size_t blocks)
 {
+    size_t dirty = va_runs_take(arena, first, blocks);
+    VA_FOR_EACH_GROUP(arena, first, blocks, group, mask)
+        group->dirty |= mask;
     va_use_add(&va_use.lent_blocks, blocks);
-    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
+    va_purge_count_growth_locked();
+    return dirty == 0;
 }
 
 /* Lends up to `count` runs that lie side by side; returns how many. *first is the first one's
@@ -52,10 +57,7 @@ static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_bl
         return 0;
     }
     va_runs_raise_top(arena, zone, *first + all);
-    *zero = va_runs_take(arena, *first, all) == 0;
-    VA_FOR_EACH_GROUP(arena, *first, all, group, mask)
-        group->dirty |= mask;
-    count_lent(all);
+    *zero = borrow_locked(arena, *first, all);
     return count;
 }
 
@@ -123,9 +125,12 @@ static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block
     } while (va_unlikely(lent.count == 0) && va_purge_wait_locked());
     bool excess =
         va_use.dirty_blocks != 0 && va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit;
+    bool surplus = va_use.surplus_blocks >= VA_GROWTH_STEP_BYTES >> VA_BLOCK_SHIFT;
     va_lock_release(&va_arena_lock);
     if (va_unlikely(excess))
         va_arena_purge_all();
+    else if (va_unlikely(surplus))
+        va_purge_surplus();
     for (size_t i = 0; i < lent.count; i++) { /* the records are the borrower's already */
         Block *run = &lent.arena->records[lent.first + i * blocks];
         run->arena = (uint8_t)(lent.arena - va_arenas);
@@ -168,7 +173,7 @@ static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty
     va_runs_return(arena, first, blocks, dirty);
 }
 
-void va_arena_reclaim(Block *runs)
+VA_APART void va_arena_reclaim(Block *runs)
 {
     for (Block **link = &runs; *link != NULL;) {
         Block *run = *link;
@@ -223,10 +228,7 @@ static bool grow_locked(Block *run, size_t first, size_t more)
     if (va_runs_free_from(arena, zone, first, more) < more || !va_space_commit(arena, zone, end))
         return false;
     va_runs_raise_top(arena, zone, end);
-    run->zero = va_runs_take(arena, first, more) == 0 && run->zero;
-    VA_FOR_EACH_GROUP(arena, first, more, group, mask)
-        group->dirty |= mask;
-    count_lent(more);
+    run->zero &= borrow_locked(arena, first, more);
     return true;
 }
 
@@ -247,7 +249,10 @@ VA_COLD bool va_arena_resize(Block *run, size_t blocks)
                        old - blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT);
     if (done)
         run->run_blocks = (uint32_t)blocks;
+    bool surplus = va_use.surplus_blocks >= VA_GROWTH_STEP_BYTES >> VA_BLOCK_SHIFT;
     va_lock_release(&va_arena_lock);
+    if (surplus)
+        va_purge_surplus();
     va_purge_visit();
     return done;
 }

@@ -1,7 +1,10 @@
 /* arena_purge.c: decay. Every purge delay a tick marks the blocks that have been free and dirty
  * since the last tick as due, so a block is purged after one to two delays of disuse and never
  * while it is in use again and again. Due runs are purged a few at a time by whoever comes through
- * here, taken out of the free set meanwhile so that the lock is not held across system calls. */
+ * here, taken out of the free set meanwhile so that the lock is not held across system calls.
+ *
+ * A heap that grows beyond its recent peak does not wait for the clock: for blocks lent that were
+ * not resident, as many that are free and dirty go. */
 #include "arena_purge.h"
 
 #include "lock.h"
@@ -13,9 +16,8 @@
  * that stays shared. */
 static struct {
     _Alignas(64) _Atomic uint64_t next_tick_ms;
-    _Atomic bool purging;    /* something is due */
-    uint64_t last_tick_ms;   /* 0 before the first tick, which the first visit makes */
-    size_t last_peak_blocks; /* the peak of the tick before */
+    _Atomic bool purging;  /* something is due */
+    uint64_t last_tick_ms; /* 0 before the first tick, which the first visit makes */
 } purge_clock;
 
 /* Purges whose blocks are in no set while the kernel works; who needs them waits. Arena lock. */
@@ -111,6 +113,48 @@ static VA_COLD void take_due_locked(DueRuns *due, Arena *arena, Zone *zone, size
     }
 }
 
+/* Takes the highest dirty runs out of the free set: the lowest are lent next. */
+static VA_COLD void take_highest_locked(DueRuns *due, Arena *arena, Zone *zone, size_t blocks)
+{
+    for (; zone->dirty_end > zone->first / VA_GROUP_BLOCKS; zone->dirty_end--) {
+        const BlockGroup *group = va_group(arena, zone->dirty_end - 1);
+        uint64_t dirty;
+        while ((dirty = group->free & group->dirty) != 0) {
+            size_t rest = blocks - (due->bytes >> VA_BLOCK_SHIFT);
+            if (rest == 0 || due->count == VA_PURGE_RUNS)
+                return;
+            unsigned top = va_highest_bit(dirty);
+            uint64_t other = ~(dirty << (63 - top));
+            size_t count = va_min(other == 0 ? VA_GROUP_BLOCKS : 63 - va_highest_bit(other), rest);
+            size_t first = (zone->dirty_end - 1) * VA_GROUP_BLOCKS + top + 1 - count;
+            va_runs_take(arena, first, count);
+            due->runs[due->count].arena = arena;
+            due->runs[due->count].zone = zone;
+            due->runs[due->count].first = first;
+            due->runs[due->count++].blocks = count;
+            due->bytes += count << VA_BLOCK_SHIFT;
+        }
+    }
+}
+
+/* Purges what was taken, puts it back, and adds what was given back to *purged. The arena lock is
+ * held, but not meanwhile. */
+static VA_COLD void purge_taken_locked(DueRuns *due, size_t *purged)
+{
+    va_purge_begin_locked();
+    for (size_t i = 0; i < due->count; i++)
+        due->runs[i].purged =
+            va_os_purge(due->runs[i].arena->base + (due->runs[i].first << VA_BLOCK_SHIFT),
+                        due->runs[i].blocks << VA_BLOCK_SHIFT);
+    va_purge_end_locking();
+    for (size_t i = 0; i < due->count; i++) {
+        size_t bytes = due->runs[i].purged ? due->runs[i].blocks << VA_BLOCK_SHIFT : 0;
+        va_runs_return(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks, bytes == 0);
+        va_use_add(&va_use.purged_bytes, bytes);
+        *purged += bytes;
+    }
+}
+
 /* Purges due runs, up to about max_bytes, and adds what was given back to *purged. False when
  * nothing is due. */
 static VA_COLD bool purge_due(size_t max_bytes, size_t *purged)
@@ -127,18 +171,7 @@ static VA_COLD bool purge_due(size_t max_bytes, size_t *purged)
         va_lock_release(&va_arena_lock);
         return false;
     }
-    va_purge_begin_locked();
-    for (size_t i = 0; i < due.count; i++)
-        due.runs[i].purged =
-            va_os_purge(due.runs[i].arena->base + (due.runs[i].first << VA_BLOCK_SHIFT),
-                        due.runs[i].blocks << VA_BLOCK_SHIFT);
-    va_purge_end_locking();
-    for (size_t i = 0; i < due.count; i++) {
-        size_t bytes = due.runs[i].purged ? due.runs[i].blocks << VA_BLOCK_SHIFT : 0;
-        va_runs_return(due.runs[i].arena, due.runs[i].first, due.runs[i].blocks, bytes == 0);
-        va_use_add(&va_use.purged_bytes, bytes);
-        *purged += bytes;
-    }
+    purge_taken_locked(&due, purged);
     va_lock_release(&va_arena_lock);
     return true;
 }
@@ -185,9 +218,42 @@ static VA_COLD void mark_due_locked(bool all)
     atomic_store_explicit(&purge_clock.purging, due, memory_order_relaxed);
 }
 
+void va_purge_count_growth_locked(void)
+{
+    size_t resident = va_use.lent_blocks + va_use.dirty_blocks;
+    size_t peak = va_max(va_use.peak_blocks, va_use.last_peak_blocks);
+    va_use.surplus_blocks = 0;
+    if (va_unlikely(resident > peak && va_use.dirty_blocks != 0)) {
+        size_t keep = va_max(VA_GROWTH_KEEP_BYTES >> VA_BLOCK_SHIFT,
+                             va_use.lent_blocks >> VA_GROWTH_KEEP_SHIFT);
+        size_t more = va_use.dirty_blocks - va_min(va_use.dirty_blocks, keep);
+        va_use.surplus_blocks = va_min(resident - peak, more);
+    }
+    va_use.peak_blocks = va_max(va_use.peak_blocks, resident - va_use.surplus_blocks);
+}
+
+VA_COLD void va_purge_surplus(void)
+{
+    DueRuns due;
+    size_t purged = 0;
+    due.count = due.bytes = 0;
+    va_lock_acquire(&va_arena_lock);
+    size_t blocks = va_use.surplus_blocks;
+    va_use.surplus_blocks = 0;
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    for (unsigned i = ZONES * arenas; i-- > 0;)
+        take_highest_locked(&due, &va_arenas[i / ZONES], &va_arenas[i / ZONES].zones[i % ZONES],
+                            blocks);
+    if (due.count != 0)
+        purge_taken_locked(&due, &purged);
+    if (purged == 0) /* the kernel keeps it, and need not be asked again and again */
+        va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
+    va_lock_release(&va_arena_lock);
+}
+
 VA_COLD bool va_purge_is_excess(size_t blocks, bool large)
 {
-    size_t peak = va_max(va_use.peak_blocks, purge_clock.last_peak_blocks);
+    size_t peak = va_max(va_use.peak_blocks, va_use.last_peak_blocks);
     size_t idle = peak - va_min(peak, va_use.lent_blocks - blocks);
     size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
                          va_min(idle, VA_DIRTY_KEEP_MAX_BYTES >> VA_BLOCK_SHIFT));
@@ -212,7 +278,7 @@ void va_purge_visit(void)
                 mark_due_locked(delay == 0 ||
                                 (!first && now - purge_clock.last_tick_ms >= 2 * delay));
             purge_clock.last_tick_ms = now;
-            purge_clock.last_peak_blocks = va_use.peak_blocks;
+            va_use.last_peak_blocks = va_use.peak_blocks;
             va_use.peak_blocks = va_use.lent_blocks + va_use.dirty_blocks;
         }
         va_lock_release(&va_arena_lock);

@@ -5,6 +5,13 @@
 
 #include "block_table.h"
 
+/* Counts what was just lent, which makes more resident than lately, and what is free and dirty a
+ * surplus. Arena lock held. */
+void va_purge_count_growth_locked(void);
+
+/* Purges the surplus. */
+void va_purge_surplus(void);
+
 /* Called without locks wherever blocks come and go: keeps the purge clock. */
 void va_purge_visit(void);
 

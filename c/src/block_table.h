@@ -94,6 +94,7 @@ typedef struct Zone {
     size_t populated;    /* blocks below it were made resident in advance, also those from top on */
     size_t free_blocks;  /* below top */
     size_t lowest_group; /* groups below it have no free block */
+    size_t dirty_end;    /* groups from here on have nothing that is free and dirty */
     size_t purge_group;  /* groups below it have nothing due */
     /* Blocks below huge_start refuse huge pages; from where they may be at all to huge_end they are
      * advised. Read without lock. */

@@ -118,6 +118,11 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * purged at once. */
 #define VA_DIRTY_KEEP_BYTES ((size_t)64 << 20)
 #define VA_DIRTY_KEEP_MAX_BYTES ((size_t)1 << 30)
+/* While a heap grows beyond its recent peak, dirty free memory goes back for what is lent, at least
+ * a step at a time; but so many bytes of it and such a part of what is lent may stay. */
+#define VA_GROWTH_KEEP_BYTES ((size_t)2 << 20)
+#define VA_GROWTH_KEEP_SHIFT 4
+#define VA_GROWTH_STEP_BYTES ((size_t)1 << 20)
 /* Runs purged per lock hold, and bytes per visit of a slow path: bounds what one unlucky
  * malloc pays for everybody's purging. */
 #define VA_PURGE_RUNS 32
@@ -152,6 +157,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_STACK_BYTES ((size_t)32 << 10)
 #define VA_STACK_SLOTS_MAX ((size_t)1023)
 #define VA_STACK_BYTES_MAX ((size_t)1 << 20)
+/* All stacks together grow beyond their bounds at rest up to this part of the thread's slabs and
+ * runs. */
+#define VA_STACK_USE_SHIFT 3
 /* It may grow so while it is refilled and flushed this often: a stack that fills and empties by
  * chance alone is visited the less the larger it is, and gains nothing by growing on. */
 #define VA_BUSY_VISITS 32
@@ -160,10 +168,11 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * a time: the arena's lock and tables are shared by all threads. */
 #define VA_STACK_RUN_BYTES ((size_t)1 << 20)
 #define VA_STACK_RUN_BYTES_MAX ((size_t)4 << 20)
-/* Free blocks that a thread keeps for its next slabs, per zone: at most this many, and 1/8 of its
- * share in bytes. Half of them come or go at a time. */
+/* Free blocks that a thread keeps for its next slabs, per zone: at most this many, 1/8 of its
+ * share in bytes, and 1/16 of its slabs. Half of them come or go at a time. */
 #define VA_SPARE_BLOCKS 16
 #define VA_SPARE_SHARE_SHIFT 3
+#define VA_SPARE_USE_SHIFT 4
 /* The first batch; with random order there must be something to choose from. */
 #define VA_SPARE_LEAST (VALLOC_SECURE_RANDOM ? 4 : 1)
 

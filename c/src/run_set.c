@@ -144,9 +144,11 @@ static void add_blocks(Arena *arena, size_t first, size_t count, bool dirty, boo
         else
             group->dirty &= ~mask;
     }
-    if (dirty)
-        va_use_add(&va_use.dirty_blocks, count);
     Zone *zone = va_zone_at(arena, first);
+    if (dirty) {
+        va_use_add(&va_use.dirty_blocks, count);
+        zone->dirty_end = va_max(zone->dirty_end, (first + count - 1) / VA_GROUP_BLOCKS + 1);
+    }
     update_tree(arena, zone, first, count, new);
     zone->free_blocks += count;
     zone->lowest_group = va_min(zone->lowest_group, first / VA_GROUP_BLOCKS);
