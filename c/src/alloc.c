@@ -187,6 +187,15 @@ static size_t run_blocks_for(size_t size, size_t alignment, unsigned *class)
     return *class == VA_CLASS_LARGE ? va_large_blocks(size) : va_size_classes[*class].run_blocks;
 }
 
+/* What is kept for the next one of its size may lie where a run has to grow. */
+static VA_COLD void drop_kept_run(MemoryAllocator *allocator)
+{
+    ThreadCache *cache = va_allocator_acquire(allocator);
+    if (cache != NULL)
+        va_large_cache_drop(cache);
+    va_allocator_release(allocator, cache);
+}
+
 /* Resizes a run where it is, if the request can be a run there. The entry keeps its owner, or
  * gets none when the run becomes large. */
 static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t size,
@@ -200,6 +209,8 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
     if (((uintptr_t)pointer & (va_max(alignment, VA_BLOCK_BYTES) - 1)) != 0)
         return false;
     va_guard_end(run);
+    if (blocks > run->run_blocks)
+        drop_kept_run(run->allocator);
     bool done = va_pool_resize(run, blocks);
     if (done) {
         run->class = (uint16_t) class;

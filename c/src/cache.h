@@ -105,7 +105,8 @@ typedef struct ThreadCache {
                                  elsewhere; owner thread */
     _Atomic uint64_t open[2]; /* classes with slabs to take from; written under the mutex, read
                                  by adopters as a hint */
-    _Atomic(Block *) large;   /* the large run freed last, or NULL; whoever exchanges it has it */
+    _Atomic(Block *) large;   /* a large run freed last, or NULL; whoever exchanges it has it */
+    uint32_t large_blocks;    /* of the large run freed last; owner thread */
     size_t large_room;        /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
     bool large_active;        /* used since the last trim; owner thread */
     BlockStore stores[ZONES];

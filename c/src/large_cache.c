@@ -13,18 +13,18 @@ static Block *exchange(ThreadCache *cache, Block *run)
     return atomic_exchange_explicit(&cache->large, run, memory_order_acq_rel);
 }
 
-Block *va_large_cache_take(ThreadCache *cache, size_t blocks)
+VA_APART Block *va_large_cache_take(ThreadCache *cache, size_t blocks)
 {
     Block *run = exchange(cache, NULL);
     if (run != NULL && run->run_blocks != blocks) {
-        exchange(cache, run); /* nobody else puts one there */
+        va_large_give_back(run); /* another size may need its place */
         return NULL;
     }
     cache->large_active |= run != NULL;
     return run;
 }
 
-bool va_large_cache_reserve(ThreadCache *cache, size_t bytes)
+VA_APART bool va_large_cache_reserve(ThreadCache *cache, size_t bytes)
 {
     size_t others =
         atomic_fetch_sub_explicit(&large_kept, cache->large_room, memory_order_relaxed) -
@@ -44,11 +44,14 @@ void va_large_cache_drop(ThreadCache *cache)
         va_large_give_back(run);
 }
 
-void va_large_cache_put(ThreadCache *cache, Block *run)
+VA_APART void va_large_cache_put(ThreadCache *cache, Block *run)
 {
     size_t bytes = (size_t)run->run_blocks << VA_BLOCK_SHIFT;
+    bool again = run->run_blocks == cache->large_blocks;
+    cache->large_blocks = run->run_blocks;
     va_large_cache_drop(cache);
-    if (!run->moved && (bytes <= cache->large_room || va_large_cache_reserve(cache, bytes)))
+    if (again && !run->moved &&
+        (bytes <= cache->large_room || va_large_cache_reserve(cache, bytes)))
         exchange(cache, run);
     else
         va_large_give_back(run);

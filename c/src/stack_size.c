@@ -84,13 +84,25 @@ size_t va_stack_count(ThreadCache *cache, unsigned class)
 
 /* ---- The budget ---- */
 
-/* The bytes that the stacks may hold: the thread's share, and a part of what it has in use. */
-static size_t budget(ThreadCache *cache)
+static size_t used_bytes(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex);
     size_t blocks = cache->slabs + cache->run_blocks;
     va_lock_release(&cache->mutex);
-    return cache->share + ((blocks << VA_BLOCK_SHIFT) >> VA_CACHE_USE_SHIFT);
+    return blocks << VA_BLOCK_SHIFT;
+}
+
+/* The bytes that the stacks may hold: the thread's share, and a part of what it has in use. */
+static size_t budget(ThreadCache *cache)
+{
+    return cache->share + (used_bytes(cache) >> VA_CACHE_USE_SHIFT);
+}
+
+VA_COLD bool va_budget_affords_phases(ThreadCache *cache, unsigned class)
+{
+    size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
+                   cache->classes[class].capacity * (size_t)va_size_classes[class].bytes;
+    return bytes <= used_bytes(cache) >> VA_STACK_USE_SHIFT;
 }
 
 /* The budget of all caches, shared out; of a limited allocator a part of the limit. */

@@ -24,6 +24,8 @@ size_t va_stack_count(ThreadCache *cache, unsigned class);
  * the capacity nearest to the one wanted that it allows, which is what the stack has at least. */
 void va_budget_update(ThreadCache *cache);
 bool va_budget_is_exceeded(ThreadCache *cache);
+/* Whether a stack may be as large as a phase of its class. */
+bool va_budget_affords_phases(ThreadCache *cache, unsigned class);
 uint32_t va_budget_affords(ThreadCache *cache, unsigned class, uint32_t wanted);
 
 #endif

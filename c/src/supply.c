@@ -9,11 +9,12 @@
 
 /* ---- Spare blocks, so that slabs come and go without the arena's lock ---- */
 
-/* How many blocks a store may hold: two at least. */
-static uint32_t spare_blocks(const ThreadCache *cache)
+/* How many blocks a store may hold: a part of what is in use, two at least. Mutex held. */
+static uint32_t spare_locked(const ThreadCache *cache)
 {
-    size_t blocks = cache->share >> VA_SPARE_SHARE_SHIFT >> VA_BLOCK_SHIFT;
-    return (uint32_t)va_max(2, va_min(blocks, VA_SPARE_BLOCKS));
+    size_t blocks = va_min(cache->share >> VA_SPARE_SHARE_SHIFT >> VA_BLOCK_SHIFT,
+                           cache->slabs >> VA_SPARE_USE_SHIFT);
+    return (uint32_t)va_max(va_max(2, VA_SPARE_LEAST), va_min(blocks, VA_SPARE_BLOCKS));
 }
 
 static void push_locked(BlockStore *store, Block *block)
@@ -45,7 +46,6 @@ static Block *take_block(ThreadCache *cache, ZoneKind zone)
         size_t count = va_pool_lend_many(cache->allocator, 1, zone, lent,
                                          va_max(store->batch, VA_SPARE_LEAST));
         store->active = true;
-        store->batch = (uint32_t)va_min((size_t)store->batch * 2 + 1, spare_blocks(cache) / 2);
         if (count == 0)
             return NULL;
 #if VALLOC_SECURE_RANDOM
@@ -53,6 +53,7 @@ static Block *take_block(ThreadCache *cache, ZoneKind zone)
 #endif
         block = lent[0];
         va_lock_acquire(&cache->mutex);
+        store->batch = (uint32_t)va_min((size_t)store->batch * 2 + 1, spare_locked(cache) / 2);
         for (size_t i = count - 1; i > 0; i--) /* the lowest address leaves first */
             push_locked(store, lent[i]);
         va_lock_release(&cache->mutex);
@@ -86,10 +87,10 @@ void va_supply_drop_blocks(ThreadCache *cache, ZoneKind zone)
 VA_APART void va_supply_put_blocks(ThreadCache *cache, Block *chain)
 {
     Block *dropped = NULL;
-    uint32_t most = spare_blocks(cache);
     if (chain == NULL)
         return;
     va_lock_acquire(&cache->mutex);
+    uint32_t most = spare_locked(cache);
     while (chain != NULL) {
         Block *next = chain->next;
         BlockStore *store =

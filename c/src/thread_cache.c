@@ -104,7 +104,7 @@ static VA_COLD void trim(ThreadCache *cache)
         uint32_t capacity = state->capacity;
         if (!state->active) {
             size_t held = va_stack_count(cache, class);
-            state->batch = 1;
+            state->batch = class < VA_CLASSES_SMALL;
             capacity = (uint32_t)va_min(va_min(capacity, va_capacity_at_rest(class)), held);
             if (held > 0)
                 flush(cache, class, held - held / 2, "trim");
@@ -158,6 +158,16 @@ static void visit(ThreadCache *cache, ClassState *state)
         state->visits++;
 }
 
+/* A run is kept for the next one of its size when its class is used a second time: a buffer that
+ * grows leaves none behind. Tells whether the class may have a stack. */
+static bool keeps_slots(ClassState *state, unsigned class)
+{
+    if (class < VA_CLASSES_SMALL || state->capacity != 0 || state->batch >= 2)
+        return true;
+    state->batch++;
+    return false;
+}
+
 /* Makes room in a full stack: by growing it to its bounds at rest, then beyond them whenever a
  * refill came before (the class works in phases larger than its stack) and the class is busy, else
  * by flushing the older half. False if there is no memory for a stack, or the budget has no place
@@ -168,12 +178,15 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
     visit(cache, state);
     if (!va_slot_stack_is_full(&cache->front.stacks[class]))
         return true;
+    if (!keeps_slots(state, class))
+        return false;
     uint32_t capacity = state->capacity;
     uint32_t rest = va_capacity_at_rest(class);
     uint32_t wanted = capacity;
     if (capacity < rest)
         wanted = va_capacity_grown(capacity, rest);
-    else if (state->refilled && state->visits == VA_BUSY_VISITS)
+    else if (state->refilled && state->visits == VA_BUSY_VISITS &&
+             va_budget_affords_phases(cache, class))
         wanted = va_capacity_grown(capacity, va_capacity_at_most(class));
     if (capacity >= rest)
         state->refilled = false;
@@ -285,8 +298,9 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     SlotStack *stack = &cache->front.stacks[class];
     visit(cache, state);
     state->refilled = true;
-    uint32_t batch = (uint32_t)va_max(state->batch, 1);
-    if (state->capacity < batch) {
+    uint32_t most = (uint32_t)va_max(state->capacity, va_capacity_at_rest(class)) / 2;
+    uint32_t batch = (uint32_t)va_max(va_min(state->batch, most), 1);
+    if (keeps_slots(state, class) && state->capacity < batch) {
         uint32_t wanted = va_budget_affords(
             cache, class, va_capacity_grown(batch / 2, va_capacity_at_most(class)));
         if (wanted > state->capacity && !va_stack_set_capacity(cache, class, wanted))
@@ -307,7 +321,7 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
         *zero = false;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slots first */
     stack->top = state->storage + taken;
-    uint32_t most = (uint32_t)va_max(state->capacity, va_capacity_at_rest(class)) / 2;
+    most = (uint32_t)va_max(state->capacity, va_capacity_at_rest(class)) / 2;
     state->batch = (uint32_t)va_min((size_t)batch * 2, va_max(most, 1));
     return va_pop(&cache->front, class << VA_CLASS_SHIFT);
 }

@@ -545,7 +545,7 @@ static const Crime crimes[] = {
     CRIME(free_inside_slot, IS(CORRUPT, REPORTED)),
     CRIME(free_inside_slot_unused, LATER(INSIDE, INSIDE)),
     CRIME(free_inside_slot_unaligned, IS(CORRUPT, REPORTED)),
-    CRIME(free_inside_run, IS(CORRUPT, REPORTED)),
+    CRIME(free_inside_run, LATER(INSIDE, INSIDE)),
     CRIME(free_inside_run_unused, LATER(INSIDE, INSIDE)),
     CRIME(free_page_inside_run, REPORTS("free: " TWICE ", or " INSIDE)),
     CRIME(free_inside_large, REPORTS("free: " INSIDE)),
