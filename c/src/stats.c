@@ -90,8 +90,7 @@ static VA_COLD void count_cached(ThreadCache *cache, size_t *slots)
     for (unsigned class = 0; class < VA_CLASSES; class ++)
         slots[class] += count_stack(cache, class);
 #if VALLOC_SECURE_QUARANTINE
-    add_slots(cache->quarantine.pool, VA_QUARANTINE_POOL_SLOTS, slots);
-    add_slots(cache->quarantine.queue, VA_QUARANTINE_QUEUE_SLOTS, slots);
+    add_slots((void **)&cache->quarantine, VA_QUARANTINE_SLOTS, slots);
 #endif
     Outgoing *outgoing = VA_PEEK(cache->outgoing);
     for (unsigned i = 0; outgoing != NULL && i < VA_OUTGOING_BATCHES; i++) {
