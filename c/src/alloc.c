@@ -169,9 +169,10 @@ VA_COLD void va_free_sized(void *pointer, size_t size, size_t alignment, const c
         va_foreign_free(pointer);
         return;
     }
+    bool possible = size <= PTRDIFF_MAX;
     size += VA_CANARY_BYTES;
     unsigned class = va_class_of_aligned(size, alignment);
-    if (va_unlikely(class != va_entry_class(entry) ||
+    if (va_unlikely(!possible || class != va_entry_class(entry) ||
                     (class == VA_CLASS_LARGE && va_large_blocks(size) != block->run_blocks)))
         va_fatal(function, "the size is not the allocation's", pointer);
     free_entry(pointer, block, entry, function);

@@ -45,7 +45,7 @@ VA_INLINE bool va_push_fast(CacheFront *front, size_t index, uint32_t class_offs
         return false;
     if (VA_PASSAGE_CHECKED && va_unlikely(!va_pass_in(front, index, class_offset, slot, is_own)))
         return false;
-    if (VALLOC_SECURE_QUARANTINE) {
+    if (VALLOC_SECURE_QUARANTINE && va_quarantine_takes(front, class_offset)) {
         va_quarantine_free_fast(front, class_offset, slot);
         return true;
     }

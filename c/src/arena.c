@@ -390,7 +390,8 @@ VA_COLD size_t va_arena_tables_used(void)
                          touched(zone->first / VA_GROUP_BLOCKS, blocks / VA_GROUP_BLOCKS + 1,
                                  sizeof(BlockGroup)) +
                          touched(zone->first, blocks, sizeof(Block)) +
-                         touched(zone->first, blocks, VA_SLAB_WORDS * sizeof(uint64_t));
+                         touched(zone->first, blocks, VA_SLAB_WORDS * sizeof(uint64_t)) +
+                         touched(zone->first, blocks, VA_LIVE_WORDS * sizeof(uint64_t));
         }
     }
     va_lock_release(&va_arena_lock);

@@ -83,8 +83,12 @@ typedef struct BlockStore {
 typedef struct Quarantine {
     void *pool[VA_QUARANTINE_POOL_SLOTS];
     void *queue[VA_QUARANTINE_QUEUE_SLOTS]; /* its head is at `turn` */
+    void *coarse_pool[VA_QUARANTINE_COARSE_SLOTS];
+    void *coarse_queue[VA_QUARANTINE_COARSE_SLOTS];
     uint32_t turn;
+    uint32_t coarse_turn;
 } Quarantine;
+#define VA_QUARANTINE_SLOTS (offsetof(Quarantine, turn) / sizeof(void *))
 #endif
 
 typedef struct ThreadCache {

@@ -71,8 +71,8 @@ void va_pass_in_slow(ThreadCache *cache, void *pointer, Block *block, uint32_t e
     size_t n = check(pointer, block, entry, function);
     size_t bytes = bytes_of(block, entry);
     if (is_large(entry)) {
-        if (VALLOC_SECURE_ZERO)
-            va_os_purge(pointer, bytes);
+        if (VALLOC_SECURE_ZERO && !va_os_purge(pointer, bytes)) /* locked memory */
+            memset(pointer, 0, bytes);
         return;
     }
     if (va_unlikely(!end_slow(cache, block, n)))

@@ -12,8 +12,17 @@
 
 #if VALLOC_SECURE_QUARANTINE
 
-/* The same for the fast paths; of the entry the class will do. */
-void va_quarantine_free_fast(CacheFront *front, uint32_t entry, void *slot);
+/* Do slots of this class wait? All that waits is then at most half of the thread's share of the
+ * caches' budget. */
+VA_INLINE bool va_quarantine_takes(const CacheFront *front, uint32_t class_offset)
+{
+    return va_size_classes[class_offset >> VA_CLASS_SHIFT].bytes <=
+           va_min(VA_QUARANTINE_SLOT_BYTES,
+                  ((const ThreadCache *)front)->share / VA_QUARANTINE_SHARE);
+}
+
+/* A slot of such a class, for the fast paths. */
+void va_quarantine_free_fast(CacheFront *front, uint32_t class_offset, void *slot);
 
 /* Frees a slot or run of a class by way of the quarantine; its entry was just read. */
 void va_quarantine_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
@@ -21,9 +30,15 @@ void va_quarantine_free(ThreadCache *cache, void *slot, Block *block, uint32_t e
 
 #else
 
-VA_INLINE void va_quarantine_free_fast(CacheFront *front, uint32_t entry, void *slot)
+VA_INLINE bool va_quarantine_takes(const CacheFront *front, uint32_t class_offset)
 {
-    (void)front, (void)entry, (void)slot;
+    (void)front, (void)class_offset;
+    return false;
+}
+
+VA_INLINE void va_quarantine_free_fast(CacheFront *front, uint32_t class_offset, void *slot)
+{
+    (void)front, (void)class_offset, (void)slot;
 }
 
 VA_INLINE void va_quarantine_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,

@@ -69,23 +69,32 @@ static VA_COLD size_t count_stack(ThreadCache *cache, unsigned class)
     return storage == NULL ? 0 : (size_t)(top - storage);
 }
 
+/* Counts the slots of an array whose thread may write to it meanwhile. */
+static VA_COLD void add_slots(void **array, size_t count, size_t *slots)
+{
+    for (size_t i = 0; i < count; i++) {
+        void *slot = VA_PEEK(array[i]);
+        const Arena *arena = va_arena_find(slot);
+        if (arena == NULL)
+            continue;
+        uint32_t entry = va_entry_load(&arena->entries[va_block_index(arena, slot)]);
+        if (entry != 0 && va_entry_class(entry) < VA_CLASSES)
+            slots[va_entry_class(entry)]++;
+    }
+}
+
 /* Adds to the counts of slots by class. Stacks stay where they are while the mutex is held. */
 static VA_COLD void count_cached(ThreadCache *cache, size_t *slots)
 {
     for (unsigned class = 0; class < VA_CLASSES; class ++)
         slots[class] += count_stack(cache, class);
+#if VALLOC_SECURE_QUARANTINE
+    add_slots((void **)&cache->quarantine, VA_QUARANTINE_SLOTS, slots);
+#endif
     Outgoing *outgoing = VA_PEEK(cache->outgoing);
     for (unsigned i = 0; outgoing != NULL && i < VA_OUTGOING_BATCHES; i++) {
         uint32_t count = (uint32_t)va_min(VA_PEEK(outgoing[i].count), VA_OUTGOING_SLOTS);
-        for (uint32_t k = 0; k < count; k++) {
-            void *slot = VA_PEEK(outgoing[i].slots[k]);
-            const Arena *arena = va_arena_find(slot);
-            if (arena == NULL)
-                continue;
-            uint32_t entry = va_entry_load(&arena->entries[va_block_index(arena, slot)]);
-            if (entry != 0 && va_entry_class(entry) < VA_CLASSES)
-                slots[va_entry_class(entry)]++;
-        }
+        add_slots(outgoing[i].slots, count, slots);
     }
 }
 

@@ -385,8 +385,7 @@ static VA_COLD void free_waiting(ThreadCache *cache, void **slots, size_t count)
 static VA_COLD void end_quarantine(ThreadCache *cache)
 {
 #if VALLOC_SECURE_QUARANTINE
-    free_waiting(cache, cache->quarantine.pool, VA_QUARANTINE_POOL_SLOTS);
-    free_waiting(cache, cache->quarantine.queue, VA_QUARANTINE_QUEUE_SLOTS);
+    free_waiting(cache, (void **)&cache->quarantine, VA_QUARANTINE_SLOTS);
 #else
     (void)cache;
 #endif

@@ -117,7 +117,8 @@ static int change(Held **place, uint64_t *seed)
     return 1;
 }
 
-/* All threads hold their blocks at the same time, however they are scheduled. */
+/* All threads hold their blocks at the same time, however they are scheduled; and none takes any
+ * before all are there: making a thread takes memory. */
 static pthread_barrier_t all_hold;
 
 static void *work(void *number)
@@ -126,6 +127,7 @@ static void *work(void *number)
     Held **places = all[(uintptr_t)number];
     uint64_t seed = (uintptr_t)number * 7919 + 1;
     size_t good = 1;
+    pthread_barrier_wait(&all_hold);
     for (int i = 0; i < TURNS && good; i++) {
         good = (size_t)change(&places[next_random(&seed) % PLACES], &seed);
         if (i % 2000 == 0)

@@ -14,7 +14,8 @@ static void check_place(const void *block, size_t size)
 {
     assert_non_null(block);
     assert_true((uintptr_t)block + size <= (uintptr_t)1 << 39);
-    assert_int_equal(valloc_usable_size(block), size);
+    size_t blocks = (whole_bytes(size) + VA_BLOCK_BYTES - 1) / VA_BLOCK_BYTES;
+    assert_int_equal(whole_bytes(valloc_usable_size(block)), blocks * VA_BLOCK_BYTES);
     assert_ptr_equal(valloc_owner(block), valloc_process());
 }
 

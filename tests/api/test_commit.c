@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "child.h"
+#include "config.h"
 
 #define VALLOC_NO_SHORT_NAMES
 #include "valloc.h"
@@ -16,8 +17,14 @@ extern _Atomic size_t test_commit_rest;
 #define BLOCKS 20000
 #define THREADS 3
 /* Tables, caches and the step in which memory is made accessible: bytes. Beyond a small heap the
- * tables of the whole sparse zone are among them. */
-#define LOST(limit) ((size_t)((limit) < (size_t)16 << 20 ? 4 : 14) << 20)
+ * tables of the whole sparse zone are among them. A secure build's live bits have a table besides,
+ * which takes blocks that are in the other tables. */
+#define IS_SMALL(limit) ((limit) < (size_t)16 << 20)
+#define LIVE_BLOCKS(limit)                                                                         \
+    (IS_SMALL(limit) ? VA_COMMIT_TABLE_MIN_BLOCKS : VA_SPARSE_BYTES >> VA_BLOCK_SHIFT)
+#define LOST_LIVE(limit)                                                                           \
+    (VA_LIVE_WORDS == 0 ? 0 : LIVE_BLOCKS(limit) * VA_LIVE_WORDS * 8 + ((size_t)3 << 20))
+#define LOST(limit) (((size_t)(IS_SMALL(limit) ? 4 : 14) << 20) + LOST_LIVE(limit))
 
 typedef struct Held {
     unsigned char *block;

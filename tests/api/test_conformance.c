@@ -11,8 +11,8 @@
 #elif !defined(STRIDE)
 #define STRIDE 1
 #endif
-/* A build that samples sizes does with fewer large blocks. */
-#define LARGE_TURNS (STRIDE > 7 ? 300 : 3000)
+/* A build that samples sizes does with fewer large blocks, and so does one that clears them. */
+#define LARGE_TURNS (STRIDE > 7 || SECURED ? 300 : 3000)
 
 typedef struct Live {
     unsigned char *block;

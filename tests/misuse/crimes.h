@@ -382,6 +382,15 @@ static Outcome free_with_wrong_size(void)
     return HARMLESS;
 }
 
+/* Sizes that no block can have; a few bytes more and they would wrap round to small ones. */
+static Outcome free_with_impossible_size(void)
+{
+    if (!has_sized_frees())
+        return ABSENT;
+    subject_free_sized(get(1), SIZE_MAX - 7);
+    return HARMLESS;
+}
+
 static Outcome free_large_with_wrong_size(void)
 {
     if (!has_sized_frees())
@@ -564,6 +573,7 @@ static const Crime crimes[] = {
     CRIME(write_into_the_next_block, IS(CORRUPT, REPORTED)),
     CRIME(write_into_the_block_before, IS(CORRUPT, REPORTED)),
     CRIME(free_with_wrong_size, REPORTS("free_sized: " SIZE)),
+    CRIME(free_with_impossible_size, REPORTS("free_sized: " SIZE)),
     CRIME(free_large_with_wrong_size, REPORTS("free_sized: " SIZE)),
     CRIME(free_with_wrong_alignment, REPORTS("free_aligned_sized: " SIZE)),
     CRIME(calloc_overflow, BOTH(HARMLESS, "")),

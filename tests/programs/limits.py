@@ -1,4 +1,4 @@
-"""limits.py EXHAUST: small address spaces and limits, by the kernel and by option, of addresses and
+"""limits.py EXHAUST TABLES_MIB: small address spaces and limits, by the kernel and by option, of addresses and
 of data; exhaustion is survived."""
 
 import sys
@@ -24,8 +24,8 @@ for limit, least, kind in (64, 16, []), (256, 120, []), (1024, 600, []), (8192, 
         run(program, limit_kib=limit << 10)
     print(f"{limit} MiB of address space: {got}", end="")
 
-# RLIMIT_DATA counts what is made accessible.
-for limit, least in (64, 24), (256, 160):
+# RLIMIT_DATA counts what is made accessible: beyond a small heap tables that a secure build has, too.
+for limit, least in (64, 24), (256, 160 - int(sys.argv[2])):
     limited = ["sh", "-c", f'ulimit -d {limit << 10}; exec "$@"', "sh", sys.argv[1], str(least)]
     print(f"{limit} MiB of data:", run(limited), end="")
 

@@ -209,11 +209,13 @@ static void freed_slots_wait(void **state)
     (void)state;
     if (!VALLOC_SECURE_QUARANTINE)
         skip();
-    for (size_t i = 0; i < SIZES && sizes[i] <= VA_QUARANTINE_SLOT_BYTES / 2; i++) {
+    for (size_t i = 0; i < SIZES && sizes[i] + VA_CANARY_BYTES <= VA_QUARANTINE_SLOT_BYTES; i++) {
+        bool is_coarse = sizes[i] + VA_CANARY_BYTES > VA_QUARANTINE_FINE_BYTES;
+        int waits_for = is_coarse ? VA_QUARANTINE_COARSE_SLOTS : VA_QUARANTINE_QUEUE_SLOTS;
         for (int turn = 0; turn < 50; turn++) {
             uintptr_t freed = (uintptr_t)valloc_malloc(sizes[i]);
             valloc_free((void *)freed);
-            for (int j = 0; j < VA_QUARANTINE_QUEUE_SLOTS; j++) {
+            for (int j = 0; j < waits_for; j++) {
                 void *next = valloc_malloc(sizes[i]);
                 assert_int_not_equal((uintptr_t)next, freed);
                 valloc_free(next);
@@ -223,6 +225,22 @@ static void freed_slots_wait(void **state)
 }
 
 /* ---- Zeroing ---- */
+
+/* The kernel takes no pages back from locked memory. */
+static void freed_locked_memory_is_zero(void **state)
+{
+    (void)state;
+    const size_t size = 3 * MIB;
+    char *block = valloc_malloc(size);
+    if (!VALLOC_SECURE_ZERO || mlock(block, size) != 0) {
+        valloc_free(block);
+        skip();
+    }
+    fill_bytes(block, size, 0x5a);
+    valloc_free(block);
+    assert_true(bytes_hold(hide(block), size, 0));
+    munlock(hide(block), size);
+}
 
 static void freed_memory_is_zero(void **state)
 {
@@ -400,6 +418,7 @@ int main(void)
         cmocka_unit_test(slots_come_in_random_order),
         cmocka_unit_test(freed_slots_wait),
         cmocka_unit_test(freed_memory_is_zero),
+        cmocka_unit_test(freed_locked_memory_is_zero),
         cmocka_unit_test(writes_behind_the_end_are_seen),
         cmocka_unit_test(all_usable_bytes_are_the_programs),
         cmocka_unit_test(large_blocks_lie_between_guards),

@@ -37,12 +37,23 @@
 #define WATCHED_BYTES 0
 #endif
 
-/* A secure build keeps a canary at the end of each block. */
+/* A secure build keeps a canary at the end of each block, a guard page at that of a large one, and
+ * clears what is freed; large blocks give their pages back. */
 #if defined(VALLOC_SECURE) && VALLOC_SECURE
+#define SECURED 1
 #define SECURED_BYTES 8
+#define SECURED_LARGE_BYTES ((size_t)4096)
 #else
+#define SECURED 0
 #define SECURED_BYTES 0
+#define SECURED_LARGE_BYTES ((size_t)0)
 #endif
+
+/* The bytes of a slot or run of which so many are usable. */
+static inline size_t whole_bytes(size_t usable)
+{
+    return usable + SECURED_BYTES + (usable >= (size_t)1 << 20 ? SECURED_LARGE_BYTES : 0);
+}
 
 /* xorshift64: repeatable for a seed other than 0. */
 static inline uint64_t random_next(uint64_t *state)

@@ -1,7 +1,8 @@
 /* leaks.c: what VALLOC_SHOW_LEAKS has to count: slots left by main, by a thread that is gone, by an
  * exit handler; what was freed, be it into another thread's slab, is none. `leaks running` exits
- * while a thread still runs. */
+ * while a thread still runs. Says how many bytes of a large one are usable. */
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -49,6 +50,7 @@ int main(int count, char **arguments)
     for (size_t i = 0; i < 100; i++)
         subject_free(handed[i]);
     leave(10, 3, (size_t)5 << 20);
+    dprintf(1, "%zu\n", subject_usable_size(left[10]));
     if (count == 2 && strcmp(arguments[1], "running") == 0 &&
         (pthread_create(&thread, NULL, sleep_on, NULL) != 0 || usleep(100000) != 0))
         return 1;
