@@ -100,9 +100,8 @@ static size_t budget(ThreadCache *cache)
 
 VA_COLD bool va_budget_affords_phases(ThreadCache *cache, unsigned class)
 {
-    size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
-                   cache->classes[class].capacity * (size_t)va_size_classes[class].bytes;
-    return bytes <= used_bytes(cache) >> VA_STACK_USE_SHIFT;
+    size_t bytes = cache->classes[class].capacity * (size_t)va_size_classes[class].bytes;
+    return 2 * bytes <= used_bytes(cache) >> VA_STACK_USE_SHIFT;
 }
 
 /* The budget of all caches, shared out; of a limited allocator a part of the limit. */
