@@ -152,6 +152,78 @@ static void loops_make_no_system_call(void **state)
     }
 }
 
+/* ---- What is kept ---- */
+
+/* A test that fails in a child must not go on there. */
+#define end_child(...) (fprintf(stderr, __VA_ARGS__), _exit(1))
+
+static void use_runs_once_then_again(void *argument)
+{
+    (void)argument;
+    /* A MiB goes as a run through the stacks, or two MiB as a large block. */
+    for (size_t size = VA_MIB; size <= 2 * VA_MIB; size += VA_MIB) {
+        size_t lent = stats().lent;
+        valloc_free(obtain(size));
+        valloc_free(obtain(size / 8 * 7));
+        valloc_free(obtain(size / 8 * 6));
+        if (stats().lent != lent)
+            end_child("%zu bytes: once used, it is kept", size);
+        for (int i = 0; i < 4; i++)
+            valloc_free(obtain(size));
+        if (stats().lent <= lent)
+            end_child("%zu bytes: used again and again, it is not kept", size);
+    }
+}
+
+static void runs_are_kept_once_they_are_used_again(void **state)
+{
+    (void)state;
+    Child child = child_run(use_runs_once_then_again, NULL);
+    if (child.status != 0)
+        fail_msg("%s", child.text);
+}
+
+static void grow_beside_holes(void *argument)
+{
+    static char *blocks[32];
+    (void)argument;
+    for (size_t i = 0; i < 32; i++) {
+        blocks[i] = obtain(2 * VA_MIB);
+        memset(blocks[i], 1, 2 * VA_MIB);
+    }
+    for (size_t i = 0; i < 32; i += 2)
+        valloc_free(blocks[i]);
+    valloc_stats before = stats();
+    long resident = resident_now_kib();
+    if (before.dirty < 20 * VA_MIB)
+        end_child("only %zu bytes are dirty", before.dirty);
+    char *growing = NULL; /* fits into no hole */
+    for (size_t size = 3 * VA_MIB; size <= 24 * VA_MIB; size += 3 * VA_MIB) {
+        growing = valloc_realloc(growing, size);
+        if (growing == NULL)
+            end_child("no memory");
+        memset(growing + size - 3 * VA_MIB, 2, 3 * VA_MIB);
+    }
+    valloc_stats now = stats();
+    if (now.lent + now.dirty > before.lent + before.dirty + 2 * VA_MIB)
+        end_child("lent and dirty: %zu, then %zu", before.lent + before.dirty,
+                  now.lent + now.dirty);
+    if (resident_now_kib() > resident + (3 << 10))
+        end_child("resident KiB: %ld, then %ld", resident, resident_now_kib());
+    for (size_t i = 1; i < 32; i += 2)
+        for (size_t at = 0; at < 2 * VA_MIB; at += 4096)
+            if (blocks[i][at] != 1)
+                end_child("a block in use was purged");
+}
+
+static void growth_gives_back_dirty_memory(void **state)
+{
+    (void)state;
+    Child child = child_run(grow_beside_holes, NULL);
+    if (child.status != 0)
+        fail_msg("%s", child.text);
+}
+
 /* ---- What is left ---- */
 
 /* One slow path after the other, as a program that goes on would take them. */
@@ -178,9 +250,11 @@ static void free_runs_are_purged_after_a_while(void **state)
 
 static void *keep_a_run(void *argument)
 {
-    char *block = valloc_malloc(32 * VA_MIB);
-    memset(block, 1, 32 * VA_MIB);
-    valloc_free(block);
+    for (int i = 0; i < 2; i++) { /* once it would not be kept */
+        char *block = valloc_malloc(32 * VA_MIB);
+        memset(block, 1, 32 * VA_MIB);
+        valloc_free(block);
+    }
     pthread_barrier_wait(argument);
     pthread_barrier_wait(argument);
     return NULL;
@@ -334,7 +408,11 @@ int main(int argc, char **argv) /* any argument: loops */
         cmocka_unit_test(zeroed_runs_of_the_thread_cache_are_not_touched),
         cmocka_unit_test(alignment_costs_address_space_only),
     };
-    const struct CMUnitTest loops[] = {cmocka_unit_test(loops_make_no_system_call)};
+    const struct CMUnitTest loops[] = {
+        cmocka_unit_test(loops_make_no_system_call),
+        cmocka_unit_test(runs_are_kept_once_they_are_used_again),
+        cmocka_unit_test(growth_gives_back_dirty_memory),
+    };
     (void)argv;
     if (argc > 1)
         return cmocka_run_group_tests_name("loops", loops, NULL, NULL);
