@@ -40,8 +40,7 @@ static void drop_oldest(ThreadCache *cache, unsigned class, size_t count)
 {
     void **oldest = cache->classes[class].storage + 1;
     SlotStack *stack = &cache->front.stacks[class];
-    for (void **slot = oldest + count; slot <= stack->top; slot++)
-        slot[-(ptrdiff_t)count] = *slot;
+    memmove(oldest, oldest + count, (size_t)(stack->top + 1 - (oldest + count)) * sizeof *oldest);
     stack->top -= count;
     va_slots_forget(stack->top + 1, count);
 }
