@@ -156,11 +156,10 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_STACK_MIN_SLOTS ((size_t)7)
 #define VA_STACK_MIN_BYTES ((size_t)4 << 10)
 
-/* The bounds of a stack at rest, and those it may grow to when its class keeps alternating between
- * refill and flush (bulk phases). */
-#define VA_STACK_SLOTS ((size_t)255)
-#define VA_STACK_BYTES ((size_t)32 << 10)
+/* The bounds of a stack: in slots; in bytes at rest, and those it may grow to when its class keeps
+ * alternating between refill and flush (bulk phases). */
 #define VA_STACK_SLOTS_MAX ((size_t)1023)
+#define VA_STACK_BYTES ((size_t)32 << 10)
 #define VA_STACK_BYTES_MAX ((size_t)1 << 20)
 /* Beyond its bounds at rest a stack grows up to this part of the thread's slabs and runs: a quarter
  * of it saves 0.12 of the memory of tasks that send messages of 16 to 32 KiB, and costs 0.05 of

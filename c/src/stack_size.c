@@ -10,7 +10,7 @@ uint32_t va_capacity_at_rest(unsigned class)
     size_t bytes = va_size_classes[class].bytes;
     if (class >= VA_CLASSES_SMALL)
         return (uint32_t)va_max(2, VA_STACK_RUN_BYTES / bytes);
-    return (uint32_t)va_max(2, va_min(VA_STACK_SLOTS, VA_STACK_BYTES / bytes));
+    return (uint32_t)va_max(2, va_min(VA_STACK_SLOTS_MAX, VA_STACK_BYTES / bytes));
 }
 
 uint32_t va_capacity_at_most(unsigned class)
