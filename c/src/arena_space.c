@@ -269,7 +269,8 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     /* Of all but the entries the first block's come first. */
     arena->groups = (BlockGroup *)(base + tables.records) + tables.first / VA_GROUP_BLOCKS - 1;
     arena->records = (Block *)(base + tables.records) - tables.first;
-    arena->bitmaps = (uint64_t *)(base + tables.bitmaps) + (tables.first - 1) * VA_SLAB_WORDS;
+    arena->bitmaps =
+        ~((uintptr_t)base + tables.bitmaps + (tables.first - 1) * VA_SLAB_WORDS * sizeof(uint64_t));
     arena->live = (_Atomic uint64_t *)(base + tables.live) - tables.first * VA_LIVE_WORDS;
     arena->first = tables.first;
     size_t split = tables.first;

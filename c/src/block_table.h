@@ -108,7 +108,7 @@ typedef struct Arena {
     _Atomic uint32_t *entries;
     BlockGroup *groups; /* of group g: groups - g */
     Block *records;
-    uint64_t *bitmaps;      /* the free slots of a slab; of block i: bitmaps - i * VA_SLAB_WORDS */
+    uintptr_t bitmaps;      /* the free slots of a slab; see va_bitmap_of */
     _Atomic uint64_t *live; /* VA_LIVE_WORDS per block, in secure builds; see secure.h */
     Zone zones[ZONES];
     _Atomic size_t tabled; /* records from here on are not accessible; read without lock */
@@ -186,9 +186,11 @@ VA_INLINE _Atomic uint32_t *va_block_entry(const Block *block)
     return va_arenas[block->arena].entries + va_block_number(block);
 }
 
+/* Bitmaps lie downwards. Block 0 has none: where it would be are user's blocks, and tools that look
+ * for pointers to these are not to find one. Hence the complement. */
 VA_INLINE uint64_t *va_bitmap_of(const Arena *arena, size_t number)
 {
-    return arena->bitmaps - number * VA_SLAB_WORDS;
+    return (uint64_t *)~(arena->bitmaps + number * VA_SLAB_WORDS * sizeof(uint64_t));
 }
 
 VA_INLINE uint64_t *va_block_bitmap(const Block *block)
