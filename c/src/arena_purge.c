@@ -246,14 +246,14 @@ VA_COLD void va_purge_surplus(void)
                             blocks);
     if (due.count != 0)
         purge_taken_locked(&due, &purged);
-    if (purged == 0) /* the kernel keeps it, and need not be asked again and again */
-        va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
+    /* What could not go need not be asked for again and again. */
+    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
     va_lock_release(&va_arena_lock);
 }
 
 VA_COLD bool va_purge_is_excess(size_t blocks, bool large)
 {
-    size_t peak = va_max(va_use.peak_blocks, va_use.last_peak_blocks);
+    size_t peak = va_max(va_use.peak_blocks, va_use.last_peak_blocks) + va_use.surplus_blocks;
     size_t idle = peak - va_min(peak, va_use.lent_blocks - blocks);
     size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
                          va_min(idle, VA_DIRTY_KEEP_MAX_BYTES >> VA_BLOCK_SHIFT));
