@@ -230,6 +230,16 @@ VA_COLD MemoryAllocator *va_allocators_first(void)
     return live.first;
 }
 
+VA_COLD void va_allocators_hold(void)
+{
+    va_lock_acquire(&live.lock);
+}
+
+VA_COLD void va_allocators_let_go(void)
+{
+    va_lock_release(&live.lock);
+}
+
 VA_COLD void va_allocators_lock_all(void)
 {
     va_lock_acquire(&live.lock);

@@ -63,6 +63,11 @@ MemoryAllocator *va_allocators_first(void);
 
 /* Around fork: every allocator's locks. */
 void va_allocators_lock_all(void);
+
+/* While held no allocator is destroyed: what its slabs are can be read under their owners' mutexes.
+ */
+void va_allocators_hold(void);
+void va_allocators_let_go(void);
 void va_allocators_unlock_all(void);
 void va_allocators_reset_all(void);
 

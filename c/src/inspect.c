@@ -2,6 +2,7 @@
  */
 #include "inspect.h"
 
+#include "allocator.h"
 #include "slab.h"
 
 #define VIEWS 64
@@ -11,6 +12,7 @@
 static VA_COLD bool count_slots(const RunView *view, MemoryBlock *block)
 {
     ThreadCache *owner = va_registry_cache(va_entry_owner(view->entry));
+    va_allocators_hold();
     va_lock_acquire(&owner->mutex);
     const Block *slab = va_block_if(view->address, view->entry);
     if (slab != NULL) {
@@ -18,6 +20,7 @@ static VA_COLD bool count_slots(const RunView *view, MemoryBlock *block)
         block->live_slots = slab->slots - va_slab_available(slab);
     }
     va_lock_release(&owner->mutex);
+    va_allocators_let_go();
     return slab != NULL;
 }
 

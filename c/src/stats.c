@@ -2,6 +2,8 @@
  * what of it is held there; the rest is live. */
 #include "stats.h"
 
+#include "allocator.h"
+
 #include <string.h>
 
 #include "arena.h"
@@ -155,10 +157,12 @@ VA_COLD void va_stats_count(Census *census, const MemoryAllocator *allocator)
     memset(census, 0, sizeof *census);
     for (unsigned class = 0; class < VA_CLASSES; class ++)
         census->rows[class].slot_size = va_size_classes[class].bytes;
+    va_allocators_hold();
     while ((count = va_arena_scan(&cursor, views, VIEWS)) != 0)
         for (size_t i = 0; i < count; i++)
             if (allocator == NULL || is_of(&views[i], allocator))
                 count_run(census, &views[i]);
+    va_allocators_let_go();
     va_registry_stats(&caches);
     for (uint32_t i = 0; i < caches.all; i++) {
         ThreadCache *cache = va_registry_nth(caches.made, i);
