@@ -2,10 +2,9 @@
  * what of it is held there; the rest is live. */
 #include "stats.h"
 
-#include "allocator.h"
-
 #include <string.h>
 
+#include "allocator.h"
 #include "arena.h"
 #include "meta.h"
 #include "os.h"
