@@ -113,7 +113,7 @@ static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block
                         size_t count)
 {
     Lent lent = {.count = 0};
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     if (va_unlikely(!initialised))
         initialise_locked();
     do {
@@ -126,7 +126,7 @@ static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block
     bool excess =
         va_use.dirty_blocks != 0 && va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit;
     bool surplus = va_use.surplus_blocks >= VA_GROWTH_STEP_BYTES >> VA_BLOCK_SHIFT;
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
     if (va_unlikely(excess))
         va_arena_purge_all();
     else if (va_unlikely(surplus))
@@ -192,7 +192,7 @@ VA_APART void va_arena_reclaim(Block *runs)
         }
         link = &run->next;
     }
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     while (runs != NULL) {
         Arena *arena = &va_arenas[runs->arena];
         size_t first = va_block_number(runs);
@@ -213,7 +213,7 @@ VA_APART void va_arena_reclaim(Block *runs)
         }
         reclaim_locked(arena, first, blocks, dirty, large);
     }
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
     va_purge_visit();
 }
 
@@ -241,7 +241,7 @@ VA_COLD bool va_arena_resize(Block *run, size_t blocks)
     bool dirty = true;
     if (va_unlikely(blocks < old && run->moved))
         dirty = !va_space_remap(arena, first + blocks, old - blocks);
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     if (blocks > old)
         done = grow_locked(run, first + old, blocks - old);
     else if (blocks < old)
@@ -250,7 +250,7 @@ VA_COLD bool va_arena_resize(Block *run, size_t blocks)
     if (done)
         run->run_blocks = (uint32_t)blocks;
     bool surplus = va_use.surplus_blocks >= VA_GROWTH_STEP_BYTES >> VA_BLOCK_SHIFT;
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
     if (surplus)
         va_purge_surplus();
     va_purge_visit();
@@ -259,10 +259,10 @@ VA_COLD bool va_arena_resize(Block *run, size_t blocks)
 
 VA_STARTUP void va_arena_start(void)
 {
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     if (!initialised)
         initialise_locked();
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
 }
 
 VA_COLD bool va_arena_split(const Block *run, size_t count)
@@ -292,12 +292,12 @@ VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
 
 VA_COLD void va_arena_limit(size_t soft, size_t hard)
 {
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     if (!initialised)
         initialise_locked();
     limit_locked(soft, hard);
     bool excess = va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit;
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
     if (excess)
         va_arena_purge_all();
 }
@@ -338,7 +338,7 @@ static VA_COLD size_t scan_zone_locked(ScanCursor *cursor, const Zone *zone, Run
 VA_COLD size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most)
 {
     size_t count = 0;
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     while (cursor->arena < arenas && count < most) {
         const Arena *arena = &va_arenas[cursor->arena];
@@ -347,7 +347,7 @@ VA_COLD size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most)
         if (count < most)
             *cursor = (ScanCursor){.arena = cursor->arena + 1};
     }
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
     return count;
 }
 
@@ -379,7 +379,7 @@ static VA_COLD size_t touched(size_t first, size_t count, size_t entry_bytes)
 VA_COLD size_t va_arena_tables_used(void)
 {
     size_t bytes = 0;
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     for (unsigned i = 0; i < arenas; i++) {
         for (unsigned kind = 0; kind < ZONES; kind++) {
@@ -394,6 +394,6 @@ VA_COLD size_t va_arena_tables_used(void)
                          touched(zone->first, blocks, VA_LIVE_WORDS * sizeof(uint64_t));
         }
     }
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
     return bytes;
 }

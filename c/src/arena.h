@@ -2,7 +2,7 @@
  *
  * A run is a number of adjacent blocks. Each block is free, or in one lent run, or never used.
  * The lowest address that fits is lent first: a dense heap is what huge pages and purging need.
- * Any thread. One lock, va_arena_lock, taken inside; it is the last but one in the lock order
+ * Any thread. One lock, va_use.lock, taken inside; it is the last but one in the lock order
  * (registry, owners, arena, metadata), and no system call but commits and rare advice is made under
  * it. */
 #ifndef VA_ARENA_H

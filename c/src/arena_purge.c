@@ -12,7 +12,7 @@
 #include "os.h"
 #include "run_set.h"
 
-/* The purge clock: written under va_arena_lock, read without it as a hint, hence on a cache line
+/* The purge clock: written under va_use.lock, read without it as a hint, hence on a cache line
  * that stays shared. */
 static struct {
     _Alignas(64) _Atomic uint64_t next_tick_ms;
@@ -30,12 +30,12 @@ static struct {
 VA_COLD void va_purge_begin_locked(void)
 {
     in_flight.count++;
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
 }
 
 VA_COLD void va_purge_end_locking(void)
 {
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     in_flight.count--;
     atomic_store_explicit(&in_flight.ended, in_flight.ended + 1, memory_order_relaxed);
     if (va_unlikely(in_flight.waiting != 0))
@@ -48,9 +48,9 @@ VA_COLD bool va_purge_wait_locked(void)
     if (in_flight.count == 0)
         return false;
     in_flight.waiting++;
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
     va_os_wait(&in_flight.ended, seen);
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     if (--in_flight.waiting != 0) /* one wakes the next */
         va_os_wake_one(&in_flight.ended);
     return true;
@@ -161,18 +161,18 @@ static VA_COLD bool purge_due(size_t max_bytes, size_t *purged)
 {
     DueRuns due;
     due.count = due.bytes = 0;
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     for (unsigned i = 0; i < arenas; i++)
         for (unsigned kind = 0; kind < ZONES; kind++)
             take_due_locked(&due, &va_arenas[i], &va_arenas[i].zones[kind], max_bytes);
     if (due.count == 0) {
         atomic_store_explicit(&purge_clock.purging, false, memory_order_relaxed);
-        va_lock_release(&va_arena_lock);
+        va_lock_release(&va_use.lock);
         return false;
     }
     purge_taken_locked(&due, purged);
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
     return true;
 }
 
@@ -237,7 +237,7 @@ VA_COLD void va_purge_surplus(void)
     DueRuns due;
     size_t purged = 0;
     due.count = due.bytes = 0;
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     size_t blocks = va_use.surplus_blocks;
     va_use.surplus_blocks = 0;
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
@@ -248,7 +248,7 @@ VA_COLD void va_purge_surplus(void)
         purge_taken_locked(&due, &purged);
     /* What could not go need not be asked for again and again. */
     va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
 }
 
 VA_COLD bool va_purge_is_excess(size_t blocks, bool large)
@@ -268,7 +268,7 @@ void va_purge_visit(void)
 {
     uint64_t now = va_os_clock_ms();
     if (va_unlikely(now >= atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed))) {
-        va_lock_acquire(&va_arena_lock);
+        va_lock_acquire(&va_use.lock);
         if (now >= atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed)) {
             uint64_t delay = va_options.purge_delay_ms;
             atomic_store_explicit(&purge_clock.next_tick_ms, now + delay, memory_order_relaxed);
@@ -281,7 +281,7 @@ void va_purge_visit(void)
             va_use.last_peak_blocks = va_use.peak_blocks;
             va_use.peak_blocks = va_use.lent_blocks + va_use.dirty_blocks;
         }
-        va_lock_release(&va_arena_lock);
+        va_lock_release(&va_use.lock);
     }
     size_t purged = 0;
     if (va_unlikely(atomic_load_explicit(&purge_clock.purging, memory_order_relaxed)))
@@ -298,10 +298,10 @@ VA_COLD void va_arena_decay(void)
 VA_COLD size_t va_arena_purge_all(void)
 {
     size_t purged = 0;
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     purge_populated_locked();
     mark_due_locked(true);
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
     while (purge_due(SIZE_MAX, &purged))
         ;
     return purged;

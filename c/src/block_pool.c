@@ -198,7 +198,7 @@ static VA_COLD void split_off_locked(MemoryAllocator *allocator, Block *run, siz
     if (count == 0)
         return;
     bool moved = va_arena_split(run, count);
-    va_lock_acquire(&va_arena_lock); /* a scan shall see the run whole or split */
+    va_lock_acquire(&va_use.lock); /* a scan shall see the run whole or split */
     for (; count > 0; count--) {
         Block *block = run + --run->run_blocks;
         *block =
@@ -206,7 +206,7 @@ static VA_COLD void split_off_locked(MemoryAllocator *allocator, Block *run, siz
         link_locked(allocator, block);
         push_idle_locked(allocator, block);
     }
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
 }
 
 static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs)

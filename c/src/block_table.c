@@ -6,7 +6,6 @@
 
 VA_ARRAY_LAST Arena va_arenas[VA_ARENAS_MAX];
 _Atomic unsigned va_arena_count;
-Lock va_arena_lock;
 
 Arena *va_arena_of(const void *pointer)
 {

@@ -88,34 +88,32 @@ typedef enum ZoneKind { ZONE_SPARSE, ZONE_DENSE, ZONES } ZoneKind;
 
 typedef struct Zone {
     size_t first, end; /* its blocks; const. Zones share no group. */
+    /* Blocks below huge_start refuse huge pages; from where they may be at all to huge_end they are
+     * advised. Read without lock. */
+    _Atomic size_t huge_start, huge_end;
     /* Arena lock. first <= top <= committed <= end */
-    size_t top;          /* blocks from here on were never lent */
-    size_t committed;    /* blocks from here on are not accessible */
+    _Alignas(64) size_t top; /* blocks from here on were never lent */
+    size_t committed;        /* blocks from here on are not accessible */
     size_t populated;    /* blocks below it were made resident in advance, also those from top on */
     size_t free_blocks;  /* below top */
     size_t lowest_group; /* groups below it have no free block */
     size_t dirty_end;    /* groups from here on have nothing that is free and dirty */
     size_t purge_group;  /* groups below it have nothing due */
-    /* Blocks below huge_start refuse huge pages; from where they may be at all to huge_end they are
-     * advised. Read without lock. */
-    _Atomic size_t huge_start, huge_end;
 } Zone;
 
+/* Who frees reads the first cache line; what changes under the lock stays off it. */
 typedef struct Arena {
-    char *base; /* const once published, like all pointers here */
+    _Alignas(64) char *base; /* const once published, like all pointers here */
     size_t blocks;
-    size_t first; /* index of the first block that is not table */
     _Atomic uint32_t *entries;
-    BlockGroup *groups; /* of group g: groups - g */
     Block *records;
     uintptr_t bitmaps;      /* the free slots of a slab; see va_bitmap_of */
     _Atomic uint64_t *live; /* VA_LIVE_WORDS per block, in secure builds; see secure.h */
+    _Atomic size_t tabled;  /* records from here on are not accessible; read without lock */
+    size_t first;           /* index of the first block that is not table */
     Zone zones[ZONES];
-    _Atomic size_t tabled; /* records from here on are not accessible; read without lock */
+    BlockGroup *groups; /* of group g: groups - g */
 } Arena;
-
-/* What is free in all arenas. */
-extern Lock va_arena_lock;
 
 extern Arena va_arenas[VA_ARENAS_MAX];
 /* Arenas [0, count) are complete. The release store that raises it pairs with the acquire load

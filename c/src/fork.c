@@ -25,7 +25,7 @@ static VA_COLD void lock_all(void)
     va_thread_lock_shared();
     va_allocators_lock_all();
     va_registry_lock_all();
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     va_lock_acquire(&va_meta_lock);
 }
 
@@ -33,7 +33,7 @@ static VA_COLD void unlock_all(void)
 {
     locked = false;
     va_lock_release(&va_meta_lock);
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
     va_registry_unlock_all();
     va_allocators_unlock_all();
     va_thread_unlock_shared();
@@ -46,7 +46,7 @@ static VA_COLD void reset_all(void)
     CacheStats stats;
     locked = false;
     va_lock_reset(&va_meta_lock);
-    va_lock_reset(&va_arena_lock);
+    va_lock_reset(&va_use.lock);
     va_secure_fork();
     va_registry_reset_all(front->tag != VA_TAG_NONE ? (const ThreadCache *)front : NULL);
     va_allocators_reset_all();

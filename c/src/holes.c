@@ -57,9 +57,9 @@ static VA_COLD void made_holes(size_t bytes)
 {
     if (bytes < VA_HUGE_BYTES)
         return;
-    va_lock_acquire(&va_arena_lock);
+    va_lock_acquire(&va_use.lock);
     va_space_refuse_huge();
-    va_lock_release(&va_arena_lock);
+    va_lock_release(&va_use.lock);
 }
 
 /* A slab of a cache of the process, unless it is none any more: under its owner's mutex it stays

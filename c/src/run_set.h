@@ -5,10 +5,13 @@
 
 #include "bitmap.h"
 #include "block_table.h"
+#include "lock.h"
 
-/* The blocks of all arenas. Under the arena lock; the atomic ones are also read without it, for
- * statistics, also by signal handlers: each by itself, so nothing has to be published. */
+/* The blocks of all arenas, and the arena lock. Under it; the atomic ones are also read without it,
+ * for statistics, also by signal handlers: each by itself, so nothing has to be published. Cache
+ * lines of their own: who only looks an address up does not wait for them. */
 typedef struct ArenaUse {
+    _Alignas(64) Lock lock;
     _Atomic size_t committed_blocks;
     _Atomic size_t lent_blocks;
     _Atomic size_t dirty_blocks; /* free and dirty */
