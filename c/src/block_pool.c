@@ -29,16 +29,27 @@ static size_t load(const size_t *counter)
     return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
-void va_pool_occupy(Block *run)
+void va_pool_occupy(Block *const *runs, size_t count)
 {
-    add(&run->allocator->used_blocks, run->run_blocks);
-    if (!run->zero)
-        add(&run->allocator->recycled_blocks, run->run_blocks);
+    size_t blocks = 0;
+    size_t recycled = 0;
+    for (size_t i = 0; i < count; i++) {
+        blocks += runs[i]->run_blocks;
+        recycled += runs[i]->zero ? 0 : runs[i]->run_blocks;
+    }
+    if (blocks != 0)
+        add(&runs[0]->allocator->used_blocks, blocks);
+    if (recycled != 0)
+        add(&runs[0]->allocator->recycled_blocks, recycled);
 }
 
-void va_pool_vacate(Block *run)
+void va_pool_vacate(const Block *runs)
 {
-    add(&run->allocator->used_blocks, (size_t)0 - run->run_blocks);
+    MemoryAllocator *allocator = runs->allocator;
+    size_t blocks = 0;
+    for (; runs != NULL; runs = runs->next)
+        blocks += runs->run_blocks;
+    add(&allocator->used_blocks, (size_t)0 - blocks);
 }
 
 /* ---- The list, under the mutex ---- */

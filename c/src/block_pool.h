@@ -31,9 +31,9 @@ void va_pool_reclaim(Block *runs);
 /* va_arena_resize for a run in use. */
 bool va_pool_resize(Block *run, size_t blocks);
 
-/* Counts a run as occupied, or as free again. */
-void va_pool_occupy(Block *run);
-void va_pool_vacate(Block *run);
+/* Counts runs of one allocator as occupied; as free again, chained by next. */
+void va_pool_occupy(Block *const *runs, size_t count);
+void va_pool_vacate(const Block *runs);
 
 /* An allocator's limits in blocks; 0 is none. */
 void va_pool_limit(MemoryAllocator *allocator, size_t soft, size_t hard);

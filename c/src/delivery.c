@@ -57,7 +57,6 @@ void va_slab_unlist_locked(ThreadCache *cache, Block *slab)
 void va_slab_vacate_locked(ThreadCache *cache, Block *slab, Block **unused)
 {
     va_entry_store(va_block_entry(slab), va_entry_make(0, VA_CLASS_SPARE));
-    va_pool_vacate(slab);
     cache->slabs--;
     slab->next = *unused;
     *unused = slab;
@@ -143,8 +142,10 @@ static void give(ThreadCache *cache, void **slots, uint32_t *count, const char *
     uint32_t strays = va_deliver_own_locked(cache, slots, *count, &unused, function);
     *count = 0;
     va_lock_release(&cache->mutex);
-    if (unused != NULL)
+    if (unused != NULL) {
+        va_pool_vacate(unused);
         va_pool_reclaim(unused);
+    }
     for (uint32_t i = 0; i < strays; i++)
         va_deliver(slots[i], function);
 }

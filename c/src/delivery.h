@@ -16,7 +16,7 @@
 void va_slab_list_locked(ThreadCache *cache, Block *slab);
 void va_slab_unlist_locked(ThreadCache *cache, Block *slab);
 
-/* An unused slab is none any more: it joins the chain. */
+/* An unused slab is none any more: it joins the chain, to be counted by va_pool_vacate. */
 void va_slab_vacate_locked(ThreadCache *cache, Block *slab, Block **unused);
 
 /* Gives slots to the slabs of this cache, and chains the slabs that this leaves unused. Slots

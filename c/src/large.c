@@ -19,7 +19,7 @@ void *va_large_allocate(MemoryAllocator *allocator, size_t size, size_t alignmen
     if (front_blocks != 0)
         run = va_guard_split(run);
     *zero = run->zero;
-    va_pool_occupy(run);
+    va_pool_occupy(&run, 1);
     return va_large_start(run);
 }
 

@@ -58,7 +58,6 @@ static Block *take_block(ThreadCache *cache, ZoneKind zone)
             push_locked(store, lent[i]);
         va_lock_release(&cache->mutex);
     }
-    va_pool_occupy(block);
     return block;
 }
 
@@ -89,6 +88,7 @@ VA_APART void va_supply_put_blocks(ThreadCache *cache, Block *chain)
     Block *dropped = NULL;
     if (chain == NULL)
         return;
+    va_pool_vacate(chain);
     va_lock_acquire(&cache->mutex);
     uint32_t most = spare_locked(cache);
     while (chain != NULL) {
@@ -199,15 +199,21 @@ void va_cache_update_view(ThreadCache *cache)
     cache->front.blocks = atomic_load_explicit(&va_arenas[0].tabled, memory_order_relaxed);
 }
 
-Block *va_supply_slab(ThreadCache *cache, unsigned class)
+size_t va_supply_slabs(ThreadCache *cache, unsigned class, Block **slabs, size_t count)
 {
+    size_t adopted = 0;
     va_deliver_collected(cache, "malloc");
-    Block *slab = adopt(cache, class);
-    if (slab == NULL)
-        slab = fresh_slab(cache, class);
-    if (slab == NULL && va_is_other(cache->id)) /* at a limit others may have what is free */
-        slab = adopt_within(cache, class, true);
-    if (slab != NULL)
+    while (adopted < count && (slabs[adopted] = adopt(cache, class)) != NULL)
+        adopted++;
+    size_t found = adopted;
+    while (found < count && (slabs[found] = fresh_slab(cache, class)) != NULL)
+        found++;
+    va_pool_occupy(slabs + adopted, found - adopted);
+    if (found == 0 && va_is_other(cache->id)) { /* at a limit others may have what is free */
+        slabs[0] = adopt_within(cache, class, true);
+        found = slabs[0] != NULL;
+    }
+    if (found != 0)
         va_cache_update_view(cache);
-    return slab;
+    return found;
 }

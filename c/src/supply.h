@@ -6,9 +6,10 @@
 
 #include "registry.h"
 
-/* A slab of the class with slots to take, marked as arriving: the caller lists it. NULL when there
- * is no memory. Before memory is asked for, slots of other owners go home. */
-Block *va_supply_slab(ThreadCache *cache, unsigned class);
+/* Up to `count` slabs of the class with slots to take, marked as arriving: the caller lists them.
+ * Returns how many; none when there is no memory. Before memory is asked for, slots of other owners
+ * go home. */
+size_t va_supply_slabs(ThreadCache *cache, unsigned class, Block **slabs, size_t count);
 
 /* Keeps blocks that are no slabs any more, chained by next, as spare ones; some go back. */
 void va_supply_put_blocks(ThreadCache *cache, Block *chain);

@@ -27,12 +27,13 @@ static VA_APART void give_back_runs(void *const *addresses, size_t count, const 
         uint32_t entry = atomic_exchange_explicit(va_block_entry(run), spare, memory_order_release);
         if (va_unlikely(entry == 0 || entry == spare))
             va_fatal(function, VA_FREED_ALREADY_LATE, addresses[i]);
-        va_pool_vacate(run);
         run->next = chain;
         chain = run;
     }
-    if (chain != NULL)
+    if (chain != NULL) {
+        va_pool_vacate(chain);
         va_pool_reclaim(chain);
+    }
 }
 
 /* Drops the oldest `count` slots from a stack. */
@@ -237,8 +238,8 @@ static VA_APART uint32_t take_runs(ThreadCache *cache, unsigned class, void **st
     size_t taken = va_pool_lend_many(cache->allocator, va_size_classes[class].run_blocks,
                                      ZONE_DENSE, runs, count);
     va_cache_update_view(cache);
+    va_pool_occupy(runs, taken);
     for (size_t i = 0; i < taken; i++) {
-        va_pool_occupy(runs[i]);
         runs[i]->class = (uint16_t) class;
         va_live_clear(runs[i], 1);
         va_guard_end(runs[i]); /* an idle block may have been a slab */
@@ -258,14 +259,12 @@ static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, u
     Block *slabs[VA_REFILL_SLABS];
     uint32_t slots = va_size_classes[class].slots;
     size_t wanted = va_min((count + slots - 1) / slots, VA_REFILL_SLABS);
-    size_t found = 0;
     va_lock_acquire(&cache->mutex);
     uint32_t taken = take_locked(cache, class, storage, count, zero);
     va_lock_release(&cache->mutex);
     if (taken != 0)
         return taken;
-    while (found < wanted && (slabs[found] = va_supply_slab(cache, class)) != NULL)
-        found++;
+    size_t found = va_supply_slabs(cache, class, slabs, wanted);
     va_lock_acquire(&cache->mutex);
     for (size_t i = 0; i < found; i++) {
         bool is_zero;
@@ -458,8 +457,10 @@ VA_COLD void va_cache_release_slabs(ThreadCache *cache)
         }
     }
     va_lock_release(&cache->mutex);
-    if (unused != NULL)
+    if (unused != NULL) {
+        va_pool_vacate(unused);
         va_pool_reclaim(unused);
+    }
     va_large_cache_drop(cache);
 }
 
