@@ -17,48 +17,59 @@ static uint32_t spare_locked(const ThreadCache *cache)
     return (uint32_t)va_max(va_max(2, VA_SPARE_LEAST), va_min(blocks, VA_SPARE_BLOCKS));
 }
 
+/* How many blocks the next batch may be. A thread that asks for them again and again uses them
+ * soon, so its share does not bound them. */
+static uint32_t batch_locked(const ThreadCache *cache, uint32_t last)
+{
+    size_t most = va_max(spare_locked(cache) / 2, cache->slabs >> VA_SPARE_USE_SHIFT);
+    return (uint32_t)va_min(va_min((size_t)last * 2 + 1, most), VA_SPARE_BLOCKS);
+}
+
 static void push_locked(BlockStore *store, Block *block)
 {
     va_entry_store(va_block_entry(block), va_entry_make(0, VA_CLASS_SPARE));
     store->blocks[store->count++] = block;
 }
 
-static Block *pop_block(ThreadCache *cache, BlockStore *store)
+static size_t pop_blocks(ThreadCache *cache, BlockStore *store, Block **blocks, size_t count)
 {
-    Block *block = NULL;
+    size_t popped = 0;
     va_lock_acquire(&cache->mutex);
 #if VALLOC_SECURE_RANDOM
     va_shuffle((void **)store->blocks, store->count);
 #endif
-    if (store->count != 0)
-        block = store->blocks[--store->count];
+    while (popped < count && store->count != 0)
+        blocks[popped++] = store->blocks[--store->count];
     va_lock_release(&cache->mutex);
-    return block;
+    return popped;
 }
 
-/* A block for a slab; NULL when there is no memory. */
-static Block *take_block(ThreadCache *cache, ZoneKind zone)
+/* Up to `count` blocks for slabs; returns how many, none when there is no memory. */
+static size_t take_blocks(ThreadCache *cache, ZoneKind zone, Block **blocks, size_t count)
 {
     BlockStore *store = &cache->stores[zone];
-    Block *block = pop_block(cache, store);
-    if (block == NULL) {
-        Block *lent[VA_SPARE_BLOCKS / 2];
-        size_t count = va_pool_lend_many(cache->allocator, 1, zone, lent,
-                                         va_max(store->batch, VA_SPARE_LEAST));
-        store->active = true;
-        if (count == 0)
-            return NULL;
+    size_t taken = pop_blocks(cache, store, blocks, count);
+    if (taken != 0)
+        return taken;
+    Block *lent[VA_SPARE_BLOCKS];
+    size_t lent_count = va_pool_lend_many(cache->allocator, 1, zone, lent,
+                                          va_max(va_max(store->batch, VA_SPARE_LEAST), count));
+    store->active = true;
+    if (lent_count == 0)
+        return 0;
 #if VALLOC_SECURE_RANDOM
-        va_shuffle((void **)lent, (uint32_t)count);
+    va_shuffle((void **)lent, (uint32_t)lent_count);
 #endif
-        block = lent[0];
-        va_lock_acquire(&cache->mutex);
-        store->batch = (uint32_t)va_min((size_t)store->batch * 2 + 1, spare_locked(cache) / 2);
-        for (size_t i = count - 1; i > 0; i--) /* the lowest address leaves first */
-            push_locked(store, lent[i]);
-        va_lock_release(&cache->mutex);
+    while (taken < va_min(count, lent_count)) {
+        blocks[taken] = lent[taken];
+        taken++;
     }
-    return block;
+    va_lock_acquire(&cache->mutex);
+    store->batch = batch_locked(cache, store->batch);
+    while (lent_count > taken) /* the lowest address leaves first */
+        push_locked(store, lent[--lent_count]);
+    va_lock_release(&cache->mutex);
+    return taken;
 }
 
 /* Takes the `count` blocks that were kept longest, as a chain. */
@@ -170,24 +181,36 @@ static Block *adopt(ThreadCache *cache, unsigned class)
                                   : adopt_of_exited(cache, class);
 }
 
-static Block *fresh_slab(ThreadCache *cache, unsigned class)
+static void start_slab(ThreadCache *cache, Block *slab, unsigned class, bool grows)
 {
-    ClassState *state = &cache->classes[class];
-    bool grows = state->new_blocks >= VA_POPULATE_AFTER_BLOCKS;
-    Block *slab = take_block(cache, grows ? ZONE_DENSE : ZONE_SPARSE);
-    if (slab == NULL)
-        return NULL;
     va_slab_start(slab, class);
     slab->arriving = true;
-    if (!grows)
-        state->new_blocks++;
-    else if (slab->zero)
+    if (grows && slab->zero)
         va_os_populate(va_block_address(slab),
                        va_align_up((size_t)slab->slots * slab->slot_bytes, va_os_page_bytes()));
     va_guard_slab(slab);
     va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
-    return slab;
 }
+
+static size_t start_slabs(ThreadCache *cache, unsigned class, Block **slabs, size_t count)
+{
+    ClassState *state = &cache->classes[class];
+    size_t found = 0;
+    while (found < count) {
+        bool grows = state->new_blocks >= VA_POPULATE_AFTER_BLOCKS;
+        size_t more = take_blocks(cache, grows ? ZONE_DENSE : ZONE_SPARSE, slabs + found,
+                                  grows ? count - found : 1);
+        if (more == 0)
+            break;
+        for (size_t i = 0; i < more; i++)
+            start_slab(cache, slabs[found++], class, grows);
+        if (!grows)
+            state->new_blocks++;
+    }
+    va_pool_occupy(slabs, found);
+    return found;
+}
+
 void va_cache_update_view(ThreadCache *cache)
 {
     if (atomic_load_explicit(&va_arena_count, memory_order_acquire) == 0)
@@ -205,10 +228,7 @@ size_t va_supply_slabs(ThreadCache *cache, unsigned class, Block **slabs, size_t
     va_deliver_collected(cache, "malloc");
     while (adopted < count && (slabs[adopted] = adopt(cache, class)) != NULL)
         adopted++;
-    size_t found = adopted;
-    while (found < count && (slabs[found] = fresh_slab(cache, class)) != NULL)
-        found++;
-    va_pool_occupy(slabs + adopted, found - adopted);
+    size_t found = adopted + start_slabs(cache, class, slabs + adopted, count - adopted);
     if (found == 0 && va_is_other(cache->id)) { /* at a limit others may have what is free */
         slabs[0] = adopt_within(cache, class, true);
         found = slabs[0] != NULL;
