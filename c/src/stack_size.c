@@ -104,6 +104,14 @@ VA_COLD bool va_budget_affords_phases(ThreadCache *cache, unsigned class)
     return 2 * bytes <= used_bytes(cache) >> VA_STACK_USE_SHIFT;
 }
 
+uint32_t va_budget_bulk(ThreadCache *cache, unsigned class)
+{
+    size_t bytes = va_size_classes[class].bytes;
+    if (bytes < VA_BULK_SLOT_BYTES)
+        return 0;
+    return (uint32_t)(va_min(used_bytes(cache) >> VA_BULK_USE_SHIFT, VA_BULK_BYTES_MAX) / bytes);
+}
+
 /* The budget of all caches, shared out; of a limited allocator a part of the limit. */
 void va_budget_update(ThreadCache *cache)
 {

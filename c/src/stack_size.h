@@ -26,6 +26,8 @@ void va_budget_update(ThreadCache *cache);
 bool va_budget_is_exceeded(ThreadCache *cache);
 /* Whether a stack may be as large as a phase of its class. */
 bool va_budget_affords_phases(ThreadCache *cache, unsigned class);
+/* The slots that one of several refills in a row may take, if that is more than half a stack. */
+uint32_t va_budget_bulk(ThreadCache *cache, unsigned class);
 uint32_t va_budget_affords(ThreadCache *cache, unsigned class, uint32_t wanted);
 
 #endif

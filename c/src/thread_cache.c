@@ -295,8 +295,10 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     ClassState *state = &cache->classes[class];
     SlotStack *stack = &cache->front.stacks[class];
     visit(cache, state);
-    state->refilled = true;
     uint32_t most = (uint32_t)va_max(state->capacity, va_capacity_at_rest(class)) / 2;
+    if (state->refilled)
+        most = (uint32_t)va_max(most, va_budget_bulk(cache, class));
+    state->refilled = true;
     uint32_t batch = (uint32_t)va_max(va_min(state->batch, most), 1);
     if (keeps_slots(state, class) && state->capacity < batch) {
         uint32_t wanted = va_budget_affords(
@@ -319,8 +321,7 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
         *zero = false;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slots first */
     stack->top = state->storage + taken;
-    most = (uint32_t)va_max(state->capacity, va_capacity_at_rest(class)) / 2;
-    state->batch = (uint32_t)va_min((size_t)batch * 2, va_max(most, 1));
+    state->batch = (uint32_t)va_min((size_t)batch * 2, VA_STACK_SLOTS_MAX);
     return va_pop(&cache->front, class << VA_CLASS_SHIFT);
 }
 
