@@ -106,10 +106,11 @@ VA_COLD bool va_budget_affords_phases(ThreadCache *cache, unsigned class)
 
 uint32_t va_budget_bulk(ThreadCache *cache, unsigned class)
 {
-    size_t bytes = va_size_classes[class].bytes;
-    if (bytes < VA_BULK_SLOT_BYTES)
+    if (va_size_classes[class].bytes < VA_BULK_SLOT_BYTES)
         return 0;
-    return (uint32_t)(va_min(used_bytes(cache) >> VA_BULK_USE_SHIFT, VA_BULK_BYTES_MAX) / bytes);
+    size_t most = class < VA_CLASSES_SMALL ? VA_BULK_BYTES : VA_STACK_RUN_BYTES;
+    size_t bytes = va_min(used_bytes(cache) >> VA_BULK_USE_SHIFT, most);
+    return (uint32_t)(bytes / va_size_classes[class].bytes);
 }
 
 /* The budget of all caches, shared out; of a limited allocator a part of the limit. */

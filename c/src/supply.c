@@ -31,43 +31,28 @@ static void push_locked(BlockStore *store, Block *block)
     store->blocks[store->count++] = block;
 }
 
-static size_t pop_blocks(ThreadCache *cache, BlockStore *store, Block **blocks, size_t count)
-{
-    size_t popped = 0;
-    va_lock_acquire(&cache->mutex);
-#if VALLOC_SECURE_RANDOM
-    va_shuffle((void **)store->blocks, store->count);
-#endif
-    while (popped < count && store->count != 0)
-        blocks[popped++] = store->blocks[--store->count];
-    va_lock_release(&cache->mutex);
-    return popped;
-}
-
 /* Up to `count` blocks for slabs; returns how many, none when there is no memory. */
 static size_t take_blocks(ThreadCache *cache, ZoneKind zone, Block **blocks, size_t count)
 {
     BlockStore *store = &cache->stores[zone];
-    size_t taken = pop_blocks(cache, store, blocks, count);
-    if (taken != 0)
-        return taken;
     Block *lent[VA_SPARE_BLOCKS];
-    size_t lent_count = va_pool_lend_many(cache->allocator, 1, zone, lent,
-                                          va_max(va_max(store->batch, VA_SPARE_LEAST), count));
-    store->active = true;
-    if (lent_count == 0)
-        return 0;
-#if VALLOC_SECURE_RANDOM
-    va_shuffle((void **)lent, (uint32_t)lent_count);
-#endif
-    while (taken < va_min(count, lent_count)) {
-        blocks[taken] = lent[taken];
-        taken++;
-    }
+    size_t taken = 0;
     va_lock_acquire(&cache->mutex);
-    store->batch = batch_locked(cache, store->batch);
-    while (lent_count > taken) /* the lowest address leaves first */
-        push_locked(store, lent[--lent_count]);
+    if (store->count == 0) {
+        va_lock_release(&cache->mutex);
+        size_t wanted = va_max(va_max(store->batch, VA_SPARE_LEAST), count);
+        size_t lent_count = va_pool_lend_many(cache->allocator, 1, zone, lent, wanted);
+        store->active = true;
+        va_lock_acquire(&cache->mutex);
+        store->batch = batch_locked(cache, store->batch);
+        while (lent_count > 0) /* the lowest address leaves first */
+            push_locked(store, lent[--lent_count]);
+    }
+#if VALLOC_SECURE_RANDOM
+    va_shuffle((void **)store->blocks, store->count);
+#endif
+    while (taken < count && store->count != 0)
+        blocks[taken++] = store->blocks[--store->count];
     va_lock_release(&cache->mutex);
     return taken;
 }
