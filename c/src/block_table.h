@@ -56,6 +56,7 @@ typedef struct Block {
     uint32_t next_held;
     MemoryAllocator *allocator;
     uint32_t previous_held;
+    bool draining; /* slab: on the owner's other list, see drain.h; owner's mutex */
 } Block;
 static_assert(sizeof(Block) == 64, "a block record is one cache line");
 
@@ -232,9 +233,12 @@ VA_INLINE uint32_t va_entry_owner(uint32_t entry)
     return entry >> VA_OWNER_SHIFT;
 }
 
+/* Of a slab that is draining: its slots are not to be kept. No fast path takes them then. */
+#define VA_ENTRY_DRAINING (1u << (VA_OWNER_SHIFT - 1))
+
 VA_INLINE unsigned va_entry_class(uint32_t entry)
 {
-    return (entry & ((1u << VA_OWNER_SHIFT) - 1)) >> VA_CLASS_SHIFT;
+    return (entry & (VA_ENTRY_DRAINING - 1)) >> VA_CLASS_SHIFT;
 }
 
 VA_INLINE uint32_t va_entry_load(const _Atomic uint32_t *entry)

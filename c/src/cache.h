@@ -45,21 +45,27 @@ VA_INLINE uint32_t va_entry_fast(const CacheFront *front, size_t index)
     return va_entry_load(front->entries + index);
 }
 
+/* Linked by next up to NULL; the first one's prev is the last one. */
+typedef struct SlabList {
+    Block *first;
+} SlabList;
+
 typedef struct ClassState {
     /* Owner thread, under the mutex when changed. */
     void **storage;     /* of the stack: 2^k words, the first one NULL; or NULL itself */
-    uint32_t room;      /* slots that storage holds: 2^k - 1 */
-    uint32_t capacity;  /* slots that the stack may hold, at most room */
-    uint32_t batch;     /* slots that the next refill takes */
+    uint16_t room;      /* slots that storage holds: 2^k - 1 */
+    uint16_t capacity;  /* slots that the stack may hold, at most room */
+    uint16_t batch;     /* slots that the next refill takes */
     uint8_t new_blocks; /* fresh blocks taken so far, up to VA_POPULATE_AFTER_BLOCKS */
     bool refilled;      /* since the last flush */
     bool active;        /* a slow path since the last trim */
     uint8_t visits;     /* refills and flushes since window_ms, up to VA_BUSY_VISITS */
     uint32_t window_ms;
     /* Under the mutex. */
-    uint32_t taken; /* slots taken from slabs since holes were looked at */
-    Block *first;   /* slabs with slots to take */
-    Block *last;
+    uint32_t taken;     /* slots taken from slabs since holes were looked at */
+    int32_t until_look; /* slots to be taken or given until slabs are looked at, see drain.h */
+    SlabList open;      /* slabs with slots to take */
+    SlabList draining;  /* the same that are to become empty */
 } ClassState;
 
 /* Slots on their way to another owner. */
@@ -101,6 +107,8 @@ typedef struct ThreadCache {
         purge_wanted;     /* its thread shall flush; set by any thread, which waits for nothing */
     bool shared;          /* process-wide: by threads that are past their exit; const */
     uint8_t young_visits; /* refills and flushes, up to VA_YOUNG_VISITS; owner thread */
+    uint8_t drain_step;   /* two for each class, see thread_cache.c; owner thread */
+    uint64_t drain_ms;    /* when that begins anew; owner thread */
     uint64_t trim_ms;     /* when idle classes are looked for next; owner thread */
     size_t share;         /* bytes of all threads' budget, as of the last trim; owner thread */
     _Atomic size_t capacity_bytes; /* of all stacks; written by the owner thread, for statistics */

@@ -135,6 +135,17 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_PURGE_RUNS 32
 #define VA_PURGE_VISIT_BYTES ((size_t)32 << 20)
 
+/* Draining: the slabs of a class are looked at, so many at most, whenever as many slots have been
+ * given back as this part of theirs, or as the slabs are. */
+#define VA_DRAIN_SLABS ((size_t)4096)
+#define VA_DRAIN_PART 16
+/* The pages of draining slabs are given back once a purge delay, but no more often than this, so
+ * many bytes at a time: they are often single ones, 0.5 us each. So many slabs of a class each
+ * time. Milliseconds. */
+#define VA_DRAIN_MIN_MS 10
+#define VA_DRAIN_VISIT_BYTES ((size_t)1 << 20)
+#define VA_DRAIN_VISIT_SLABS ((size_t)1024)
+
 /* Holes: slabs whose pages are given back per hold of their owner's mutex; what a class must have
  * free beyond its need before any goes by itself, and how much then goes per look. */
 #define VA_HOLES_SLABS ((size_t)16)

@@ -19,35 +19,46 @@ static void set_open(ThreadCache *cache, unsigned class, bool open)
         atomic_fetch_or_explicit(&va_exited_open[class / 64], bit, memory_order_release);
 }
 
-void va_slab_list_locked(ThreadCache *cache, Block *slab)
+static SlabList *list_of(ThreadCache *cache, const Block *slab)
 {
     ClassState *state = &cache->classes[slab->class];
+    return slab->draining ? &state->draining : &state->open;
+}
+
+void va_slab_list_locked(ThreadCache *cache, Block *slab)
+{
+    SlabList *list = list_of(cache, slab);
+    Block *first = list->first;
     slab->next = NULL;
-    slab->prev = state->last;
-    if (state->last != NULL) {
-        state->last->next = slab;
+    slab->prev = slab;
+    if (first != NULL) {
+        slab->prev = first->prev;
+        slab->prev->next = first->prev = slab;
     } else {
-        state->first = slab;
+        list->first = slab;
         set_open(cache, slab->class, true);
     }
-    state->last = slab;
     slab->listed = true;
 }
 
 void va_slab_unlist_locked(ThreadCache *cache, Block *slab)
 {
-    ClassState *state = &cache->classes[slab->class];
-    va_check((slab->prev != NULL ? slab->prev->next : state->first) == slab &&
-             (slab->next != NULL ? slab->next->prev : state->last) == slab);
-    if (slab->prev != NULL)
-        slab->prev->next = slab->next;
+    const ClassState *state = &cache->classes[slab->class];
+    SlabList *list = list_of(cache, slab);
+    Block *first = list->first;
+    Block *next = slab->next;
+    va_check(slab == first ? first->prev->next == NULL : slab->prev->next == slab);
+    va_check((next != NULL ? next : first)->prev ==
+             (next != NULL || slab == first->prev ? slab : NULL));
+    if (slab == first)
+        list->first = next;
     else
-        state->first = slab->next;
-    if (slab->next != NULL)
-        slab->next->prev = slab->prev;
-    else
-        state->last = slab->prev;
-    if (state->first == NULL)
+        slab->prev->next = next;
+    if (next != NULL)
+        next->prev = slab->prev;
+    else if (slab != first)
+        first->prev = slab->prev;
+    if (state->open.first == NULL && state->draining.first == NULL)
         set_open(cache, slab->class, false);
     slab->listed = false;
 }
@@ -68,8 +79,8 @@ static void settle_locked(ThreadCache *cache, Block *slab, Block **unused)
 {
     if (slab->arriving)
         return;
-    bool only = slab->listed ? slab->prev == NULL && slab->next == NULL
-                             : cache->classes[slab->class].first == NULL;
+    const SlabList *open = &cache->classes[slab->class].open;
+    bool only = !slab->draining && (slab->listed ? open->first->next == NULL : open->first == NULL);
     if (va_slab_is_unused(slab) &&
         (!only || !atomic_load_explicit(&cache->attached, memory_order_relaxed))) {
         if (slab->listed)
@@ -199,6 +210,8 @@ VA_APART void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t 
         deliver(outgoing, function);
         outgoing->owner = owner;
     }
+    if (va_unlikely(outgoing->count != 0 && outgoing->slots[outgoing->count - 1] == slot))
+        va_fatal(function, "freed already", slot);
     outgoing->slots[outgoing->count] = slot;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slot first */
     outgoing->count++;

@@ -12,7 +12,7 @@
 /* By then the function in the report may be an innocent one. */
 #define VA_FREED_ALREADY_LATE "freed already, noticed when freed memory left the thread's cache"
 
-/* The list of a class's slabs with slots to take. */
+/* The lists of a class's slabs with slots to take: of those that drain, and of the others. */
 void va_slab_list_locked(ThreadCache *cache, Block *slab);
 void va_slab_unlist_locked(ThreadCache *cache, Block *slab);
 

@@ -5,15 +5,11 @@
 #include "delivery.h"
 #include "slab.h"
 
-/* Purges up to VA_HOLES_SLABS slabs at the head of a class's list and moves them to its end, so
- * that the mutex is not held for long. */
-static VA_COLD size_t purge_some_locked(ThreadCache *cache, unsigned class, size_t count)
+/* Purges up to `count` slabs at the head of a list and moves them to its end. */
+static VA_COLD size_t purge_some_locked(ThreadCache *cache, const SlabList *list, size_t count)
 {
     size_t bytes = 0;
-    for (size_t i = 0; i < va_min(count, VA_HOLES_SLABS); i++) {
-        Block *slab = cache->classes[class].first;
-        if (slab == NULL)
-            break;
+    for (Block *slab; count > 0 && (slab = list->first) != NULL; count--) {
         bytes += va_slab_purge(slab);
         va_slab_unlist_locked(cache, slab);
         va_slab_list_locked(cache, slab);
@@ -21,27 +17,38 @@ static VA_COLD size_t purge_some_locked(ThreadCache *cache, unsigned class, size
     return bytes;
 }
 
-static VA_COLD size_t count_slabs_locked(const ThreadCache *cache, unsigned class)
+static VA_COLD size_t count_slabs_locked(const SlabList *list, size_t most)
 {
     size_t count = 0;
-    for (const Block *slab = cache->classes[class].first; slab != NULL; slab = slab->next)
+    for (const Block *slab = list->first; slab != NULL && count < most; slab = slab->next)
         count++;
     return count;
 }
 
-static VA_COLD size_t purge_class(ThreadCache *cache, unsigned class, size_t max_bytes)
+/* Up to `most` slabs of a list, VA_HOLES_SLABS at a time, so that the mutex is not held for long.
+ */
+static VA_COLD size_t purge_list(ThreadCache *cache, const SlabList *list, size_t most,
+                                 size_t max_bytes)
 {
     size_t bytes = 0;
     va_lock_acquire(&cache->mutex);
-    size_t count = count_slabs_locked(cache, class);
+    size_t count = count_slabs_locked(list, most);
     while (count > 0 && bytes < max_bytes) {
-        bytes += purge_some_locked(cache, class, count);
-        count -= va_min(count, VA_HOLES_SLABS);
+        size_t some = va_min(count, VA_HOLES_SLABS);
+        bytes += purge_some_locked(cache, list, some);
+        count -= some;
         va_lock_release(&cache->mutex);
         va_lock_acquire(&cache->mutex);
     }
     va_lock_release(&cache->mutex);
     return bytes;
+}
+
+static VA_COLD size_t purge_class(ThreadCache *cache, unsigned class, size_t max_bytes)
+{
+    const ClassState *state = &cache->classes[class];
+    size_t bytes = purge_list(cache, &state->draining, SIZE_MAX, max_bytes);
+    return bytes + purge_list(cache, &state->open, SIZE_MAX, max_bytes - va_min(bytes, max_bytes));
 }
 
 VA_COLD size_t va_holes_purge(ThreadCache *cache)
@@ -98,7 +105,7 @@ VA_COLD size_t va_holes_purge_process(void)
 static VA_COLD size_t free_slots_locked(const ThreadCache *cache, unsigned class)
 {
     size_t slots = 0;
-    for (const Block *slab = cache->classes[class].first; slab != NULL; slab = slab->next)
+    for (const Block *slab = cache->classes[class].open.first; slab != NULL; slab = slab->next)
         slots += slab->free_count;
     return slots;
 }
@@ -113,8 +120,8 @@ static VA_COLD size_t purge_beyond_locked(ThreadCache *cache, unsigned class, si
     excess -= va_min(excess, keep);
     if (excess * va_size_classes[class].bytes < VA_HOLES_MIN_BYTES)
         return 0;
-    for (Block *slab = cache->classes[class].first; slab != NULL && bytes < VA_HOLES_VISIT_BYTES;
-         slab = slab->next) {
+    for (Block *slab = cache->classes[class].open.first;
+         slab != NULL && bytes < VA_HOLES_VISIT_BYTES; slab = slab->next) {
         if (kept < keep)
             kept += slab->free_count;
         else
@@ -133,9 +140,20 @@ VA_COLD size_t va_holes_decay(ThreadCache *cache, size_t max_bytes)
         if (taken != 0)
             bytes += purge_beyond_locked(cache, class, 2 * taken);
         va_lock_release(&cache->mutex);
+        const SlabList *rest = &cache->classes[class].draining;
         if (taken == 0)
-            bytes += purge_class(cache, class, max_bytes - bytes);
+            bytes += purge_class(cache, class, max_bytes - va_min(bytes, max_bytes));
+        else
+            bytes += purge_list(cache, rest, SIZE_MAX, max_bytes - va_min(bytes, max_bytes));
     }
+    made_holes(bytes);
+    return bytes;
+}
+
+VA_COLD size_t va_holes_purge_draining(ThreadCache *cache, unsigned class, size_t max_bytes)
+{
+    const SlabList *draining = &cache->classes[class].draining;
+    size_t bytes = purge_list(cache, draining, VA_DRAIN_VISIT_SLABS, max_bytes);
     made_holes(bytes);
     return bytes;
 }

@@ -20,4 +20,8 @@ size_t va_holes_purge_process(void);
  * bytes. */
 size_t va_holes_decay(ThreadCache *cache, size_t max_bytes);
 
+/* Gives back the holes of a class's slabs that drain, of some of them, until it is about max_bytes.
+ * Returns the bytes. */
+size_t va_holes_purge_draining(ThreadCache *cache, unsigned class, size_t max_bytes);
+
 #endif

@@ -35,7 +35,7 @@ VA_INLINE bool va_slot_number(const SizeClass *class, uint32_t offset, size_t *n
  * allocators than that of the process. */
 VA_INLINE bool va_is_own(const CacheFront *front, uint32_t entry)
 {
-    return (entry ^ front->tag) < VA_CLASSES << VA_CLASS_SHIFT &&
+    return ((entry & ~VA_ENTRY_DRAINING) ^ front->tag) < VA_CLASSES << VA_CLASS_SHIFT &&
            (entry & VA_OWNERS_HALF << VA_OWNER_SHIFT) == 0;
 }
 
@@ -56,8 +56,8 @@ VA_INLINE void *va_slot_begin(const CacheFront *front, uint32_t class_offset, vo
         return va_slot_begin_slow(front, class_offset, slot);
     size_t n = (uint64_t)va_block_offset(slot) * va_class_at(class_offset)->reciprocal >> 32;
     va_live_begin(va_live_words(front->secure.live, index, n), n,
-                  of_process && (va_entry_load(front->entries + index) ^ front->tag) <
-                                    VA_CLASSES << VA_CLASS_SHIFT);
+                  of_process && ((va_entry_load(front->entries + index) & ~VA_ENTRY_DRAINING) ^
+                                 front->tag) < VA_CLASSES << VA_CLASS_SHIFT);
     return slot;
 }
 

@@ -54,7 +54,7 @@ static VA_STARTUP bool grow_storage(ThreadCache *cache, unsigned class, uint32_t
         va_meta_release(state->storage, (state->room + 1) * sizeof *storage);
     }
     state->storage = storage;
-    state->room = (1u << log) - 1;
+    state->room = (uint16_t)((1u << log) - 1);
     stack->top = storage + held;
     stack->limit = storage + state->capacity;
     return true;
@@ -69,7 +69,7 @@ bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity
         size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
                        ((size_t)capacity - state->capacity) * va_size_classes[class].bytes;
         atomic_store_explicit(&cache->capacity_bytes, bytes, memory_order_relaxed);
-        state->capacity = capacity;
+        state->capacity = (uint16_t)capacity;
         cache->front.stacks[class].limit = state->storage + capacity;
     }
     va_lock_release(&cache->mutex);

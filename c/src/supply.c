@@ -111,10 +111,13 @@ static VA_COLD Block *take_over(ThreadCache *cache, ThreadCache *from, unsigned 
     if ((atomic_load_explicit(&from->open[class / 64], memory_order_relaxed) & bit) == 0)
         return NULL;
     va_lock_acquire(&from->mutex);
-    Block *slab = from->classes[class].first;
+    Block *slab = from->classes[class].open.first;
+    if (slab == NULL)
+        slab = from->classes[class].draining.first;
     if (slab != NULL) {
         va_slab_unlist_locked(from, slab);
         from->slabs--;
+        slab->draining = false;
         slab->arriving = true;
         va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
     }

@@ -5,9 +5,11 @@
 
 #include "check.h"
 #include "delivery.h"
+#include "drain.h"
 #include "holes.h"
 #include "large.h"
 #include "meta.h"
+#include "options.h"
 #include "os.h"
 #include "passage.h"
 #include "slab.h"
@@ -70,6 +72,7 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
         Block *unused = NULL;
         va_lock_acquire(&cache->mutex);
         uint32_t stray_count = va_deliver_own_locked(cache, oldest, some, &unused, function);
+        va_drain_count_locked(cache, class, some);
         memcpy(strays, oldest, stray_count * sizeof *strays);
         drop_oldest(cache, class, some);
         va_lock_release(&cache->mutex);
@@ -132,6 +135,36 @@ static VA_COLD void trim(ThreadCache *cache)
     va_purge_visit();
 }
 
+/* Lets slabs of a class drain, and slots that wait somewhere leave those that do. */
+static VA_COLD void empty(ThreadCache *cache, unsigned class)
+{
+    va_lock_acquire(&cache->mutex);
+    va_drain_visit_locked(cache, class, 0);
+    bool drains = cache->classes[class].draining.first != NULL;
+    va_lock_release(&cache->mutex);
+    size_t held = va_stack_count(cache, class);
+    if (drains && held > 0)
+        flush(cache, class, held - held / 2, "trim");
+}
+
+/* Once a purge delay, class by class: their slabs drain, and give back pages. As much as one visit
+ * shall pay for, then the next one goes on. */
+static VA_COLD void drain(ThreadCache *cache)
+{
+    size_t bytes = 0;
+    if (cache->drain_step == 0)
+        va_deliver_collected(cache, "trim");
+    while (cache->drain_step < 2 * VA_CLASSES_SMALL && bytes < VA_DRAIN_VISIT_BYTES) {
+        unsigned class = cache->drain_step / 2;
+        if (cache->drain_step % 2 == 0)
+            empty(cache, class);
+        else
+            bytes += va_holes_purge_draining(cache, class, VA_DRAIN_VISIT_BYTES - bytes);
+        if (bytes < VA_DRAIN_VISIT_BYTES)
+            cache->drain_step++;
+    }
+}
+
 /* What every slow path of a class does: counts it, and trims the cache when it is time. */
 static void visit(ThreadCache *cache, ClassState *state)
 {
@@ -145,6 +178,12 @@ static void visit(ThreadCache *cache, ClassState *state)
         return;
     }
     uint64_t now = va_os_clock_ms();
+    if (va_unlikely(now >= cache->drain_ms)) {
+        cache->drain_ms = now + va_max(va_options.purge_delay_ms, VA_DRAIN_MIN_MS);
+        cache->drain_step = 0;
+    }
+    if (va_unlikely(cache->drain_step < 2 * VA_CLASSES_SMALL))
+        drain(cache);
     if (va_unlikely(now >= cache->trim_ms)) {
         cache->trim_ms = now + VA_TRIM_MS;
         trim(cache);
@@ -213,9 +252,14 @@ static uint32_t take_locked(ThreadCache *cache, unsigned class, void **storage, 
 {
     ClassState *state = &cache->classes[class];
     uint32_t taken = 0;
-    while (taken < count && state->first != NULL) {
-        Block *slab = state->first;
+    while (taken < count) {
+        Block *slab = state->open.first;
         bool is_zero;
+        if (slab == NULL) {
+            if (state->draining.first == NULL)
+                break;
+            slab = va_drain_end_locked(cache, class);
+        }
         uint32_t n = va_slab_take(slab, storage + count - taken, count - taken, &is_zero);
         if (taken == 0)
             *zero = is_zero;
@@ -260,6 +304,7 @@ static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, u
     uint32_t slots = va_size_classes[class].slots;
     size_t wanted = va_min((count + slots - 1) / slots, VA_REFILL_SLABS);
     va_lock_acquire(&cache->mutex);
+    va_drain_visit_locked(cache, class, count);
     uint32_t taken = take_locked(cache, class, storage, count, zero);
     va_lock_release(&cache->mutex);
     if (taken != 0)
@@ -321,7 +366,7 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
         *zero = false;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slots first */
     stack->top = state->storage + taken;
-    state->batch = (uint32_t)va_min((size_t)batch * 2, VA_STACK_SLOTS_MAX);
+    state->batch = (uint16_t)va_min((size_t)batch * 2, VA_STACK_SLOTS_MAX);
     return va_pop(&cache->front, class << VA_CLASS_SHIFT);
 }
 
@@ -345,7 +390,8 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
         return;
     }
     SlotStack *stack = &cache->front.stacks[class];
-    if (owner != cache->id && !is_run && !va_cache_keeps(cache, class)) {
+    if (!is_run && ((entry & VA_ENTRY_DRAINING) != 0 ||
+                    (owner != cache->id && !va_cache_keeps(cache, class)))) {
         va_collect(cache, slot, owner, va_size_classes[class].bytes, function);
         return;
     }
@@ -449,7 +495,7 @@ VA_COLD void va_cache_release_slabs(ThreadCache *cache)
     va_lock_acquire(&cache->mutex);
     for (unsigned class = 0; class < VA_CLASSES_SMALL; class ++) {
         Block *next;
-        for (Block *slab = cache->classes[class].first; slab != NULL; slab = next) {
+        for (Block *slab = cache->classes[class].open.first; slab != NULL; slab = next) {
             next = slab->next;
             if (!va_slab_is_unused(slab))
                 continue;

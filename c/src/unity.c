@@ -17,6 +17,7 @@
 #include "passage.c"
 #include "registry.c"
 #include "delivery.c"
+#include "drain.c"
 #include "holes.c"
 #include "supply.c"
 #include "stack_size.c"
