@@ -136,7 +136,7 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_PURGE_VISIT_BYTES ((size_t)32 << 20)
 
 /* Draining: the slabs of a class are looked at, so many at most, whenever as many slots have been
- * given back as this part of theirs, or as the slabs are. */
+ * taken and given back as this part of theirs, or as the slabs are. */
 #define VA_DRAIN_SLABS ((size_t)4096)
 #define VA_DRAIN_PART 16
 /* The pages of draining slabs are given back once a purge delay, but no more often than this, so

@@ -22,10 +22,14 @@ VA_INLINE void va_drain_count_locked(ThreadCache *cache, unsigned class, uint32_
 /* The same, with the look, if there are slabs to choose from. Mutex held. */
 VA_INLINE void va_drain_visit_locked(ThreadCache *cache, unsigned class, uint32_t slots)
 {
+    ClassState *state = &cache->classes[class];
     va_drain_count_locked(cache, class, slots);
-    const Block *first = cache->classes[class].open.first;
-    if (va_unlikely(cache->classes[class].until_look < 0 && first != NULL && first->next != NULL))
+    if (va_likely(state->until_look >= 0))
+        return;
+    if (state->open.first != NULL && state->open.first->next != NULL)
         va_drain_look_locked(cache, class);
+    else
+        state->until_look = 0;
 }
 
 /* Of a class that has no other slab to take from, one that was draining. Mutex held. */
