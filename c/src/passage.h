@@ -122,6 +122,9 @@ void va_pass_in_slow(ThreadCache *cache, void *pointer, Block *block, uint32_t e
 /* A large run goes to the program, or has been resized in its hands: so has a run of a class. */
 void va_pass_out_run(Block *run);
 
+/* Clears memory that was a user's; true if pages went back to the kernel for that. */
+bool va_pass_clear(char *start, size_t bytes);
+
 /* Reports what is no live allocation, or has lost its canary. */
 void va_pass_check(const void *pointer, const Block *block, uint32_t entry, const char *function);
 
@@ -152,6 +155,12 @@ VA_INLINE void va_pass_out_run(Block *run)
     (void)run;
 }
 
+VA_INLINE bool va_pass_clear(char *start, size_t bytes)
+{
+    (void)start, (void)bytes;
+    return false;
+}
+
 VA_INLINE void va_pass_check(const void *pointer, const Block *block, uint32_t entry,
                              const char *function)
 {
@@ -159,6 +168,13 @@ VA_INLINE void va_pass_check(const void *pointer, const Block *block, uint32_t e
 }
 
 #endif
+
+/* A block that had `old` bytes keeps only the first `size`, or has more. */
+VA_INLINE void va_pass_give_up(void *pointer, size_t size, size_t old)
+{
+    if (VALLOC_SECURE_ZERO && size < old)
+        va_pass_clear((char *)pointer + size, old - size);
+}
 
 /* The newest slot of a stack, or with random order one of the newest; NULL if there is none. */
 VA_INLINE void *va_pop(CacheFront *front, uint32_t class_offset)
