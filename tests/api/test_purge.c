@@ -283,6 +283,10 @@ static void the_background_thread_shrinks_an_idle_process(void **state)
 static void the_background_thread_survives_fork(void **state)
 {
     (void)state;
+#ifdef EMULATED
+    print_message("qemu's user mode fails an assertion of its own where a child starts a thread\n");
+    skip();
+#endif
     assert_int_equal(valloc_background_purge(1), 0);
     fflush(stdout);
     pid_t child = fork();
