@@ -109,9 +109,10 @@ VA_INLINE bool va_pass_in(const CacheFront *front, size_t index, uint32_t class_
                     !va_canary_is_whole((char *)slot + class->bytes) ||
                     !va_slot_end(front, index, n, is_own)))
         return false;
-    va_canary_erase((char *)slot + class->bytes);
     if (VALLOC_SECURE_ZERO)
         memset(slot, 0, class->bytes);
+    else
+        va_canary_erase((char *)slot + class->bytes);
     return true;
 }
 

@@ -16,8 +16,8 @@
 #define MIB ((size_t)1 << 20)
 
 /* Small, several to a page, the largest slot, runs, large. */
-static const size_t sizes[] = {1,     8,         24,        100,     1000,    4000,
-                               20000, 100 * KIB, 900 * KIB, 3 * MIB, 40 * MIB};
+static const size_t sizes[] = {1,    8,     24,        100,       400,     1000,
+                               4000, 20000, 100 * KIB, 900 * KIB, 3 * MIB, 40 * MIB};
 #define SIZES (sizeof sizes / sizeof *sizes)
 
 static void *hide(void *pointer)
@@ -210,8 +210,10 @@ static void freed_slots_wait(void **state)
     if (!VALLOC_SECURE_QUARANTINE)
         skip();
     for (size_t i = 0; i < SIZES && sizes[i] + VA_CANARY_BYTES <= VA_QUARANTINE_SLOT_BYTES; i++) {
-        bool is_coarse = sizes[i] + VA_CANARY_BYTES > VA_QUARANTINE_FINE_BYTES;
-        int waits_for = is_coarse ? VA_QUARANTINE_COARSE_SLOTS : VA_QUARANTINE_QUEUE_SLOTS;
+        size_t bytes = sizes[i] + VA_CANARY_BYTES;
+        int waits_for = bytes <= VA_QUARANTINE_FINE_BYTES     ? VA_QUARANTINE_FINE_SLOTS
+                        : bytes <= VA_QUARANTINE_MIDDLE_BYTES ? VA_QUARANTINE_MIDDLE_SLOTS
+                                                              : VA_QUARANTINE_COARSE_SLOTS;
         for (int turn = 0; turn < 50; turn++) {
             uintptr_t freed = (uintptr_t)valloc_malloc(sizes[i]);
             valloc_free((void *)freed);
