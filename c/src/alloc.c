@@ -46,7 +46,7 @@ static size_t block_bytes(const Block *block, uint32_t entry)
 }
 
 /* Reports a pointer into the middle of a slot or run: its end would be taken for further away. */
-static void check_start(const void *pointer, unsigned class, const char *function)
+VA_INLINE void check_start(const void *pointer, unsigned class, const char *function)
 {
     uint64_t offset = va_block_offset(pointer);
     if (class < VA_CLASSES_SMALL) {
@@ -174,7 +174,7 @@ VA_COLD void va_free_sized(void *pointer, size_t size, size_t alignment, const c
     unsigned class = va_class_of_aligned(size, alignment);
     if (va_unlikely(!possible || class != va_entry_class(entry) ||
                     (class == VA_CLASS_LARGE && va_large_blocks(size) != block->run_blocks)))
-        va_fatal(function, "the size is not the allocation's", pointer);
+        va_fatal(function, "the size or alignment is not the allocation's", pointer);
     free_entry(pointer, block, entry, function);
 }
 
@@ -301,6 +301,7 @@ VA_COLD bool va_expand(void *pointer, size_t size, const char *function)
     if (va_unlikely(entry == 0))
         return false;
     va_pass_check(pointer, block, entry, function);
+    check_start(pointer, va_entry_class(entry), function);
     if (size <= block_bytes(block, entry))
         return true;
     return size <= PTRDIFF_MAX && va_entry_class(entry) >= VA_CLASSES_SMALL &&
