@@ -72,6 +72,12 @@
 #define VA_QUARANTINE_COARSE_SLOTS 8
 #define VA_QUARANTINE_SHARE 512
 
+/* A freed slot is cleared by pieces of this size: above, glibc has the processor do it by one
+ * instruction, which starts slowly. Pairs of 2100 bytes take 0.5 of the time so, of 4 KiB 0.7, of 8
+ * KiB 0.8, of 12 KiB 0.9, larger ones gain nothing. */
+#define VA_CLEAR_BYTES ((size_t)2 << 10)
+#define VA_CLEAR_BYTES_MAX ((size_t)16 << 10)
+
 /* Guard pages: every so many blocks a slab ends with one. Each splits the huge page around it. */
 #define VA_GUARD_BLOCKS 16
 

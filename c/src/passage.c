@@ -91,9 +91,10 @@ void va_pass_in_slow(ThreadCache *cache, void *pointer, Block *block, uint32_t e
     }
     if (va_unlikely(!end_slow(cache, block, n)))
         va_fatal(function, "freed already", pointer);
-    va_canary_erase((char *)pointer + bytes);
     if (VALLOC_SECURE_ZERO)
-        memset(pointer, 0, bytes);
+        va_slot_clear(pointer, bytes);
+    else
+        va_canary_erase((char *)pointer + bytes);
 }
 
 void va_pass_out_run(Block *run)

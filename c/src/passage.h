@@ -98,6 +98,19 @@ VA_INLINE void *va_pass_out(const CacheFront *front, uint32_t class_offset, void
     return va_slot_begin(front, class_offset, slot, of_process);
 }
 
+/* A slot that was a user's. */
+VA_INLINE void va_slot_clear(char *slot, size_t bytes)
+{
+    while (bytes > VA_CLEAR_BYTES && bytes <= VA_CLEAR_BYTES_MAX) {
+        size_t some = VA_CLEAR_BYTES;
+        VA_FORGET(some); /* or the compiler would use that very instruction */
+        memset(slot, 0, some);
+        slot += some;
+        bytes -= some;
+    }
+    memset(slot, 0, bytes);
+}
+
 /* It comes back, in the block with this index; is_own: which is the front's, and that of the
  * process. False if something is wrong. */
 VA_INLINE bool va_pass_in(const CacheFront *front, size_t index, uint32_t class_offset, void *slot,
@@ -110,7 +123,7 @@ VA_INLINE bool va_pass_in(const CacheFront *front, size_t index, uint32_t class_
                     !va_slot_end(front, index, n, is_own)))
         return false;
     if (VALLOC_SECURE_ZERO)
-        memset(slot, 0, class->bytes);
+        va_slot_clear(slot, class->bytes);
     else
         va_canary_erase((char *)slot + class->bytes);
     return true;
