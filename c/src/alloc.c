@@ -46,7 +46,7 @@ static size_t block_bytes(const Block *block, uint32_t entry)
 }
 
 /* Reports a pointer into the middle of a slot or run: its end would be taken for further away. */
-static void check_start(const void *pointer, unsigned class, const char *function)
+VA_INLINE void check_start(const void *pointer, unsigned class, const char *function)
 {
     uint64_t offset = va_block_offset(pointer);
     if (class < VA_CLASSES_SMALL) {
@@ -74,7 +74,7 @@ VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t 
         if (run == NULL)
             slot = va_large_allocate(allocator, size, alignment, zero);
         else
-            slot = va_large_start(run), *zero = false;
+            slot = va_large_start(run), *zero = VALLOC_SECURE_ZERO && run->zero;
         if (VA_PASSAGE_CHECKED && slot != NULL)
             va_pass_out_run(va_block_of(slot));
         return slot;
@@ -174,7 +174,7 @@ VA_COLD void va_free_sized(void *pointer, size_t size, size_t alignment, const c
     unsigned class = va_class_of_aligned(size, alignment);
     if (va_unlikely(!possible || class != va_entry_class(entry) ||
                     (class == VA_CLASS_LARGE && va_large_blocks(size) != block->run_blocks)))
-        va_fatal(function, "the size is not the allocation's", pointer);
+        va_fatal(function, "the size or alignment is not the allocation's", pointer);
     free_entry(pointer, block, entry, function);
 }
 
@@ -203,15 +203,21 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
                                size_t alignment)
 {
     unsigned class;
+    size_t old_bytes = block_bytes(run, entry);
     size_t blocks = run_blocks_for(size, alignment, &class);
     uint32_t owner = class == VA_CLASS_LARGE ? 0 : va_entry_owner(entry);
     if (blocks == 0 || (class != VA_CLASS_LARGE && owner == 0))
         return false;
     if (((uintptr_t)pointer & (va_max(alignment, VA_BLOCK_BYTES) - 1)) != 0)
         return false;
+    if (VALLOC_SECURE_ZERO && blocks > run->run_blocks && size < old_bytes)
+        return false; /* a guard page takes the room: a copy gives up what has to be cleared */
     va_guard_end(run);
+    va_canary_erase((char *)pointer + old_bytes + VA_CANARY_BYTES);
     if (blocks > run->run_blocks)
         drop_kept_run(run->allocator);
+    else
+        va_pass_give_up(pointer, size, old_bytes); /* nothing can fail */
     bool done = va_pool_resize(run, blocks);
     if (done) {
         run->class = (uint16_t) class;
@@ -238,8 +244,11 @@ static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t size, size_
     Block *target = va_block_of(moved);
     size_t target_bytes = ((size_t)target->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes();
     size_t bytes = va_min(old_bytes + VA_CANARY_BYTES, target_bytes);
-    if (va_arena_move(run, target, bytes)) {
-        va_pass_out_run(run); /* whose end has left with its pages */
+    va_canary_erase(va_block_address(run) + old_bytes + VA_CANARY_BYTES);
+    bool done = va_arena_move(run, target, bytes);
+    va_pass_out_run(run);
+    if (done) {
+        va_pass_give_up(moved, size, bytes);
         va_pass_out_run(target);
         return moved;
     }
@@ -263,8 +272,10 @@ void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size
     unsigned class = va_entry_class(entry);
     check_start(pointer, class, function);
     unsigned wanted = va_class_of_aligned(size + VA_CANARY_BYTES, alignment);
-    if (wanted == class && class != VA_CLASS_LARGE)
+    if (wanted == class && class != VA_CLASS_LARGE) {
+        va_pass_give_up(pointer, size, block_bytes(block, entry));
         return pointer;
+    }
     size_t old_bytes = block_bytes(block, entry);
     void *moved = NULL;
     if (class >= VA_CLASSES_SMALL) {
@@ -290,6 +301,7 @@ VA_COLD bool va_expand(void *pointer, size_t size, const char *function)
     if (va_unlikely(entry == 0))
         return false;
     va_pass_check(pointer, block, entry, function);
+    check_start(pointer, va_entry_class(entry), function);
     if (size <= block_bytes(block, entry))
         return true;
     return size <= PTRDIFF_MAX && va_entry_class(entry) >= VA_CLASSES_SMALL &&

@@ -1,6 +1,8 @@
 /* block_pool.c: the list of an allocator's runs, its counters and its limits. */
 #include "block_pool.h"
 
+#include <string.h>
+
 #include "lock.h"
 #include "os.h"
 
@@ -187,12 +189,32 @@ VA_COLD bool va_pool_start(MemoryAllocator *allocator, size_t initial_blocks)
 
 /* ---- Taking back ---- */
 
+/* Of what comes back only a large run may be known to be zero: by the free that cleared it. */
+static void forget_zero(Block *run)
+{
+    run->zero &= VALLOC_SECURE_ZERO && run->class == VA_CLASS_LARGE;
+}
+
 /* A run's pages go at once: the arena finds it clean. */
 static void purge(Block *run)
 {
     if (!run->moved)
         run->zero = va_os_purge(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT);
 }
+
+#if VALLOC_SECURE_ZERO
+static VA_COLD void clear(Block *run)
+{
+    purge(run);
+    if (!run->zero && !run->moved) /* locked memory */
+        memset(va_block_address(run), 0, (size_t)run->run_blocks << VA_BLOCK_SHIFT);
+}
+#else
+VA_INLINE void clear(const Block *run)
+{
+    (void)run;
+}
+#endif
 
 /* How many of the blocks that are to leave have to stay: an allocator never holds fewer than it was
  * made with. */
@@ -228,7 +250,7 @@ static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs)
     while (runs != NULL) {
         Block *run = runs;
         runs = run->next;
-        run->zero = false;
+        forget_zero(run);
         size_t staying = missing_without(allocator, run->run_blocks);
         bool all_stay = staying == run->run_blocks;
         unlink_locked(allocator, run);
@@ -255,7 +277,7 @@ void va_pool_reclaim(Block *runs)
     }
     size_t blocks = 0;
     for (Block *run = runs; run != NULL; run = run->next) {
-        run->zero = false;
+        forget_zero(run);
         blocks += run->run_blocks;
     }
     add(&allocator->total_blocks, (size_t)0 - blocks);
@@ -267,9 +289,13 @@ VA_COLD void va_pool_end(MemoryAllocator *allocator)
     Block *chain = NULL;
     for (Block *run = va_block_referred(allocator->first_block); run != NULL;) {
         Block *next = va_block_referred(run->next_held);
+        bool is_used = va_entry_class(va_entry_load(va_block_entry(run))) != VA_CLASS_SPARE ||
+                       va_guard_is_front(run);
         run = va_guard_whole(run);
-        if (va_entry_class(va_entry_load(va_block_entry(run))) != VA_CLASS_SPARE)
+        if (is_used)
             run->zero = false;
+        if (VALLOC_SECURE_ZERO && is_used)
+            clear(run);
         run->next = chain;
         chain = run;
         run = next;

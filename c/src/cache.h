@@ -85,16 +85,15 @@ typedef struct BlockStore {
 } BlockStore;
 
 #if VALLOC_SECURE_QUARANTINE
-/* Freed slots that wait; owner thread. */
+/* Freed slots that wait, each kind in a pool and then in a queue whose head is at its turn; owner
+ * thread. */
 typedef struct Quarantine {
-    void *pool[VA_QUARANTINE_POOL_SLOTS];
-    void *queue[VA_QUARANTINE_QUEUE_SLOTS]; /* its head is at `turn` */
-    void *coarse_pool[VA_QUARANTINE_COARSE_SLOTS];
-    void *coarse_queue[VA_QUARANTINE_COARSE_SLOTS];
-    uint32_t turn;
-    uint32_t coarse_turn;
+    void *fine[2][VA_QUARANTINE_FINE_SLOTS];
+    void *middle[2][VA_QUARANTINE_MIDDLE_SLOTS];
+    void *coarse[2][VA_QUARANTINE_COARSE_SLOTS];
+    uint32_t fine_turn, middle_turn, coarse_turn;
 } Quarantine;
-#define VA_QUARANTINE_SLOTS (offsetof(Quarantine, turn) / sizeof(void *))
+#define VA_QUARANTINE_SLOTS (offsetof(Quarantine, fine_turn) / sizeof(void *))
 #endif
 
 typedef struct ThreadCache {

@@ -27,7 +27,8 @@ void va_large_end(Block *run, void *pointer, const char *function)
 {
     if (va_unlikely(va_block_address(run) != pointer))
         va_fatal(function, "not the start of an allocation", pointer);
-    run->zero = false; /* its allocator's end may come before va_pool_reclaim */
+    if (!VALLOC_SECURE_ZERO) /* where va_pass_in_slow knows better */
+        run->zero = false;   /* its allocator's end may come before va_pool_reclaim */
     va_entry_store(va_block_entry(run), va_entry_make(0, VA_CLASS_SPARE));
 }
 

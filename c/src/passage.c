@@ -60,6 +60,21 @@ static size_t check(const void *pointer, const Block *block, uint32_t entry, con
     return n;
 }
 
+/* Much of it in whole pages: clearing up to a MiB is quicker than to have its pages anew. */
+VA_COLD bool va_pass_clear(char *start, size_t bytes)
+{
+    size_t page = va_os_page_bytes();
+    size_t head = va_align_up((uintptr_t)start, page) - (uintptr_t)start;
+    size_t tail = ((uintptr_t)start + bytes) % page;
+    if (bytes <= VA_RUN_MAX || !va_os_purge(start + head, bytes - head - tail)) { /* if locked */
+        memset(start, 0, bytes);
+        return false;
+    }
+    memset(start, 0, head);
+    memset(start + bytes - tail, 0, tail);
+    return true;
+}
+
 void va_pass_check(const void *pointer, const Block *block, uint32_t entry, const char *function)
 {
     check(pointer, block, entry, function);
@@ -71,15 +86,15 @@ void va_pass_in_slow(ThreadCache *cache, void *pointer, Block *block, uint32_t e
     size_t n = check(pointer, block, entry, function);
     size_t bytes = bytes_of(block, entry);
     if (is_large(entry)) {
-        if (VALLOC_SECURE_ZERO && !va_os_purge(pointer, bytes)) /* locked memory */
-            memset(pointer, 0, bytes);
+        block->zero = VALLOC_SECURE_ZERO && va_pass_clear(pointer, bytes);
         return;
     }
     if (va_unlikely(!end_slow(cache, block, n)))
         va_fatal(function, "freed already", pointer);
-    va_canary_erase((char *)pointer + bytes);
     if (VALLOC_SECURE_ZERO)
-        memset(pointer, 0, bytes);
+        va_slot_clear(pointer, bytes);
+    else
+        va_canary_erase((char *)pointer + bytes);
 }
 
 void va_pass_out_run(Block *run)

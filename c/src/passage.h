@@ -98,6 +98,19 @@ VA_INLINE void *va_pass_out(const CacheFront *front, uint32_t class_offset, void
     return va_slot_begin(front, class_offset, slot, of_process);
 }
 
+/* A slot that was a user's. */
+VA_INLINE void va_slot_clear(char *slot, size_t bytes)
+{
+    while (bytes > VA_CLEAR_BYTES && bytes <= VA_CLEAR_BYTES_MAX) {
+        size_t some = VA_CLEAR_BYTES;
+        VA_FORGET(some); /* or the compiler would use that very instruction */
+        memset(slot, 0, some);
+        slot += some;
+        bytes -= some;
+    }
+    memset(slot, 0, bytes);
+}
+
 /* It comes back, in the block with this index; is_own: which is the front's, and that of the
  * process. False if something is wrong. */
 VA_INLINE bool va_pass_in(const CacheFront *front, size_t index, uint32_t class_offset, void *slot,
@@ -109,9 +122,10 @@ VA_INLINE bool va_pass_in(const CacheFront *front, size_t index, uint32_t class_
                     !va_canary_is_whole((char *)slot + class->bytes) ||
                     !va_slot_end(front, index, n, is_own)))
         return false;
-    va_canary_erase((char *)slot + class->bytes);
     if (VALLOC_SECURE_ZERO)
-        memset(slot, 0, class->bytes);
+        va_slot_clear(slot, class->bytes);
+    else
+        va_canary_erase((char *)slot + class->bytes);
     return true;
 }
 
@@ -121,6 +135,9 @@ void va_pass_in_slow(ThreadCache *cache, void *pointer, Block *block, uint32_t e
 
 /* A large run goes to the program, or has been resized in its hands: so has a run of a class. */
 void va_pass_out_run(Block *run);
+
+/* Clears memory that was a user's; true if pages went back to the kernel for that. */
+bool va_pass_clear(char *start, size_t bytes);
 
 /* Reports what is no live allocation, or has lost its canary. */
 void va_pass_check(const void *pointer, const Block *block, uint32_t entry, const char *function);
@@ -152,6 +169,12 @@ VA_INLINE void va_pass_out_run(Block *run)
     (void)run;
 }
 
+VA_INLINE bool va_pass_clear(char *start, size_t bytes)
+{
+    (void)start, (void)bytes;
+    return false;
+}
+
 VA_INLINE void va_pass_check(const void *pointer, const Block *block, uint32_t entry,
                              const char *function)
 {
@@ -159,6 +182,13 @@ VA_INLINE void va_pass_check(const void *pointer, const Block *block, uint32_t e
 }
 
 #endif
+
+/* A block that had `old` bytes keeps only the first `size`, or has more. */
+VA_INLINE void va_pass_give_up(void *pointer, size_t size, size_t old)
+{
+    if (VALLOC_SECURE_ZERO && size < old)
+        va_pass_clear((char *)pointer + size, old - size);
+}
 
 /* The newest slot of a stack, or with random order one of the newest; NULL if there is none. */
 VA_INLINE void *va_pop(CacheFront *front, uint32_t class_offset)

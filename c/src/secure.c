@@ -142,7 +142,8 @@ VA_COLD Block *va_guard_whole(Block *run)
     va_guard_end(front);
     va_entry_store(va_block_entry(run), 0);
     front->run_blocks = run->run_blocks + 1;
-    front->zero = false;
+    front->class = run->class;
+    front->zero &= run->zero;
     front->moved = run->moved;
     front->guarded = run->guarded = GUARD_NONE;
     return front;

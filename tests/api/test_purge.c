@@ -248,19 +248,22 @@ static void holes_go_with_time(void **state)
     free_rest();
 }
 
+/* What a thread's stacks hold, in pages. In random order each slot may lie on one of its own. */
+#define STACKS_PAGES (SECURED ? 8192 : 2048)
+
 /* Waits until only pages with a live slot are resident, and what the thread's stacks hold. */
 static void assert_idle_process_shrinks(const char *what)
 {
     Pages pages = {0};
     for (int i = 0; i < 400; i++) {
         pages = count_pages();
-        if (pages.resident <= pages.live + 2048)
+        if (pages.resident <= pages.live + STACKS_PAGES)
             break;
         sleep_ms(25);
     }
     print_message("%s: %zu pages, %zu hold a live slot, %zu are resident\n", what, pages.all,
                   pages.live, pages.resident);
-    assert_true(pages.resident <= pages.live + 2048);
+    assert_true(pages.resident <= pages.live + STACKS_PAGES);
 }
 
 static void the_background_thread_shrinks_an_idle_process(void **state)
@@ -280,6 +283,10 @@ static void the_background_thread_shrinks_an_idle_process(void **state)
 static void the_background_thread_survives_fork(void **state)
 {
     (void)state;
+#ifdef EMULATED
+    print_message("qemu's user mode fails an assertion of its own where a child starts a thread\n");
+    skip();
+#endif
     assert_int_equal(valloc_background_purge(1), 0);
     fflush(stdout);
     pid_t child = fork();

@@ -9,10 +9,12 @@
 #define CRIMES_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "subject.h"
 
@@ -170,6 +172,27 @@ static Outcome free_stack(void)
     return HARMLESS;
 }
 
+static void *lend_stack(void *place)
+{
+    char local[64] = "";
+    *(void **)place = hide((char *)(((uintptr_t)local + 15) & ~(uintptr_t)15));
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static Outcome free_stack_of_another_thread(void)
+{
+    static void *volatile place;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, lend_stack, (void *)(uintptr_t)&place) != 0)
+        _Exit(2);
+    while (place == NULL)
+        sched_yield();
+    release(place);
+    return HARMLESS;
+}
+
 static Outcome free_wild(void)
 {
     release((void *)(uintptr_t)0x123456780);
@@ -266,6 +289,22 @@ static Outcome realloc_of_freed_same_size(void)
     return again == NULL ? HARMLESS : look_for_overlap(101, again);
 }
 
+static Outcome realloc_of_freed_elsewhere(void)
+{
+    void *block = get(300);
+    free_elsewhere(block);
+    char *again = hide(subject_realloc(hide(block), 400));
+    return again == NULL ? HARMLESS : look_for_overlap(300, NULL);
+}
+
+static Outcome realloc_of_run_freed_elsewhere(void)
+{
+    void *block = get(200 * KIB);
+    free_elsewhere(block);
+    return subject_realloc(hide(block), 400 * KIB) == NULL ? HARMLESS
+                                                           : look_for_overlap(200 * KIB, NULL);
+}
+
 static Outcome realloc_of_freed_large(void)
 {
     void *block = get(8 * MIB);
@@ -346,6 +385,11 @@ static Outcome write_into_the_next_block(void)
 static Outcome write_into_the_block_before(void)
 {
     return write_beyond(64, -24, 24);
+}
+
+static Outcome write_over_several_blocks(void)
+{
+    return write_beyond(48, 48, 600);
 }
 
 #ifndef TEST_API
@@ -447,6 +491,62 @@ static Outcome allocate_from_copy(void)
     return CORRUPT;
 }
 
+#ifdef VALLOC_SECURE /* else a crash: to look would cost each allocation an instruction */
+static Outcome allocate_from_null(void)
+{
+    MemoryAllocator *none = hide(NULL);
+    return hide(valloc_allocate(none, 100)) == NULL ? HARMLESS : CORRUPT;
+}
+
+static Outcome free_into_null(void)
+{
+    free_valloc(hide(NULL), get(100));
+    return HARMLESS;
+}
+#endif
+
+static void *allocate_in_thread(void *unused)
+{
+    (void)unused;
+    return valloc_allocate(&allocator, 100);
+}
+
+static Outcome allocate_from_destroyed_elsewhere(void)
+{
+    pthread_t thread;
+    void *block = NULL;
+    free_valloc(&allocator, allocate_from_own(100));
+    valloc_destroy(&allocator);
+    valloc_destroy(&allocator); /* of one that is none: nothing */
+    if (pthread_create(&thread, NULL, allocate_in_thread, NULL) != 0)
+        _Exit(2);
+    pthread_join(thread, &block);
+    return block == NULL ? HARMLESS : CORRUPT;
+}
+
+static Outcome init_of_initialised(void)
+{
+    char *block = allocate_from_own(100);
+    memset(block, 'i', 100);
+    if (valloc_init(&allocator, 1, 4) == 0)
+        return CORRUPT;
+    char *other = hide(valloc_allocate(&allocator, 100));
+    return other != block && block[50] == 'i' ? HARMLESS : CORRUPT;
+}
+
+static Outcome expand_inside_slot(void)
+{
+    char *block = get(200);
+    return valloc_expand(hide(block + 16), 100) == NULL ? HARMLESS : CORRUPT;
+}
+
+static Outcome expand_of_freed_run(void)
+{
+    void *block = get(200 * KIB);
+    release(block);
+    return valloc_expand(hide(block), 300 * KIB) == NULL ? HARMLESS : CORRUPT;
+}
+
 static Outcome free_into_destroyed(void)
 {
     void *block = allocate_from_own(100);
@@ -505,7 +605,7 @@ typedef struct Crime {
 #define TWICE "freed already"
 #define LATE "freed already, noticed when freed memory left the thread's cache"
 #define INSIDE "not the start of an allocation"
-#define SIZE "the size is not the allocation's"
+#define SIZE "the size or alignment is not the allocation's"
 #define NO_ALLOCATOR "not an initialised MemoryAllocator"
 
 #define BOTH(outcome, message)                                                                     \
@@ -548,6 +648,7 @@ static const Crime crimes[] = {
     CRIME(double_free_of_anothers_block, IS(CORRUPT, REPORTED)),
     CRIME(free_static, REPORTS("free: " NOT_OURS)),
     CRIME(free_stack, REPORTS("free: " NOT_OURS)),
+    CRIME(free_stack_of_another_thread, REPORTS("free: " NOT_OURS)),
     CRIME(free_wild, REPORTS("free: " NOT_OURS)),
     CRIME(free_of_mapped_memory, REPORTS("free: " NOT_OURS)),
     CRIME(free_of_never_allocated, REPORTS("free: ")),
@@ -566,12 +667,15 @@ static const Crime crimes[] = {
     CRIME(usable_size_of_freed_large, REPORTS("usable_size: " TWICE)),
     CRIME(realloc_of_freed, REPORTS("realloc: " TWICE)),
     CRIME(realloc_of_freed_same_size, IS(CORRUPT, REPORTED)),
+    CRIME(realloc_of_freed_elsewhere, IS(CORRUPT, REPORTED)),
+    CRIME(realloc_of_run_freed_elsewhere, REPORTS("realloc: " TWICE)),
     CRIME(realloc_of_freed_large, REPORTS("realloc: " TWICE)),
     CRIME(read_after_free, IS(CORRUPT, HARMLESS)),
     CRIME(write_after_free, IS(CORRUPT, HARMLESS)),
     CRIME(write_one_byte_beyond_the_request, IS(HARMLESS, REPORTED)),
     CRIME(write_into_the_next_block, IS(CORRUPT, REPORTED)),
     CRIME(write_into_the_block_before, IS(CORRUPT, REPORTED)),
+    CRIME(write_over_several_blocks, IS(CORRUPT, REPORTED)),
     CRIME(free_with_wrong_size, REPORTS("free_sized: " SIZE)),
     CRIME(free_with_impossible_size, REPORTS("free_sized: " SIZE)),
     CRIME(free_large_with_wrong_size, REPORTS("free_sized: " SIZE)),
@@ -581,6 +685,14 @@ static const Crime crimes[] = {
 #ifdef TEST_API
     CRIME(allocate_from_uninitialised, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
     CRIME(allocate_from_copy, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
+#ifdef VALLOC_SECURE
+    CRIME(allocate_from_null, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
+    CRIME(free_into_null, REPORTS("free_valloc: " NO_ALLOCATOR)),
+#endif
+    CRIME(allocate_from_destroyed_elsewhere, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
+    CRIME(init_of_initialised, BOTH(HARMLESS, "")),
+    CRIME(expand_inside_slot, REPORTS("expand: " INSIDE)),
+    CRIME(expand_of_freed_run, REPORTS("expand: " TWICE)),
     CRIME(free_into_destroyed, REPORTS("free_valloc: " NO_ALLOCATOR)),
     CRIME(free_of_destroyed, REPORTS("free: " TWICE)),
     CRIME(destroy_the_process,

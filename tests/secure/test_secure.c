@@ -16,8 +16,8 @@
 #define MIB ((size_t)1 << 20)
 
 /* Small, several to a page, the largest slot, runs, large. */
-static const size_t sizes[] = {1,     8,         24,        100,     1000,    4000,
-                               20000, 100 * KIB, 900 * KIB, 3 * MIB, 40 * MIB};
+static const size_t sizes[] = {1,    8,     24,        100,       400,     1000,
+                               4000, 20000, 100 * KIB, 900 * KIB, 3 * MIB, 40 * MIB};
 #define SIZES (sizeof sizes / sizeof *sizes)
 
 static void *hide(void *pointer)
@@ -210,8 +210,10 @@ static void freed_slots_wait(void **state)
     if (!VALLOC_SECURE_QUARANTINE)
         skip();
     for (size_t i = 0; i < SIZES && sizes[i] + VA_CANARY_BYTES <= VA_QUARANTINE_SLOT_BYTES; i++) {
-        bool is_coarse = sizes[i] + VA_CANARY_BYTES > VA_QUARANTINE_FINE_BYTES;
-        int waits_for = is_coarse ? VA_QUARANTINE_COARSE_SLOTS : VA_QUARANTINE_QUEUE_SLOTS;
+        size_t bytes = sizes[i] + VA_CANARY_BYTES;
+        int waits_for = bytes <= VA_QUARANTINE_FINE_BYTES     ? VA_QUARANTINE_FINE_SLOTS
+                        : bytes <= VA_QUARANTINE_MIDDLE_BYTES ? VA_QUARANTINE_MIDDLE_SLOTS
+                                                              : VA_QUARANTINE_COARSE_SLOTS;
         for (int turn = 0; turn < 50; turn++) {
             uintptr_t freed = (uintptr_t)valloc_malloc(sizes[i]);
             valloc_free((void *)freed);
@@ -261,7 +263,135 @@ static void freed_memory_is_zero(void **state)
     }
 }
 
+static bool all_zero(const char *from, const char *to)
+{
+    for (; from < to; from++)
+        if (*(const volatile char *)from != 0)
+            return false;
+    return true;
+}
+
+/* A guard page may lie behind the new end of what stays in place. */
+static void shrink_filled(char *block, size_t old, size_t alignment, size_t size, bool locked)
+{
+    memset(block, 0x5a, old);
+    if (locked)
+        locked = mlock(block, old) == 0;
+    char *now = valloc_aligned_realloc(hide(block), alignment, size);
+    assert_non_null(now);
+    const char *end = now + valloc_usable_size(now);
+    const char *behind = end + VA_CANARY_BYTES + (VALLOC_SECURE_GUARD ? sysconf(_SC_PAGESIZE) : 0);
+    assert_true(bytes_hold(now, size, 0x5a));
+    assert_true(all_zero(now + size, end));
+    if (now == block)
+        assert_true(all_zero(behind, block + old));
+    else
+        assert_true(all_zero(hide(block), block + old));
+    if (locked)
+        munlock(block, old);
+    valloc_free(now);
+}
+
+static void what_realloc_gives_up_is_zero(void **state)
+{
+    (void)state;
+    if (!VALLOC_SECURE_ZERO)
+        skip();
+    for (size_t i = 0; i < SIZES; i++) {
+        for (size_t alignment = 16; alignment <= 4 * MIB; alignment *= 512) {
+            for (size_t part = 1; part <= 32; part *= 4) {
+                for (int locked = 0; locked < 2; locked++) {
+                    char *block = valloc_malloc(sizes[i]);
+                    size_t old = valloc_usable_size(block);
+                    shrink_filled(block, old, alignment, old - old / part / 2 - 1, locked);
+                }
+            }
+        }
+    }
+}
+
+/* Its pages move to where the alignment is another. */
+static void what_a_move_of_pages_leaves_is_zero(void **state)
+{
+    (void)state;
+    if (!VALLOC_SECURE_ZERO)
+        skip();
+    for (size_t size = 20 * MIB - 5000; size <= 60 * MIB; size += 20 * MIB) {
+        char *block = valloc_malloc(40 * MIB);
+        size_t old = valloc_usable_size(block);
+        memset(block, 0x5a, old);
+        char *now = valloc_aligned_realloc(block, 64 * MIB, size);
+        if (now == block) { /* by chance */
+            valloc_free(now);
+            continue;
+        }
+        assert_true(all_zero(hide(block), block + old));
+        assert_true(bytes_hold(now, size < old ? size : old, 0x5a));
+        assert_true(all_zero(now + (size < old ? size : old), now + valloc_usable_size(now)));
+        valloc_free(now);
+    }
+}
+
+static void what_is_destroyed_is_zero(void **state)
+{
+    (void)state;
+    if (!VALLOC_SECURE_ZERO)
+        skip();
+    static MemoryAllocator allocator;
+    char *blocks[SIZES];
+    size_t usable[SIZES];
+    assert_int_equal(valloc_init(&allocator, 4, 4), 0);
+    for (size_t i = 0; i < SIZES; i++) {
+        blocks[i] = valloc_allocate(&allocator, sizes[i]);
+        usable[i] = valloc_usable_size(blocks[i]);
+        memset(blocks[i], 0x5a, usable[i]);
+    }
+    bool locked = mlock(blocks[SIZES - 2], usable[SIZES - 2]) == 0;
+    valloc_destroy(&allocator);
+    for (size_t i = 0; i < SIZES; i++)
+        assert_true(all_zero(hide(blocks[i]), blocks[i] + usable[i]));
+    if (locked)
+        munlock(blocks[SIZES - 2], usable[SIZES - 2]);
+}
+
+/* A free that gave the pages back has made calloc's work: kept by the thread or by the arena, the
+ * block's pages come when they are touched. With each canary comes a page, maybe a huge one. */
+static void calloc_does_not_clear_again(void **state)
+{
+    (void)state;
+    if (!VALLOC_SECURE_ZERO)
+        skip();
+    valloc_purge(); /* what runs of other classes lay there is resident, if zero */
+    for (int kept = 0; kept < 2; kept++) {
+        for (int turn = 0; turn < 4; turn++) {
+            long before_kib = resident_now_kib();
+            char *block = valloc_calloc(1, 40 * MIB);
+            char *other = kept ? NULL : valloc_calloc(1, 39 * MIB);
+            assert_true(resident_now_kib() - before_kib <= 8 * 1024);
+            assert_true(all_zero(block, block + valloc_usable_size(block)));
+            memset(block, 0x5a, valloc_usable_size(block));
+            valloc_free(block);
+            valloc_free(other);
+        }
+    }
+}
+
 /* ---- Canaries ---- */
+
+/* A block that grows where it is takes its canary along, and shows no program the old one. */
+static void a_block_grows_over_its_canary(void **state)
+{
+    (void)state;
+    if (!VALLOC_SECURE_CANARY || !VALLOC_SECURE_ZERO)
+        skip();
+    for (size_t size = 100 * KIB; size <= 50 * MIB; size *= 2) {
+        char *block = valloc_malloc(size);
+        size_t old = valloc_usable_size(block);
+        block = valloc_realloc(block, old + 300 * KIB);
+        assert_true(all_zero(block + old, block + valloc_usable_size(block)));
+        valloc_free(block);
+    }
+}
 
 static struct {
     size_t size;
@@ -419,6 +549,11 @@ int main(void)
         cmocka_unit_test(freed_slots_wait),
         cmocka_unit_test(freed_memory_is_zero),
         cmocka_unit_test(freed_locked_memory_is_zero),
+        cmocka_unit_test(what_realloc_gives_up_is_zero),
+        cmocka_unit_test(what_a_move_of_pages_leaves_is_zero),
+        cmocka_unit_test(what_is_destroyed_is_zero),
+        cmocka_unit_test(calloc_does_not_clear_again),
+        cmocka_unit_test(a_block_grows_over_its_canary),
         cmocka_unit_test(writes_behind_the_end_are_seen),
         cmocka_unit_test(all_usable_bytes_are_the_programs),
         cmocka_unit_test(large_blocks_lie_between_guards),
