@@ -167,8 +167,6 @@ static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty
         va_purge_begin_locked();
         dirty = !va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
         va_purge_end_locking();
-        if (!dirty)
-            va_use_add(&va_use.purged_bytes, blocks << VA_BLOCK_SHIFT);
     }
     va_runs_return(arena, first, blocks, dirty);
 }
@@ -356,8 +354,7 @@ VA_COLD void va_arena_stats(ArenaStats *stats)
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_acquire);
     *stats = (ArenaStats){.committed = va_use.committed_blocks << VA_BLOCK_SHIFT,
                           .lent = va_use.lent_blocks << VA_BLOCK_SHIFT,
-                          .dirty = va_use.dirty_blocks << VA_BLOCK_SHIFT,
-                          .purged = va_use.purged_bytes};
+                          .dirty = va_use.dirty_blocks << VA_BLOCK_SHIFT};
     for (unsigned i = 0; i < arenas; i++) {
         size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
         stats->metadata += tabled * sizeof(uint32_t) +

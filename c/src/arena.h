@@ -60,7 +60,7 @@ size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most);
 
 /* Each figure as of the moment it is read. Takes no lock: may be called by a signal handler. */
 typedef struct ArenaStats {
-    size_t reserved, committed, lent, dirty, metadata, purged; /* bytes */
+    size_t reserved, committed, lent, dirty, metadata; /* bytes */
 } ArenaStats;
 void va_arena_stats(ArenaStats *stats);
 

@@ -150,7 +150,6 @@ static VA_COLD void purge_taken_locked(DueRuns *due, size_t *purged)
     for (size_t i = 0; i < due->count; i++) {
         size_t bytes = due->runs[i].purged ? due->runs[i].blocks << VA_BLOCK_SHIFT : 0;
         va_runs_return(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks, bytes == 0);
-        va_use_add(&va_use.purged_bytes, bytes);
         *purged += bytes;
     }
 }

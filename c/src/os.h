@@ -27,6 +27,9 @@ void va_os_exclude_from_dump(void *address, size_t bytes);
 /* Drops the pages: the memory stays accessible and reads as zero. */
 bool va_os_purge(void *address, size_t bytes);
 
+/* The bytes of all purges since the start; may be called by a signal handler. */
+size_t va_os_purged(void);
+
 /* Allows or forbids huge pages in the range; a hint. */
 void va_os_advise_huge(void *address, size_t bytes, bool on);
 

@@ -124,9 +124,19 @@ void va_os_exclude_from_dump(void *address, size_t bytes)
     advise(address, bytes, MADV_DONTDUMP);
 }
 
+static _Atomic size_t purged_bytes; /* relaxed: a statistic */
+
 bool va_os_purge(void *address, size_t bytes)
 {
-    return advise(address, bytes, MADV_DONTNEED);
+    bool done = advise(address, bytes, MADV_DONTNEED);
+    if (done)
+        atomic_fetch_add_explicit(&purged_bytes, bytes, memory_order_relaxed);
+    return done;
+}
+
+size_t va_os_purged(void)
+{
+    return atomic_load_explicit(&purged_bytes, memory_order_relaxed);
 }
 
 void va_os_advise_huge(void *address, size_t bytes, bool on)

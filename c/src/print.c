@@ -6,7 +6,6 @@
 #include "check.h"
 #include "meta.h"
 #include "os.h"
-#include "slab.h"
 #include "stats.h"
 
 typedef struct Printer {
@@ -289,7 +288,7 @@ VA_COLD void va_print_counters(int file)
                     {"committed", arena.committed},
                     {"lent", arena.lent},
                     {"dirty", arena.dirty},
-                    {"purged", arena.purged + va_slab_purged()},
+                    {"purged", va_os_purged()},
                     {"metadata", arena.metadata + va_meta_bytes()},
                     {"threads", va_registry_sharers()}};
     va_report_text(&line, "valloc:");

@@ -15,7 +15,6 @@ typedef struct ArenaUse {
     _Atomic size_t committed_blocks;
     _Atomic size_t lent_blocks;
     _Atomic size_t dirty_blocks; /* free and dirty */
-    _Atomic size_t purged_bytes; /* ever */
     size_t peak_blocks;          /* lent and dirty at most since the last tick of the purge clock */
     size_t last_peak_blocks;     /* the peak of the tick before */
     size_t surplus_blocks;       /* free and dirty, more than at the peak, as of the last lending */

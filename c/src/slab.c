@@ -68,8 +68,6 @@ VA_COLD uint32_t va_slab_free_pieces(const Block *slab)
     return pieces;
 }
 
-static _Atomic size_t purged_bytes; /* ever, of all slabs; for statistics */
-
 VA_COLD size_t va_slab_purge(Block *slab)
 {
     uint32_t pieces = va_slab_free_pieces(slab) & ~(uint32_t)slab->absent;
@@ -85,14 +83,7 @@ VA_COLD size_t va_slab_purge(Block *slab)
         }
         pieces &= ~run;
     }
-    if (bytes != 0)
-        atomic_fetch_add_explicit(&purged_bytes, bytes, memory_order_relaxed);
     return bytes;
-}
-
-VA_COLD size_t va_slab_purged(void)
-{
-    return atomic_load_explicit(&purged_bytes, memory_order_relaxed);
 }
 
 /* The pieces that hold parts of slots that were used before. */

@@ -41,9 +41,6 @@ uint32_t va_slab_free_pieces(const Block *slab);
 /* Purges the pages without a used slot that are not known as absent. Returns their bytes. */
 size_t va_slab_purge(Block *slab);
 
-/* The bytes that it has given back so far; any thread, no lock. */
-size_t va_slab_purged(void);
-
 /* Gives back slots[0], which lies in this slab, and the slots that follow it in the array as long
  * as each is the neighbour of the one before, all up or all down. *given tells how many. On an
  * error one of these is wrong; the process is about to be stopped. The bitmap is the slab's: a

@@ -189,7 +189,7 @@ VA_COLD void va_stats_collect(valloc_stats *stats, const Census *census)
                             .spare = census->spare,
                             .slack = census->slack,
                             .dirty = arena.dirty,
-                            .purged = arena.purged + va_slab_purged(),
+                            .purged = va_os_purged(),
                             .metadata = arena.metadata + va_meta_bytes(),
                             .cache_limit = caches.capacity_bytes,
                             .threads = caches.attached,
