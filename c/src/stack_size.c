@@ -108,8 +108,9 @@ uint32_t va_budget_bulk(ThreadCache *cache, unsigned class)
 {
     if (va_size_classes[class].bytes < VA_BULK_SLOT_BYTES)
         return 0;
-    size_t most = class < VA_CLASSES_SMALL ? VA_BULK_BYTES : VA_STACK_RUN_BYTES;
-    size_t bytes = va_min(used_bytes(cache) >> VA_BULK_USE_SHIFT, most);
+    size_t bytes = class < VA_CLASSES_SMALL
+                       ? va_min(used_bytes(cache) >> VA_BULK_USE_SHIFT, VA_BULK_BYTES)
+                       : va_min(used_bytes(cache) >> VA_RUN_USE_SHIFT, VA_STACK_RUN_BYTES_MAX);
     return (uint32_t)(bytes / va_size_classes[class].bytes);
 }
 

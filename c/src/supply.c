@@ -21,7 +21,7 @@ static uint32_t spare_locked(const ThreadCache *cache)
  * soon, so its share does not bound them. */
 static uint32_t batch_locked(const ThreadCache *cache, uint32_t last)
 {
-    size_t most = va_max(spare_locked(cache) / 2, cache->slabs >> VA_SPARE_USE_SHIFT);
+    size_t most = va_max(spare_locked(cache) / 2, cache->slabs >> VA_SPARE_BATCH_SHIFT);
     return (uint32_t)va_min(va_min((size_t)last * 2 + 1, most), VA_SPARE_BLOCKS);
 }
 
