@@ -12,7 +12,8 @@ QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 .PHONY: all help test test-c test-secure test-sanitizers test-tools test-cross test-cross-quick \
         test-rust bench bench-quick bench-c bench-threads bench-secure bench-programs bench-memory \
         lint format install clean bench-rust bench-full bench-instructions compare fuzz \
-        fuzz-minimise misuse-table bench-programs-rust bench-programs-c bench-report bench-tables
+        fuzz-minimise misuse-table bench-programs-rust bench-programs-c bench-report bench-tables \
+        bench-startup
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -33,6 +34,7 @@ help:
 	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
 	@echo 'make bench-threads  patterns of memory that crosses threads, by LD_PRELOAD'
 	@echo 'make bench-secure  what each feature of the secure build costs'
+	@echo 'make bench-startup  what preloading adds to programs that do next to nothing'
 	@echo 'make bench-programs  whole Rust, C and C++ programs against the peers'
 	@echo 'make bench-memory  resident memory over time, plotted against live bytes'
 	@echo 'make bench-instructions  instructions of every operation against the peers'
@@ -191,6 +193,10 @@ bench-threads: all bench-rust
 bench-secure: all
 	@.ci/setup.sh bench test
 	python3 benches/c/secure.py $(BUILD)/release
+
+bench-startup: all
+	@.ci/setup.sh bench
+	python3 benches/c/startup.py $(BUILD)/release $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-programs: bench-programs-rust bench-programs-c
 
