@@ -19,9 +19,7 @@ void va_allocator_destroy(MemoryAllocator *allocator);
 VA_INLINE CacheFront *va_allocator_front(const MemoryAllocator *allocator)
 {
     uint32_t id = va_thread_id;
-    if (VALLOC_SECURE_EXACT && va_unlikely(allocator == NULL)) /* to be reported */
-        return NULL;
-    if (va_unlikely(id >= allocator->thread_places))
+    if (va_unlikely(allocator == NULL || id >= allocator->thread_places)) /* NULL: to be reported */
         return NULL;
     return __atomic_load_n(&allocator->thread_caches[id], __ATOMIC_RELAXED);
 }

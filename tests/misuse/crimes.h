@@ -491,7 +491,6 @@ static Outcome allocate_from_copy(void)
     return CORRUPT;
 }
 
-#ifdef VALLOC_SECURE /* else a crash: to look would cost each allocation an instruction */
 static Outcome allocate_from_null(void)
 {
     MemoryAllocator *none = hide(NULL);
@@ -503,7 +502,6 @@ static Outcome free_into_null(void)
     free_valloc(hide(NULL), get(100));
     return HARMLESS;
 }
-#endif
 
 static void *allocate_in_thread(void *unused)
 {
@@ -685,10 +683,8 @@ static const Crime crimes[] = {
 #ifdef TEST_API
     CRIME(allocate_from_uninitialised, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
     CRIME(allocate_from_copy, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
-#ifdef VALLOC_SECURE
     CRIME(allocate_from_null, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
     CRIME(free_into_null, REPORTS("free_valloc: " NO_ALLOCATOR)),
-#endif
     CRIME(allocate_from_destroyed_elsewhere, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
     CRIME(init_of_initialised, BOTH(HARMLESS, "")),
     CRIME(expand_inside_slot, REPORTS("expand: " INSIDE)),

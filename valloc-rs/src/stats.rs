@@ -14,8 +14,8 @@ use valloc_sys as sys;
 ///
 /// `resident` is an upper bound of what the kernel counts: it takes all that was allocated for
 /// written to. If it was, the kernel counts less by at most 256 KiB, 2 % of the most it ever
-/// counted, and those parts of `cached` and `slack` that were never touched; it counts more, by a few
-/// MiB at most, only where huge pages are in use.
+/// counted, and those parts of `cached`, `slack` and `dirty` that were never touched; it counts
+/// more, by a few MiB at most, only where huge pages are in use.
 ///
 /// ```
 /// let heap = valloc::Heap::new()?;

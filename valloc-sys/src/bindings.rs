@@ -174,9 +174,10 @@ extern "C" {
 
  resident is an upper bound of what the kernel counts: it takes all that was allocated for written
  to. If it was, the kernel counts less by at most 256 KiB, 2 % of the most it ever counted, and
- those parts of `cached` and `slack` that were never touched. It counts more only where huge pages
- are in use, by less than two of them in every range of addresses reserved (one, unless they are
- short).*/
+ those parts of `cached`, `slack` and `dirty` that were never touched: blocks of 64 KiB to 1 MiB
+ are fetched several at a time, and are dirty when they go back unused. It counts more only where
+ huge pages are in use, by less than two of them in every range of addresses reserved (one, unless
+ they are short).*/
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct valloc_stats {
