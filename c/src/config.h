@@ -195,8 +195,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_BULK_USE_SHIFT 5
 #define VA_BULK_BYTES ((size_t)256 << 10)
 /* Of runs a larger part, and as many bytes as a stack may ever hold. Against 1/32 and 1 MiB,
- * threads that allocate 32 MiB of 128 KiB, of 256 KiB or of 64 KiB: four take 0.2 to 0.3 of the
- * time, eight 0.4 to 0.6, one 0.5; whole programs 1.00 to 1.03 of the memory. */
+ * four threads with 32 MiB each of blocks of 64, 128 or 256 KiB take 0.2 to 0.3 of the time to
+ * allocate them, eight 0.4 to 0.6, one 0.5; whole programs 1.00 to 1.03 of the memory. */
 #define VA_RUN_USE_SHIFT 2
 /* It may grow so while it is refilled and flushed this often: a stack that fills and empties by
  * chance alone is visited the less the larger it is, and gains nothing by growing on. */
