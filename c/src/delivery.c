@@ -205,19 +205,19 @@ VA_APART void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t 
         }
     }
     Outgoing *outgoing = &cache->outgoing[owner % VA_OUTGOING_BATCHES];
-    /* A thread that vanished may have left a full one. */
-    if (outgoing->owner != owner || va_unlikely(outgoing->count == VA_OUTGOING_SLOTS)) {
+    bool same = outgoing->owner == owner && outgoing->count != 0;
+    if (va_unlikely(same && outgoing->slots[outgoing->count - 1] == slot))
+        va_fatal(function, "freed already", slot);
+    /* What is full goes before the slot comes, not after: the last one freed is always here to be
+     * compared with the next. */
+    if (cache->outgoing_bytes >= cache->share >> VA_OUTGOING_SHARE_SHIFT)
+        va_deliver_collected(cache, function);
+    if (outgoing->owner != owner || outgoing->count == VA_OUTGOING_SLOTS) {
         deliver(outgoing, function);
         outgoing->owner = owner;
     }
-    if (va_unlikely(outgoing->count != 0 && outgoing->slots[outgoing->count - 1] == slot))
-        va_fatal(function, "freed already", slot);
     outgoing->slots[outgoing->count] = slot;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slot first */
     outgoing->count++;
     cache->outgoing_bytes += bytes;
-    if (outgoing->count == VA_OUTGOING_SLOTS)
-        deliver(outgoing, function);
-    if (cache->outgoing_bytes >= cache->share >> VA_OUTGOING_SHARE_SHIFT)
-        va_deliver_collected(cache, function);
 }

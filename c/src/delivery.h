@@ -34,7 +34,8 @@ void va_deliver(void *slot, const char *function);
  * cache's thread only. */
 void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes, const char *function);
 
-/* The same where the batch has room and no other owner's slots; else false, with nothing done. */
+/* The same where the batch has room and no other owner's slots, and was not given this one just
+ * before; else false, with nothing done. */
 VA_INLINE bool va_collect_fast(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes)
 {
     size_t all_bytes = cache->outgoing_bytes + bytes;
@@ -42,7 +43,9 @@ VA_INLINE bool va_collect_fast(ThreadCache *cache, void *slot, uint32_t owner, s
         return false;
     Outgoing *outgoing = &cache->outgoing[owner % VA_OUTGOING_BATCHES];
     uint32_t count = outgoing->count;
-    if (outgoing->owner != owner || count >= VA_OUTGOING_SLOTS - 1)
+    if (outgoing->owner != owner || count - 1 >= VA_OUTGOING_SLOTS - 1)
+        return false;
+    if (outgoing->slots[count - 1] == slot)
         return false;
     outgoing->slots[count] = slot;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slot first */

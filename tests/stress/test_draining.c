@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "block_table.h"
+#include "config.h"
 #include "valloc.h"
 
 #define MANY 100000
@@ -171,6 +172,45 @@ static void free_inside(void *block)
 }
 #endif
 
+/* ---- Errors ---- */
+
+#define SMALL (32 - WATCHED_BYTES - SECURED_BYTES)
+#define OTHERS (2 * VA_OUTGOING_SLOTS + 2)
+
+static void *smalls[OTHERS];
+
+static void *allocate_smalls(void *unused)
+{
+    for (size_t i = 0; i < OTHERS; i++)
+        smalls[i] = valloc_malloc(SMALL);
+    return unused;
+}
+
+static void free_last_twice(void *count)
+{
+    for (size_t i = 0; i < *(size_t *)count; i++)
+        valloc_free(smalls[i]);
+    free_twice(smalls[*(size_t *)count]);
+}
+
+/* However full the batch for their owner is that the first of the two goes to. */
+static void a_slot_of_another_thread_freed_twice(void **state)
+{
+    pthread_t thread;
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, allocate_smalls, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    for (size_t count = 0; count < OTHERS; count++) {
+        Child child = child_run(free_last_twice, &count);
+        assert_true(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGABRT);
+#ifndef SANITIZED
+        assert_non_null(strstr(child.text, "freed already"));
+#endif
+    }
+    for (size_t i = 0; i < OTHERS; i++)
+        valloc_free(smalls[i]);
+}
+
 static void errors_are_seen(void **state)
 {
     (void)state;
@@ -195,6 +235,7 @@ int main(void)
         cmocka_unit_test(a_class_that_shrinks_gives_its_slabs_up),
         cmocka_unit_test(slabs_that_drain_are_used_before_fresh_ones),
         cmocka_unit_test(another_thread_frees),
+        cmocka_unit_test(a_slot_of_another_thread_freed_twice),
         cmocka_unit_test(errors_are_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
