@@ -173,8 +173,9 @@ typedef struct valloc_stats {
     size_t purged;      /* given back to the kernel since the start, a running total */
     size_t metadata;    /* accessible for valloc's own tables; mostly not resident */
     size_t cache_limit; /* what the stacks of all thread caches may hold at most: 32 MiB shared out
-                           evenly (8 MiB a thread at most, 256 KiB at least), 1/16 of what the
-                           threads have in use, and a few slots of each class in use */
+                           evenly (2 MiB a thread at most, 256 KiB at least), 1/16 of what the
+                           threads have in use, and a few slots of each class in use; of runs
+                           512 KiB a thread and 1/4 of those in use, or one */
     size_t threads;     /* thread caches in use (count) */
     size_t caches;      /* thread caches ever made (count) */
 } valloc_stats;

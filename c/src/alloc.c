@@ -9,6 +9,7 @@
 #include "check.h"
 #include "foreign.h"
 #include "large.h"
+#include "stack_size.h"
 
 /* The entry and the record of a block in use; 0 for a foreign pointer that is tolerated; anything
  * else is reported. */
@@ -204,6 +205,7 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
 {
     unsigned class;
     size_t old_bytes = block_bytes(run, entry);
+    size_t old_blocks = run->run_blocks;
     size_t blocks = run_blocks_for(size, alignment, &class);
     uint32_t owner = class == VA_CLASS_LARGE ? 0 : va_entry_owner(entry);
     if (blocks == 0 || (class != VA_CLASS_LARGE && owner == 0))
@@ -222,6 +224,8 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
     if (done) {
         run->class = (uint16_t) class;
         va_entry_store(va_block_entry(run), va_entry_make(owner, class));
+        if (va_entry_owner(entry) != 0)
+            va_budget_count_runs(va_entry_owner(entry), (owner == 0 ? 0 : blocks) - old_blocks);
     }
     if (va_entry_class(va_entry_load(va_block_entry(run))) == VA_CLASS_LARGE)
         va_guard_run(run);

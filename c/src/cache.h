@@ -111,15 +111,15 @@ typedef struct ThreadCache {
     uint64_t trim_ms;     /* when idle classes are looked for next; owner thread */
     size_t share;         /* bytes of all threads' budget, as of the last trim; owner thread */
     _Atomic size_t capacity_bytes; /* of all stacks; written by the owner thread, for statistics */
+    size_t run_capacity_bytes;     /* the same of runs alone; owner thread */
     size_t slabs;                  /* owned; mutex */
-    size_t run_blocks;        /* in runs that were lent through here, about: a run may come home
-                                 elsewhere; owner thread */
-    _Atomic uint64_t open[2]; /* classes with slabs to take from; written under the mutex, read
-                                 by adopters as a hint */
-    _Atomic(Block *) large;   /* a large run freed last, or NULL; whoever exchanges it has it */
-    uint32_t large_blocks;    /* of the large run freed last; owner thread */
-    size_t large_room;        /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
-    bool large_active;        /* used since the last trim; owner thread */
+    _Atomic size_t run_blocks;     /* in runs that it owns, on its stack or in use; any thread */
+    _Atomic uint64_t open[2];      /* classes with slabs to take from; written under the mutex, read
+                                      by adopters as a hint */
+    _Atomic(Block *) large; /* a large run freed last, or NULL; whoever exchanges it has it */
+    uint32_t large_blocks;  /* of the large run freed last; owner thread */
+    size_t large_room;      /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
+    bool large_active;      /* used since the last trim; owner thread */
     BlockStore stores[ZONES];
     ClassState classes[VA_CLASSES];
     MemoryAllocator *allocator; /* whose blocks it holds; const while in use */

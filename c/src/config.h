@@ -169,11 +169,18 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* Thread caches: the bytes of free slots that the stacks of all threads may hold, shared out
  * evenly, and the bounds of a thread's share. Beyond it a thread may hold a part of what its slabs
- * and runs come to. A class always gets a few slots. */
+ * and runs come to. A class always gets a few slots. With 8 MiB for a thread, messages of 16 to 32
+ * KiB take 0.97 of the time and 1.07 of the memory, git 1.1 of the memory; with 1 MiB 1.07 and
+ * 0.95. */
 #define VA_CACHE_ALL_BYTES ((size_t)32 << 20)
 #define VA_CACHE_MIN_BYTES ((size_t)256 << 10)
-#define VA_CACHE_MAX_BYTES ((size_t)8 << 20)
+#define VA_CACHE_MAX_BYTES ((size_t)2 << 20)
 #define VA_CACHE_USE_SHIFT 4
+/* Runs count apart, or a few would take the place of all slots: so many bytes of a share, and a
+ * part (VA_RUN_USE_SHIFT) of the thread's runs. One may always be kept. Against 8 MiB for both
+ * together: rocksdb 0.85 of the memory, JSON 0.95; four threads with 32 MiB each of blocks of 64
+ * KiB to 1 MiB take 1.1 to 1.2 of the time. */
+#define VA_CACHE_RUN_BYTES ((size_t)512 << 10)
 #define VA_STACK_MIN_SLOTS ((size_t)7)
 #define VA_STACK_MIN_BYTES ((size_t)4 << 10)
 

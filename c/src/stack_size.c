@@ -29,10 +29,12 @@ uint32_t va_capacity_at_least(unsigned class)
     return (uint32_t)va_max(1, va_min(slots, VA_STACK_MIN_SLOTS));
 }
 
-/* The next size of a stack: 7, 15, 31, ... A storage of 8 words is one cache line. */
-uint32_t va_capacity_grown(uint32_t capacity, uint32_t most)
+/* The next size of a stack: 7, 15, 31, ... A storage of 8 words is one cache line. Of runs, which
+ * are large, one at first. */
+uint32_t va_capacity_grown(unsigned class, uint32_t capacity, uint32_t most)
 {
-    return (uint32_t)va_min(va_max((size_t)capacity * 2 + 1, 7), most);
+    return (uint32_t)va_min(va_max((size_t)capacity * 2 + 1, class < VA_CLASSES_SMALL ? 7 : 1),
+                            most);
 }
 
 /* Makes room for `capacity` slots. On failure the stack is as it was. Mutex held. */
@@ -66,9 +68,13 @@ bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity
     va_lock_acquire(&cache->mutex); /* a fork must not find it half done */
     bool done = grow_storage(cache, class, capacity);
     if (done) {
-        size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
-                       ((size_t)capacity - state->capacity) * va_size_classes[class].bytes;
-        atomic_store_explicit(&cache->capacity_bytes, bytes, memory_order_relaxed);
+        size_t more = ((size_t)capacity - state->capacity) * va_size_classes[class].bytes;
+        atomic_store_explicit(&cache->capacity_bytes,
+                              atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
+                                  more,
+                              memory_order_relaxed);
+        if (class >= VA_CLASSES_SMALL)
+            cache->run_capacity_bytes += more;
         state->capacity = (uint16_t)capacity;
         cache->front.stacks[class].limit = state->storage + capacity;
     }
@@ -84,18 +90,41 @@ size_t va_stack_count(ThreadCache *cache, unsigned class)
 
 /* ---- The budget ---- */
 
+void va_budget_count_runs(uint32_t owner, size_t blocks)
+{
+    atomic_fetch_add_explicit(&va_registry_cache(owner)->run_blocks, blocks, memory_order_relaxed);
+}
+
+static size_t run_bytes(ThreadCache *cache)
+{
+    size_t blocks = atomic_load_explicit(&cache->run_blocks, memory_order_relaxed);
+    return (ptrdiff_t)blocks < 0 ? 0 : blocks << VA_BLOCK_SHIFT; /* a fork may leave it off */
+}
+
 static size_t used_bytes(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex);
-    size_t blocks = cache->slabs + cache->run_blocks;
+    size_t slabs = cache->slabs;
     va_lock_release(&cache->mutex);
-    return blocks << VA_BLOCK_SHIFT;
+    return (slabs << VA_BLOCK_SHIFT) + run_bytes(cache);
 }
 
-/* The bytes that the stacks may hold: the thread's share, and a part of what it has in use. */
-static size_t budget(ThreadCache *cache)
+/* The bytes that the stacks of slots, or of runs, may hold: a share, and beyond it a part of what
+ * the thread has in use. */
+static size_t share(const ThreadCache *cache, bool runs)
 {
-    return cache->share + (used_bytes(cache) >> VA_CACHE_USE_SHIFT);
+    return va_min(cache->share, runs ? VA_CACHE_RUN_BYTES : VA_CACHE_MAX_BYTES);
+}
+
+static size_t beyond_share(ThreadCache *cache, bool runs)
+{
+    return runs ? run_bytes(cache) >> VA_RUN_USE_SHIFT : used_bytes(cache) >> VA_CACHE_USE_SHIFT;
+}
+
+static size_t capacity_bytes(ThreadCache *cache, bool runs)
+{
+    size_t all = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed);
+    return runs ? cache->run_capacity_bytes : all - cache->run_capacity_bytes;
 }
 
 VA_COLD bool va_budget_affords_phases(ThreadCache *cache, unsigned class)
@@ -125,10 +154,11 @@ void va_budget_update(ThreadCache *cache)
         cache->share = va_min(cache->share, limit << VA_BLOCK_SHIFT >> VA_CACHE_LIMIT_SHIFT);
 }
 
-bool va_budget_is_exceeded(ThreadCache *cache)
+bool va_budget_is_exceeded(ThreadCache *cache, bool runs)
 {
-    size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed);
-    return bytes > cache->share && bytes > budget(cache);
+    size_t bytes = capacity_bytes(cache, runs);
+    size_t least = share(cache, runs);
+    return bytes > least && bytes > least + beyond_share(cache, runs);
 }
 
 uint32_t va_budget_affords(ThreadCache *cache, unsigned class, uint32_t wanted)
@@ -136,10 +166,12 @@ uint32_t va_budget_affords(ThreadCache *cache, unsigned class, uint32_t wanted)
     ClassState *state = &cache->classes[class];
     if (wanted <= state->capacity)
         return state->capacity;
-    size_t bytes = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
-                   (size_t)(wanted - state->capacity) * va_size_classes[class].bytes;
+    bool runs = class >= VA_CLASSES_SMALL;
     va_budget_update(cache);
-    if (bytes <= cache->share || bytes <= budget(cache))
-        return wanted;
-    return (uint32_t)va_max(state->capacity, va_min(wanted, va_capacity_at_least(class)));
+    size_t most = share(cache, runs) + beyond_share(cache, runs);
+    size_t bytes = va_min(capacity_bytes(cache, runs), most);
+    size_t each = va_size_classes[class].bytes;
+    size_t least = runs ? bytes == 0 && each <= cache->share : va_capacity_at_least(class);
+    size_t room = va_max(state->capacity + (most - bytes) / each, least);
+    return (uint32_t)va_max(state->capacity, va_min(wanted, room));
 }

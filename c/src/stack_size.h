@@ -11,7 +11,7 @@ uint32_t va_capacity_at_most(unsigned class);
 uint32_t va_capacity_at_least(unsigned class);
 
 /* The next larger capacity, at most `most`. */
-uint32_t va_capacity_grown(uint32_t capacity, uint32_t most);
+uint32_t va_capacity_grown(unsigned class, uint32_t capacity, uint32_t most);
 
 /* Changes how many slots a stack may hold, never below what it holds. False if there is no memory:
  * then the stack is as it was. */
@@ -20,10 +20,14 @@ bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity
 /* Slots in a stack. */
 size_t va_stack_count(ThreadCache *cache, unsigned class);
 
+/* Counts blocks of runs that an owner has more; what it has less is added as its complement. Any
+ * thread. */
+void va_budget_count_runs(uint32_t owner, size_t blocks);
+
 /* Reads the cache's share of the budget anew; whether its stacks may hold more than it allows;
  * the capacity nearest to the one wanted that it allows, which is what the stack has at least. */
 void va_budget_update(ThreadCache *cache);
-bool va_budget_is_exceeded(ThreadCache *cache);
+bool va_budget_is_exceeded(ThreadCache *cache, bool runs);
 /* Whether a stack may be as large as a phase of its class. */
 bool va_budget_affords_phases(ThreadCache *cache, unsigned class);
 /* The slots that one of several refills in a row may take, if that is more than half a stack. */

@@ -58,7 +58,7 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
     if (class >= VA_CLASSES_SMALL) {
         void *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
         va_assert(count <= sizeof runs / sizeof *runs);
-        cache->run_blocks -= va_min(cache->run_blocks, count * va_size_classes[class].run_blocks);
+        va_budget_count_runs(cache->id, (size_t)0 - count * va_size_classes[class].run_blocks);
         va_lock_acquire(&cache->mutex); /* a fork must not find it half done */
         memcpy(runs, oldest, count * sizeof *runs);
         drop_oldest(cache, class, count);
@@ -96,12 +96,21 @@ static void shrink(ThreadCache *cache, unsigned class, uint32_t capacity)
     va_stack_set_capacity(cache, class, capacity);
 }
 
+/* Stacks of runs of other classes give way to a class that has none: what is allocated and freed
+ * now is kept, not what was. */
+static VA_COLD void make_budget(ThreadCache *cache, unsigned class)
+{
+    for (unsigned other = VA_CLASSES - 1;
+         other >= VA_CLASSES_SMALL && va_budget_affords(cache, class, 1) == 0; other--)
+        shrink(cache, other, 0);
+}
+
 /* Classes without a slow path since the last trim hand back half of what they hold, and what they
  * had grown to; when threads have become more, all classes shrink to the smaller share. */
 static VA_COLD void trim(ThreadCache *cache)
 {
     va_budget_update(cache);
-    bool tight = va_budget_is_exceeded(cache);
+    bool tight[] = {va_budget_is_exceeded(cache, false), va_budget_is_exceeded(cache, true)};
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
         ClassState *state = &cache->classes[class];
         uint32_t capacity = state->capacity;
@@ -112,7 +121,7 @@ static VA_COLD void trim(ThreadCache *cache)
             if (held > 0)
                 flush(cache, class, held - held / 2, "trim");
         }
-        if (tight)
+        if (tight[class >= VA_CLASSES_SMALL])
             capacity =
                 (uint32_t)va_min(capacity, va_max(capacity / 2, va_capacity_at_least(class)));
         shrink(cache, class, capacity);
@@ -223,12 +232,14 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
     uint32_t rest = va_capacity_at_rest(class);
     uint32_t wanted = capacity;
     if (capacity < rest)
-        wanted = va_capacity_grown(capacity, rest);
+        wanted = va_capacity_grown(class, capacity, rest);
     else if (state->refilled && state->visits == VA_BUSY_VISITS &&
              va_budget_affords_phases(cache, class))
-        wanted = va_capacity_grown(capacity, va_capacity_at_most(class));
+        wanted = va_capacity_grown(class, capacity, va_capacity_at_most(class));
     if (capacity >= rest)
         state->refilled = false;
+    if (capacity == 0 && class >= VA_CLASSES_SMALL)
+        make_budget(cache, class);
     wanted = va_budget_affords(cache, class, wanted);
     if (wanted > capacity && va_stack_set_capacity(cache, class, wanted))
         return true;
@@ -236,7 +247,7 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
     if (capacity == 0)
         return false;
     uint32_t kept = capacity;
-    if (va_unlikely(va_budget_is_exceeded(cache)))
+    if (va_unlikely(va_budget_is_exceeded(cache, class >= VA_CLASSES_SMALL)))
         kept = (uint32_t)va_min(capacity, va_max(capacity / 2, va_capacity_at_least(class)));
     flush(cache, class, capacity - kept / 2, function);
     shrink(cache, class, kept);
@@ -279,6 +290,9 @@ static VA_APART uint32_t take_runs(ThreadCache *cache, unsigned class, void **st
 {
     Block *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
     va_assert(count <= sizeof runs / sizeof *runs);
+    /* One kept beyond the budget is only good for its own class: else its place may serve here. */
+    if (va_budget_is_exceeded(cache, true))
+        make_budget(cache, class);
     size_t taken = va_pool_lend_many(cache->allocator, va_size_classes[class].run_blocks,
                                      ZONE_DENSE, runs, count);
     va_cache_update_view(cache);
@@ -290,7 +304,7 @@ static VA_APART uint32_t take_runs(ThreadCache *cache, unsigned class, void **st
         va_entry_store(va_block_entry(runs[i]), va_entry_make(cache->id, class));
         storage[taken - i] = va_block_address(runs[i]);
     }
-    cache->run_blocks += taken * va_size_classes[class].run_blocks;
+    va_budget_count_runs(cache->id, taken * va_size_classes[class].run_blocks);
     if (taken != 0)
         *zero = runs[0]->zero;
     return (uint32_t)taken;
@@ -347,7 +361,7 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     uint32_t batch = (uint32_t)va_max(va_min(state->batch, most), 1);
     if (keeps_slots(state, class) && state->capacity < batch) {
         uint32_t wanted = va_budget_affords(
-            cache, class, va_capacity_grown(batch / 2, va_capacity_at_most(class)));
+            cache, class, va_capacity_grown(class, batch / 2, va_capacity_at_most(class)));
         if (wanted > state->capacity && !va_stack_set_capacity(cache, class, wanted))
             return NULL;
     }
@@ -372,6 +386,12 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
 
 /* ---- Free ---- */
 
+static void give_back_run(void *run, uint32_t owner, unsigned class, const char *function)
+{
+    va_budget_count_runs(owner, (size_t)0 - va_size_classes[class].run_blocks);
+    give_back_runs(&run, 1, function);
+}
+
 void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
                    const char *function)
 {
@@ -384,7 +404,7 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
         va_fatal(function, "not the start of an allocation", slot);
     if (va_unlikely(cache == NULL)) {
         if (is_run)
-            give_back_runs(&slot, 1, function);
+            give_back_run(slot, owner, class, function);
         else
             va_deliver(slot, function);
         return;
@@ -399,14 +419,18 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
         va_fatal(function, "freed already", slot);
     if (va_slot_stack_is_full(stack) && va_unlikely(!make_room(cache, class, function))) {
         if (is_run)
-            give_back_runs(&slot, 1, function);
+            give_back_run(slot, owner, class, function);
         else
             va_deliver(slot, function);
         return;
     }
     /* A run belongs to whoever freed it last: it is not part of any owner's slabs. */
-    if (is_run && owner != cache->id)
+    if (is_run && owner != cache->id) {
+        size_t blocks = va_size_classes[class].run_blocks;
+        va_budget_count_runs(owner, (size_t)0 - blocks);
+        va_budget_count_runs(cache->id, blocks);
         va_entry_store(va_block_entry(block), va_entry_make(cache->id, class));
+    }
     va_slot_stack_push(stack, slot);
 }
 
@@ -481,7 +505,9 @@ VA_COLD void va_cache_abandon(ThreadCache *cache)
     cache->outgoing_bytes = 0;
     cache->large = NULL;
     va_large_cache_reserve(cache, 0);
-    cache->slabs = cache->run_blocks = 0;
+    cache->slabs = 0;
+    atomic_store_explicit(&cache->run_blocks, 0, memory_order_relaxed);
+    cache->run_capacity_bytes = 0;
     atomic_store_explicit(&cache->capacity_bytes, 0, memory_order_relaxed);
     for (unsigned i = 0; i < 2; i++)
         atomic_store_explicit(&cache->open[i], 0, memory_order_relaxed);

@@ -42,7 +42,9 @@ static size_t budget(size_t threads)
 {
     valloc_stats stats;
     valloc_get_stats(&stats);
-    return threads * (share(threads) + least()) + (stats.lent >> VA_CACHE_USE_SHIFT);
+    size_t runs = va_max(va_min(share(threads), VA_CACHE_RUN_BYTES), VA_RUN_MAX);
+    return threads * (share(threads) + least() + runs) + (stats.lent >> VA_CACHE_USE_SHIFT) +
+           (stats.lent >> VA_RUN_USE_SHIFT);
 }
 
 /* Random replacement of sizes below 64 KiB and a few below 2 MiB. */
@@ -148,11 +150,48 @@ static void a_thread_gives_way_to_others(void **state)
     assert_true(among < alone / 2);
 }
 
+#define RUNS 64
+
+static void *runs[RUNS];
+
+static void *free_runs(void *unused)
+{
+    for (size_t i = 0; i < RUNS; i++)
+        valloc_free(runs[i]);
+    return unused;
+}
+
+/* What a thread allocated and others freed does not count as in use by it: afterwards runs of all
+ * sizes, each freed more often than once, are kept within the budget of a thread that holds few. */
+static void runs_freed_elsewhere_do_not_count(void **state)
+{
+    (void)state;
+    for (size_t round = 0; round < 20; round++) {
+        pthread_t thread;
+        for (size_t i = 0; i < RUNS; i++)
+            assert_non_null(runs[i] = valloc_malloc((size_t)512 << 10));
+        assert_int_equal(pthread_create(&thread, NULL, free_runs, NULL), 0);
+        pthread_join(thread, NULL);
+    }
+    for (size_t round = 0; round < 8; round++)
+        for (size_t size = VA_BLOCK_BYTES; size <= VA_RUN_MAX; size += VA_BLOCK_BYTES) {
+            for (size_t i = 0; i < 3; i++)
+                runs[i] = valloc_malloc(size - WATCHED_BYTES - SECURED_BYTES);
+            for (size_t i = 0; i < 3; i++)
+                valloc_free(runs[i]);
+        }
+    size_t now = cache_limit();
+    size_t most = budget(1);
+    printf("runs of all sizes: %zu KiB cached at most, budget %zu\n", now >> 10, most >> 10);
+    assert_true(now > 0 && now <= most);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(caches_stay_within_the_budget),
         cmocka_unit_test(a_thread_gives_way_to_others),
+        cmocka_unit_test(runs_freed_elsewhere_do_not_count),
     };
     return cmocka_run_group_tests_name("bounds", tests, NULL, NULL);
 }

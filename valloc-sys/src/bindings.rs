@@ -208,8 +208,9 @@ of another thread*/
     /// accessible for valloc's own tables; mostly not resident
     pub metadata: usize,
     /** what the stacks of all thread caches may hold at most: 32 MiB shared out
-evenly (8 MiB a thread at most, 256 KiB at least), 1/16 of what the
-threads have in use, and a few slots of each class in use*/
+evenly (2 MiB a thread at most, 256 KiB at least), 1/16 of what the
+threads have in use, and a few slots of each class in use; of runs
+512 KiB a thread and 1/4 of those in use, or one*/
     pub cache_limit: usize,
     /// thread caches in use (count)
     pub threads: usize,
