@@ -82,6 +82,13 @@ typedef struct Lent {
     bool zero;
 } Lent;
 
+/* Whether a zone has a run free without growing. */
+static bool has_place(const Arena *arena, Zone *zone, size_t blocks, size_t align_blocks)
+{
+    return zone->free_blocks >= blocks &&
+           find_place(arena, zone, blocks, align_blocks) + blocks <= zone->top;
+}
+
 /* Looks for up to `count` runs that lie side by side in one zone, of this kind if it can be. */
 static Lent lend_locked(size_t blocks, size_t align_blocks, ZoneKind kind, size_t count)
 {
@@ -91,6 +98,11 @@ static Lent lend_locked(size_t blocks, size_t align_blocks, ZoneKind kind, size_
     if (va_unlikely(atomic_load_explicit(&va_arena_count, memory_order_relaxed) == 0))
         va_space_add(blocks + align_blocks - 1);
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    Arena *first = &va_arenas[0];
+    if (kind == ZONE_DENSE && blocks < VA_HUGE_BYTES >> VA_BLOCK_SHIFT &&
+        !has_place(first, &first->zones[ZONE_DENSE], blocks, align_blocks) &&
+        has_place(first, &first->zones[ZONE_SPARSE], blocks, align_blocks))
+        kind = ZONE_SPARSE; /* rather than let the other one grow */
     refused = false;
     for (unsigned i = 0; i < ZONES * arenas && lent.count == 0; i++) {
         lent.arena = &va_arenas[i % arenas];
