@@ -30,7 +30,7 @@ uint32_t va_slot_owner(void *slot, const char *function);
 /* Gives one slot to whoever owns it. */
 void va_deliver(void *slot, const char *function);
 
-/* Puts a slot of another owner into the batch for it, which is delivered when it is full. The
+/* Puts a slot of another owner into the batch for it, which is delivered first if it is full. The
  * cache's thread only. */
 void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes, const char *function);
 
