@@ -4,7 +4,7 @@
  * here, taken out of the free set meanwhile so that the lock is not held across system calls.
  *
  * A heap that grows beyond its recent peak does not wait for the clock: for blocks lent that were
- * not resident, as many that are free and dirty go. */
+ * not resident, as many that are free and dirty go, up to a part of the heap in each delay. */
 #include "arena_purge.h"
 
 #include "lock.h"
@@ -226,7 +226,9 @@ void va_purge_count_growth_locked(void)
         size_t keep = va_max(VA_GROWTH_KEEP_BYTES >> VA_BLOCK_SHIFT,
                              va_use.lent_blocks >> VA_GROWTH_KEEP_SHIFT);
         size_t more = va_use.dirty_blocks - va_min(va_use.dirty_blocks, keep);
-        va_use.surplus_blocks = va_min(resident - peak, more);
+        size_t may = va_use.lent_blocks >> VA_GROWTH_PURGE_SHIFT;
+        may -= va_min(may, va_use.growth_purged);
+        va_use.surplus_blocks = va_min(va_min(resident - peak, more), may);
     }
     va_use.peak_blocks = va_max(va_use.peak_blocks, resident - va_use.surplus_blocks);
 }
@@ -243,6 +245,7 @@ VA_COLD void va_purge_surplus(void)
     for (unsigned i = ZONES * arenas; i-- > 0;)
         take_highest_locked(&due, &va_arenas[i / ZONES], &va_arenas[i / ZONES].zones[i % ZONES],
                             blocks);
+    va_use.growth_purged += due.bytes >> VA_BLOCK_SHIFT;
     if (due.count != 0)
         purge_taken_locked(&due, &purged);
     /* What could not go need not be asked for again and again. */
@@ -278,6 +281,7 @@ void va_purge_visit(void)
                                 (!first && now - purge_clock.last_tick_ms >= 2 * delay));
             purge_clock.last_tick_ms = now;
             va_use.last_peak_blocks = va_use.peak_blocks;
+            va_use.growth_purged = 0;
             va_use.peak_blocks = va_use.lent_blocks + va_use.dirty_blocks;
         }
         va_lock_release(&va_use.lock);

@@ -139,6 +139,10 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_GROWTH_KEEP_BYTES ((size_t)2 << 20)
 #define VA_GROWTH_KEEP_SHIFT 4
 #define VA_GROWTH_STEP_BYTES ((size_t)1 << 20)
+/* No more than this part of what is lent goes so in a purge delay: a heap of large blocks that come
+ * and go at random would purge holes that it fills next. Two threads with blocks of 16 KiB to 4 MiB
+ * take 0.6 of the time so, and 1.06 of the memory; whole programs 1.003 of it. */
+#define VA_GROWTH_PURGE_SHIFT 1
 /* Runs purged per lock hold, and bytes per visit of a slow path: bounds what one unlucky
  * malloc pays for everybody's purging. */
 #define VA_PURGE_RUNS 32
