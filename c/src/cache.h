@@ -60,6 +60,8 @@ typedef struct ClassState {
     bool refilled;      /* since the last flush */
     bool active;        /* a slow path since the last trim */
     uint8_t visits;     /* refills and flushes since window_ms, up to VA_BUSY_VISITS */
+    bool recent;        /* a slow path since the clock hand came by, see thread_cache.c */
+    uint8_t seen;       /* what the stack held then, the lower bits */
     uint32_t window_ms;
     /* Under the mutex. */
     uint32_t taken;     /* slots taken from slabs since holes were looked at */
@@ -106,6 +108,7 @@ typedef struct ThreadCache {
         purge_wanted;     /* its thread shall flush; set by any thread, which waits for nothing */
     bool shared;          /* process-wide: by threads that are past their exit; const */
     uint8_t young_visits; /* refills and flushes, up to VA_YOUNG_VISITS; owner thread */
+    uint8_t hand;         /* the class that the clock hand is at; owner thread */
     uint8_t drain_step;   /* two for each class, see thread_cache.c; owner thread */
     uint64_t drain_ms;    /* when that begins anew; owner thread */
     uint64_t trim_ms;     /* when idle classes are looked for next; owner thread */

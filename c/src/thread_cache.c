@@ -98,11 +98,42 @@ static void shrink(ThreadCache *cache, unsigned class, uint32_t capacity)
 
 /* Stacks of runs of other classes give way to a class that has none: what is allocated and freed
  * now is kept, not what was. */
-static VA_COLD void make_budget(ThreadCache *cache, unsigned class)
+static VA_COLD void make_run_budget(ThreadCache *cache, unsigned class)
 {
     for (unsigned other = VA_CLASSES - 1;
          other >= VA_CLASSES_SMALL && va_budget_affords(cache, class, 1) == 0; other--)
         shrink(cache, other, 0);
+}
+
+/* A stack that is not in use gives way to a class that wants more than the budget has room for: a
+ * clock hand looks at some classes, and empties the first that had no slow path and holds what it
+ * held when it came by last. */
+static VA_APART void make_slot_budget(ThreadCache *cache, unsigned class)
+{
+    for (unsigned looks = 0; looks < VA_HAND_LOOKS; looks++) {
+        unsigned other = cache->hand;
+        ClassState *state = &cache->classes[other];
+        uint8_t held = (uint8_t)va_stack_count(cache, other);
+        bool idle = !state->recent && state->seen == held && other != class;
+        cache->hand = (uint8_t)((other + 1) % VA_CLASSES_SMALL);
+        state->recent = false;
+        state->seen = held;
+        if (idle && state->capacity != 0) {
+            state->batch = 1;
+            shrink(cache, other, 0);
+            return;
+        }
+    }
+}
+
+/* How many slots a stack may hold of those wanted. */
+static uint32_t afford(ThreadCache *cache, unsigned class, uint32_t wanted)
+{
+    uint32_t afforded = va_budget_affords(cache, class, wanted);
+    if (va_likely(afforded >= wanted || class >= VA_CLASSES_SMALL))
+        return afforded;
+    make_slot_budget(cache, class);
+    return va_budget_affords(cache, class, wanted);
 }
 
 /* Classes without a slow path since the last trim hand back half of what they hold, and what they
@@ -181,7 +212,7 @@ static void visit(ThreadCache *cache, ClassState *state)
         atomic_store_explicit(&cache->purge_wanted, false, memory_order_relaxed);
         va_cache_flush_slots(cache);
     }
-    state->active = true;
+    state->active = state->recent = true;
     if (cache->young_visits < VA_YOUNG_VISITS) {
         cache->young_visits++;
         return;
@@ -239,8 +270,8 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
     if (capacity >= rest)
         state->refilled = false;
     if (capacity == 0 && class >= VA_CLASSES_SMALL)
-        make_budget(cache, class);
-    wanted = va_budget_affords(cache, class, wanted);
+        make_run_budget(cache, class);
+    wanted = afford(cache, class, wanted);
     if (wanted > capacity && va_stack_set_capacity(cache, class, wanted))
         return true;
     state->refilled = false;
@@ -292,7 +323,7 @@ static VA_APART uint32_t take_runs(ThreadCache *cache, unsigned class, void **st
     va_assert(count <= sizeof runs / sizeof *runs);
     /* One kept beyond the budget is only good for its own class: else its place may serve here. */
     if (va_budget_is_exceeded(cache, true))
-        make_budget(cache, class);
+        make_run_budget(cache, class);
     size_t taken = va_pool_lend_many(cache->allocator, va_size_classes[class].run_blocks,
                                      ZONE_DENSE, runs, count);
     va_cache_update_view(cache);
@@ -360,8 +391,8 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     state->refilled = true;
     uint32_t batch = (uint32_t)va_max(va_min(state->batch, most), 1);
     if (keeps_slots(state, class) && state->capacity < batch) {
-        uint32_t wanted = va_budget_affords(
-            cache, class, va_capacity_grown(class, batch / 2, va_capacity_at_most(class)));
+        uint32_t wanted =
+            afford(cache, class, va_capacity_grown(class, batch / 2, va_capacity_at_most(class)));
         if (wanted > state->capacity && !va_stack_set_capacity(cache, class, wanted))
             return NULL;
     }
