@@ -31,8 +31,8 @@ __asm__(".weak __gxx_personality_v0\n"
 
 extern "C" {
 __attribute__((weak)) std::new_handler valloc_new_handler() __asm__("_ZSt15get_new_handlerv");
-[[noreturn]] __attribute__((weak)) void valloc_throw_bad_alloc() __asm__(
-    "_ZSt17__throw_bad_allocv");
+[[noreturn]] __attribute__((weak)) void
+valloc_throw_bad_alloc() __asm__("_ZSt17__throw_bad_allocv");
 }
 
 namespace
@@ -100,22 +100,17 @@ inline void *make_aligned_nothrow(std::size_t size, std::align_val_t alignment) 
 
 } // namespace
 
-EXPORT void *operator new(std::size_t size)
+// The slow halves of operator new: override.c has the fast ones.
+extern "C" __attribute__((visibility("hidden"))) void *va_new_slow(std::size_t size)
 {
     return make(size);
 }
-EXPORT void *operator new[](std::size_t size)
-{
-    return make(size);
-}
-EXPORT void *operator new(std::size_t size, const std::nothrow_t &) noexcept
+extern "C" __attribute__((visibility("hidden"))) void *
+va_new_nothrow_slow(std::size_t size) noexcept
 {
     return make_nothrow(size);
 }
-EXPORT void *operator new[](std::size_t size, const std::nothrow_t &) noexcept
-{
-    return make_nothrow(size);
-}
+
 EXPORT void *operator new(std::size_t size, std::align_val_t alignment)
 {
     return make_aligned(size, alignment);

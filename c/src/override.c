@@ -118,6 +118,31 @@ EXPORT size_t malloc_usable_size(void *ptr)
     return valloc_usable_size(ptr);
 }
 
+/* ---- C++'s operator new ---- */
+
+/* The fast paths are here, which spares them a call; operators.cpp has the rest, which may throw.
+ * Both platforms mangle size_t as m. */
+#if VALLOC_OPERATORS
+void *va_new_slow(size_t size);
+void *va_new_nothrow_slow(size_t size);
+
+EXPORT void *_Znwm(size_t size)
+{
+    void *slot = va_allocate_fast(size);
+    return va_likely(slot != NULL) ? slot : va_new_slow(size);
+}
+
+EXPORT void *_ZnwmRKSt9nothrow_t(size_t size, const void *nothrow)
+{
+    (void)nothrow;
+    void *slot = va_allocate_fast(size);
+    return va_likely(slot != NULL) ? slot : va_new_nothrow_slow(size);
+}
+
+ALIAS(_Znwm) void *_Znam(size_t size);
+ALIAS(_ZnwmRKSt9nothrow_t) void *_ZnamRKSt9nothrow_t(size_t size, const void *nothrow);
+#endif
+
 /* ---- Control and statistics ---- */
 
 EXPORT VA_COLD int malloc_trim(size_t pad)
