@@ -283,6 +283,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
              VALLOC_SECURE_CANARY                                                                  \
          ? (size_t)64                                                                              \
          : (size_t)16 << 10)
+/* The first chunk ends with a page, of the smallest size that there is. */
+#define VA_META_PAGE_BYTES ((size_t)4 << 10)
 #define VA_META_CHUNK_BYTES ((size_t)256 << 10)
 
 /* realloc moves pages instead of copying bytes from this size on. Below, copying into pages that
