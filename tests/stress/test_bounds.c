@@ -150,6 +150,45 @@ static void a_thread_gives_way_to_others(void **state)
     assert_true(among < alone / 2);
 }
 
+static size_t cached(void)
+{
+    valloc_stats stats;
+    valloc_get_stats(&stats);
+    return stats.cached;
+}
+
+/* A thread whose budget is spent on sizes that it does not use any more keeps those that it uses.
+ */
+static void unused_stacks_give_way(void **state)
+{
+    (void)state;
+    enum { SLOTS = 64, ROUNDS = 40 };
+    static const size_t last = 512;
+    static void *live[2 * SLOTS];
+    for (unsigned class = 0; class < VA_CLASSES_SMALL; class ++) {
+        size_t bytes = va_size_classes[class].bytes;
+        for (size_t round = 0; bytes != last && round < ROUNDS; round++) {
+            for (size_t i = 0; i < 2 * SLOTS; i++)
+                assert_non_null(live[i] = valloc_malloc(bytes - WATCHED_BYTES - SECURED_BYTES));
+            for (size_t i = 0; i < 2 * SLOTS; i++)
+                valloc_free(live[i]);
+        }
+    }
+    size_t before = 0;
+    size_t after = 0;
+    for (size_t round = 0; round < ROUNDS; round++) {
+        before = cached();
+        for (size_t i = 0; i < SLOTS; i++)
+            assert_non_null(live[i] = valloc_malloc(last - WATCHED_BYTES - SECURED_BYTES));
+        after = cached();
+        for (size_t i = 0; i < SLOTS; i++)
+            valloc_free(live[i]);
+    }
+    printf("%d blocks of %zu bytes: %zu of them from the cache\n", SLOTS, last,
+           (before - after) / last);
+    assert_true(before > after && (before - after) / last > SLOTS / 2);
+}
+
 #define RUNS 64
 
 static void *runs[RUNS];
@@ -191,6 +230,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(caches_stay_within_the_budget),
         cmocka_unit_test(a_thread_gives_way_to_others),
+        cmocka_unit_test(unused_stacks_give_way),
         cmocka_unit_test(runs_freed_elsewhere_do_not_count),
     };
     return cmocka_run_group_tests_name("bounds", tests, NULL, NULL);

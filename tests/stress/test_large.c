@@ -224,6 +224,36 @@ static void growth_gives_back_dirty_memory(void **state)
         fail_msg("%s", child.text);
 }
 
+/* Blocks that come and go at random leave holes, which growth must not purge as fast as they are
+ * filled again. */
+static void replace_at_random(void *unused)
+{
+    enum { PLACES = 200, PLACE_TURNS = 20000 };
+    static void *places[PLACES];
+    uint64_t seed = 1;
+    size_t most = 0;
+    size_t before = stats().purged;
+    (void)unused;
+    for (size_t turn = 0; turn < PLACE_TURNS; turn++) {
+        void **place = &places[random_next(&seed) % PLACES];
+        valloc_free(*place);
+        *place = obtain(1100 * VA_KIB + random_next(&seed) % (800 * VA_KIB));
+        if (turn % 64 == 0)
+            most = va_max(most, stats().lent);
+    }
+    size_t purged = stats().purged - before;
+    if (purged > most)
+        end_child("%zu KiB purged of a heap of %zu at most", purged >> 10, most >> 10);
+}
+
+static void growth_purges_a_part_of_the_heap(void **state)
+{
+    (void)state;
+    Child child = child_run(replace_at_random, NULL);
+    if (child.status != 0)
+        fail_msg("%s", child.text);
+}
+
 /* ---- What is left ---- */
 
 /* One slow path after the other, as a program that goes on would take them. */
@@ -412,6 +442,7 @@ int main(int argc, char **argv) /* any argument: loops */
         cmocka_unit_test(loops_make_no_system_call),
         cmocka_unit_test(runs_are_kept_once_they_are_used_again),
         cmocka_unit_test(growth_gives_back_dirty_memory),
+        cmocka_unit_test(growth_purges_a_part_of_the_heap),
     };
     (void)argv;
     if (argc > 1)
