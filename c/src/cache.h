@@ -116,6 +116,7 @@ typedef struct ThreadCache {
     _Atomic size_t capacity_bytes; /* of all stacks; written by the owner thread, for statistics */
     size_t run_capacity_bytes;     /* the same of runs alone; owner thread */
     size_t slabs;                  /* owned; mutex */
+    size_t most_slabs;             /* since the last trim; owner thread */
     _Atomic size_t run_blocks;     /* in runs that it owns, on its stack or in use; any thread */
     _Atomic uint64_t open[2];      /* classes with slabs to take from; written under the mutex, read
                                       by adopters as a hint */

@@ -105,10 +105,11 @@ static VA_COLD void make_run_budget(ThreadCache *cache, unsigned class)
         shrink(cache, other, 0);
 }
 
-/* A stack that is not in use gives way to a class that wants more than the budget has room for: a
+/* Empties a stack that is not in use: when a class wants more than the budget has room for, or the
+ * thread more slabs than lately, as a few slots that wait may be all that others are kept for. A
  * clock hand looks at some classes, and empties the first that had no slow path and holds what it
  * held when it came by last. */
-static VA_APART void make_slot_budget(ThreadCache *cache, unsigned class)
+static VA_APART void evict_idle_stack(ThreadCache *cache, unsigned class)
 {
     for (unsigned looks = 0; looks < VA_HAND_LOOKS; looks++) {
         unsigned other = cache->hand;
@@ -132,7 +133,7 @@ static uint32_t afford(ThreadCache *cache, unsigned class, uint32_t wanted)
     uint32_t afforded = va_budget_affords(cache, class, wanted);
     if (va_likely(afforded >= wanted || class >= VA_CLASSES_SMALL))
         return afforded;
-    make_slot_budget(cache, class);
+    evict_idle_stack(cache, class);
     return va_budget_affords(cache, class, wanted);
 }
 
@@ -171,6 +172,7 @@ static VA_COLD void trim(ThreadCache *cache)
         va_large_cache_reserve(cache, 0);
     }
     cache->large_active = false;
+    cache->most_slabs = 0;
     va_holes_decay(cache, VA_HOLES_VISIT_BYTES);
     va_purge_visit();
 }
@@ -351,9 +353,12 @@ static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, u
     va_lock_acquire(&cache->mutex);
     va_drain_visit_locked(cache, class, count);
     uint32_t taken = take_locked(cache, class, storage, count, zero);
+    bool grows = cache->slabs + wanted > cache->most_slabs;
     va_lock_release(&cache->mutex);
     if (taken != 0)
         return taken;
+    if (grows && cache->young_visits == VA_YOUNG_VISITS)
+        evict_idle_stack(cache, class);
     size_t found = va_supply_slabs(cache, class, slabs, wanted);
     va_lock_acquire(&cache->mutex);
     for (size_t i = 0; i < found; i++) {
@@ -366,6 +371,7 @@ static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, u
             va_slab_list_locked(cache, slabs[i]);
     }
     cache->slabs += found;
+    cache->most_slabs = va_max(cache->most_slabs, cache->slabs);
     cache->classes[class].taken += taken;
     va_lock_release(&cache->mutex);
     if (taken < count)

@@ -189,6 +189,46 @@ static void unused_stacks_give_way(void **state)
     assert_true(before > after && (before - after) / last > SLOTS / 2);
 }
 
+/* Blocks that move on to larger sizes one by one, at random: the slots of theirs that wait would
+ * keep every slab of the sizes left behind. */
+static void sizes_left_behind_keep_no_slabs(void **state)
+{
+    (void)state;
+    enum { MOVING = 40000, MORE = 20000, FIRST = 64, LAST = 512 };
+    static void *moving[MOVING + MORE];
+    uint64_t seed = 1;
+    valloc_stats stats;
+    if (WATCHED_BYTES != 0 || VALLOC_SECURE_QUARANTINE)
+        skip(); /* what waits there keeps slabs */
+    valloc_purge();
+    valloc_get_stats(&stats);
+    size_t before = stats.lent;
+    for (size_t i = 0; i < MOVING; i++)
+        assert_non_null(moving[i] = valloc_malloc(FIRST - WATCHED_BYTES - SECURED_BYTES));
+    for (size_t size = 2 * FIRST; size <= LAST; size *= 2) {
+        for (size_t i = MOVING - 1; i > 0; i--) {
+            size_t other = random_next(&seed) % (i + 1);
+            void *swapped = moving[i];
+            moving[i] = moving[other];
+            moving[other] = swapped;
+        }
+        for (size_t i = 0; i < MOVING; i++) {
+            void *larger = valloc_malloc(size - WATCHED_BYTES - SECURED_BYTES);
+            assert_non_null(larger);
+            valloc_free(moving[i]);
+            moving[i] = larger;
+        }
+    }
+    for (size_t i = MOVING; i < MOVING + MORE; i++)
+        assert_non_null(moving[i] = valloc_malloc(LAST - WATCHED_BYTES - SECURED_BYTES));
+    valloc_get_stats(&stats);
+    size_t lent = stats.lent - before;
+    printf("%d KiB live, %zu lent\n", (MOVING + MORE) * LAST >> 10, lent >> 10);
+    assert_true(lent < (size_t)(MOVING + MORE) * LAST * 5 / 4);
+    for (size_t i = 0; i < MOVING + MORE; i++)
+        valloc_free(moving[i]);
+}
+
 #define RUNS 64
 
 static void *runs[RUNS];
@@ -232,6 +272,7 @@ int main(void)
         cmocka_unit_test(a_thread_gives_way_to_others),
         cmocka_unit_test(caches_stay_within_the_budget),
         cmocka_unit_test(unused_stacks_give_way),
+        cmocka_unit_test(sizes_left_behind_keep_no_slabs),
         cmocka_unit_test(runs_freed_elsewhere_do_not_count),
     };
     return cmocka_run_group_tests_name("bounds", tests, NULL, NULL);
