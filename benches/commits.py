@@ -25,7 +25,8 @@ import run as whole  # noqa: E402
 from allocators import Part, quartiles  # noqa: E402
 
 PATTERNS = [("pair", "64"), ("pair", "32768"), ("pair", "2097152"), ("bulk", "64", "same"),
-            ("bulk", "256", "random"), ("replace", "100000"), ("growth", "65536")]
+            ("bulk", "256", "random"), ("replace", "100000"), ("growth", "65536"),
+            ("sweep", "6000"), ("moving", "50000"), ("holes", "200")]
 PROGRAMS = "python3,perl,sqlite3,lua,gs"
 
 

@@ -21,6 +21,7 @@ PATTERNS = [
     *(("bulk", size, order) for size in ("16", "64", "256", "2048")
       for order in ("same", "reverse", "random")),
     *(("replace", live) for live in ("1000", "100000", "1000000")),
+    ("sweep", "6000"), ("moving", "50000"), ("holes", "200"),
     *(("touch", str(2 << 20 << shift), threads) for threads in ("1", "4") for shift in range(7)),
     *(("growth", size) for size in ("65536", "1048576", "67108864")),
 ]

@@ -5,8 +5,12 @@
  *   bulk SIZE ORDER      many blocks allocated, a byte of each written, then freed in ORDER:
  *                        same, reverse, random
  *   replace LIVE         random ones of LIVE blocks of 16 B to 1 KiB freed and allocated anew
- *   touch SIZE THREADS   malloc, every byte written, free, again and again, in each thread
- *   growth SIZE          a buffer that grows by realloc from 64 B to SIZE, in steps of a half
+ *   sweep LIVE           3000 blocks of one size, of the next one, ... to 1 KiB; each takes the
+ * place of the oldest of LIVE moving LIVE          LIVE blocks of 64 B, of which each moves on to
+ * 128 B, then to 256, 512 and 1024, at random holes LIVE           random ones of LIVE blocks of 1
+ * to 2 MiB freed and allocated anew, a byte of every page written touch SIZE THREADS   malloc,
+ * every byte written, free, again and again, in each thread growth SIZE          a buffer that
+ * grows by realloc from 64 B to SIZE, in steps of a half
  *
  * The time of touching memory for the first time is the machine's more than the allocator's: a
  * first round warms up, the median of the others counts. */
@@ -145,6 +149,77 @@ static void replace(size_t live)
     report(total, NULL);
 }
 
+static void sweep(size_t live)
+{
+    double total[ROUNDS];
+    const size_t each = 3000;
+    char **blocks = calloc(live, sizeof *blocks);
+    for (int round = -1; round < ROUNDS; round++) {
+        size_t count = 0;
+        double start = now_ns();
+        for (size_t size = 16; size <= 1024; size += size < 256 ? 16 : size / 16)
+            for (size_t i = 0; i < each; i++) {
+                char **oldest = &blocks[count++ % live];
+                free(*oldest);
+                *oldest = malloc(size);
+                **oldest = 1;
+            }
+        if (round >= 0)
+            total[round] = (now_ns() - start) / (double)count;
+    }
+    report(total, NULL);
+}
+
+static void moving(size_t live)
+{
+    double total[ROUNDS];
+    char **blocks = calloc(live, sizeof *blocks);
+    for (int round = -1; round < ROUNDS; round++) {
+        size_t count = 0;
+        double start = now_ns();
+        for (size_t size = 64; size <= 1024; size *= 2) {
+            for (size_t i = 0; i < live; i++, count++) {
+                char *larger = malloc(size);
+                *larger = 1;
+                free(blocks[i]);
+                blocks[i] = larger;
+            }
+            for (size_t i = live - 1; i > 0; i--) {
+                size_t other = random_next() % (i + 1);
+                char *swap = blocks[i];
+                blocks[i] = blocks[other];
+                blocks[other] = swap;
+            }
+        }
+        if (round >= 0)
+            total[round] = (now_ns() - start) / (double)count;
+    }
+    report(total, NULL);
+}
+
+static void holes(size_t live)
+{
+    double total[ROUNDS];
+    const size_t mib = (size_t)1 << 20;
+    const size_t count = 2000;
+    char **blocks = calloc(live, sizeof *blocks);
+    for (int round = -1; round < ROUNDS; round++) {
+        double start = now_ns();
+        for (size_t i = 0; i < count; i++) {
+            uint64_t r = random_next();
+            char **place = &blocks[r % live];
+            size_t size = mib + (r >> 40) % mib;
+            free(*place);
+            *place = malloc(size);
+            for (size_t at = 0; at < size; at += 4096)
+                (*place)[at] = 1;
+        }
+        if (round >= 0)
+            total[round] = (now_ns() - start) / (double)count;
+    }
+    report(total, NULL);
+}
+
 #define THREADS_MAX 64
 #define TOUCH_BYTES ((size_t)256 << 20) /* written by each thread in a round */
 
@@ -212,16 +287,22 @@ int main(int argc, char **argv)
         bulk(number, argv[3]);
     else if (argc == 3 && number != 0 && strcmp(argv[1], "replace") == 0)
         replace(number);
+    else if (argc == 3 && number != 0 && strcmp(argv[1], "sweep") == 0)
+        sweep(number);
+    else if (argc == 3 && number != 0 && strcmp(argv[1], "moving") == 0)
+        moving(number);
+    else if (argc == 3 && number != 0 && strcmp(argv[1], "holes") == 0)
+        holes(number);
     else if (argc == 4 && number != 0 && number <= TOUCH_BYTES && strcmp(argv[1], "touch") == 0 &&
              threads != 0 && threads <= THREADS_MAX)
         touch(number, threads);
     else if (argc == 3 && number != 0 && strcmp(argv[1], "growth") == 0)
         growth(number);
     else
-        return fputs(
-                   "usage: micro pair SIZE | bulk SIZE ORDER | replace LIVE | touch SIZE THREADS | "
-                   "growth SIZE\n",
-                   stderr),
+        return fputs("usage: micro pair SIZE | bulk SIZE ORDER | replace LIVE | sweep LIVE | "
+                     "moving LIVE | "
+                     "holes LIVE | touch SIZE THREADS | growth SIZE\n",
+                     stderr),
                2;
     return 0;
 }
