@@ -217,6 +217,20 @@ static VA_COLD void mark_due_locked(bool all)
     atomic_store_explicit(&purge_clock.purging, due, memory_order_relaxed);
 }
 
+/* How many blocks may still be purged for growth. */
+static VA_COLD size_t may_purge_locked(void)
+{
+    size_t most = va_use.lent_blocks >> VA_GROWTH_PURGE_SHIFT;
+    if (va_use.growth_purged >= most) {
+        uint64_t now = va_os_clock_ms();
+        if (now - va_use.growth_ms >= VA_GROWTH_PURGE_MS) {
+            va_use.growth_ms = now;
+            va_use.growth_purged = 0;
+        }
+    }
+    return most - va_min(most, va_use.growth_purged);
+}
+
 void va_purge_count_growth_locked(void)
 {
     size_t resident = va_use.lent_blocks + va_use.dirty_blocks;
@@ -226,9 +240,7 @@ void va_purge_count_growth_locked(void)
         size_t keep = va_max(VA_GROWTH_KEEP_BYTES >> VA_BLOCK_SHIFT,
                              va_use.lent_blocks >> VA_GROWTH_KEEP_SHIFT);
         size_t more = va_use.dirty_blocks - va_min(va_use.dirty_blocks, keep);
-        size_t may = va_use.lent_blocks >> VA_GROWTH_PURGE_SHIFT;
-        may -= va_min(may, va_use.growth_purged);
-        va_use.surplus_blocks = va_min(va_min(resident - peak, more), may);
+        va_use.surplus_blocks = va_min(va_min(resident - peak, more), may_purge_locked());
     }
     va_use.peak_blocks = va_max(va_use.peak_blocks, resident - va_use.surplus_blocks);
 }
@@ -281,7 +293,6 @@ void va_purge_visit(void)
                                 (!first && now - purge_clock.last_tick_ms >= 2 * delay));
             purge_clock.last_tick_ms = now;
             va_use.last_peak_blocks = va_use.peak_blocks;
-            va_use.growth_purged = 0;
             va_use.peak_blocks = va_use.lent_blocks + va_use.dirty_blocks;
         }
         va_lock_release(&va_use.lock);

@@ -18,7 +18,8 @@ typedef struct ArenaUse {
     size_t peak_blocks;          /* lent and dirty at most since the last tick of the purge clock */
     size_t last_peak_blocks;     /* the peak of the tick before */
     size_t surplus_blocks;       /* free and dirty, more than at the peak, as of the last lending */
-    size_t growth_purged;        /* blocks purged for growth since the last tick */
+    size_t growth_purged;        /* blocks purged for growth since growth_ms */
+    uint64_t growth_ms;          /* since when, of the purge clock */
     size_t soft_limit;           /* blocks lent and dirty; SIZE_MAX for none */
     size_t hard_limit;           /* blocks lent; SIZE_MAX for none */
 } ArenaUse;
