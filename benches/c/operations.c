@@ -12,7 +12,8 @@
  *   fresh SIZE        10,000 mallocs, nothing ever freed
  *   ordered SIZE      10,000 mallocs, then all frees in the same order
  *   random SIZE       the same, freed at random
- *   remote SIZE       the same, freed in order by another thread
+ *   loop SIZE         16 mallocs of each size up to SIZE, an eighth apart, then all frees in order
+ *   remote SIZE       10,000 mallocs, all freed in order by another thread
  *   exchange SIZE     another thread's blocks freed, and malloc, in turns
  *   instance SIZE     valloc_allocate, free_valloc; ends with 3 where there is no valloc */
 #include <pthread.h>
@@ -155,6 +156,20 @@ static void *empty(void *unused)
     return NULL;
 }
 
+static void loop(void)
+{
+    size_t most = size;
+    for (int round = 0; round < PAIRS / 100; round++) {
+        int count = 0;
+        for (size = 16; size <= most; size += size < 128 ? 16 : size / 8)
+            for (int i = 0; i < 16 && count < BLOCKS; i++)
+                blocks[count++] = touched(call_malloc());
+        for (int i = 0; i < count; i++)
+            call_free(blocks[i]);
+    }
+    size = most;
+}
+
 static void in_thread(void *(*work)(void *))
 {
     pthread_t thread;
@@ -217,7 +232,7 @@ static const struct {
 } operations[] = {
     {"pair", pair},     {"calloc", zeroed},     {"aligned", aligned},   {"sized", sized},
     {"growth", growth}, {"fresh", fill},        {"ordered", bulk},      {"random", shuffled},
-    {"remote", remote}, {"exchange", exchange}, {"instance", instance},
+    {"remote", remote}, {"exchange", exchange}, {"instance", instance}, {"loop", loop},
 };
 
 /* callgrind forgets what it counted before: --zero-before. */

@@ -57,11 +57,13 @@ typedef struct ClassState {
     uint16_t capacity;  /* slots that the stack may hold, at most room */
     uint16_t batch;     /* slots that the next refill takes */
     uint8_t new_blocks; /* fresh blocks taken so far, up to VA_POPULATE_AFTER_BLOCKS */
-    bool refilled;      /* since the last flush */
-    bool active;        /* a slow path since the last trim */
-    uint8_t visits;     /* refills and flushes since window_ms, up to VA_BUSY_VISITS */
-    bool recent;        /* a slow path since the clock hand came by, see thread_cache.c */
+    bool refilled : 1;  /* since the last flush */
+    bool active : 1;    /* a slow path since the last trim */
+    bool recent : 1;    /* a slow path since the clock hand came by, see thread_cache.c */
     uint8_t seen;       /* what the stack held then, the lower bits */
+    uint8_t visited;    /* the last visit, by the cache's visits */
+    uint8_t streak;     /* visits in quick succession, up to VA_STREAK */
+    uint8_t visits;     /* refills and flushes since window_ms, up to VA_BUSY_VISITS */
     uint32_t window_ms;
     /* Under the mutex. */
     uint32_t taken;     /* slots taken from slabs since holes were looked at */
@@ -109,6 +111,7 @@ typedef struct ThreadCache {
     bool shared;          /* process-wide: by threads that are past their exit; const */
     uint8_t young_visits; /* refills and flushes, up to VA_YOUNG_VISITS; owner thread */
     uint8_t hand;         /* the class that the clock hand is at; owner thread */
+    uint32_t visits;      /* refills and flushes; owner thread */
     uint8_t drain_step;   /* two for each class, see thread_cache.c; owner thread */
     uint64_t drain_ms;    /* when that begins anew; owner thread */
     uint64_t trim_ms;     /* when idle classes are looked for next; owner thread */

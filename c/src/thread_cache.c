@@ -127,11 +127,14 @@ static VA_APART void evict_idle_stack(ThreadCache *cache, unsigned class)
     }
 }
 
-/* How many slots a stack may hold of those wanted. */
+/* How many slots a stack may hold of those wanted. Others give way only to a class that takes most
+ * of the slow paths: what looks idle may be in use by the fast paths alone, and classes that want
+ * room all at once would empty each stack just before its turn. */
 static uint32_t afford(ThreadCache *cache, unsigned class, uint32_t wanted)
 {
     uint32_t afforded = va_budget_affords(cache, class, wanted);
-    if (va_likely(afforded >= wanted || class >= VA_CLASSES_SMALL))
+    if (va_likely(afforded >= wanted || class >= VA_CLASSES_SMALL ||
+                  cache->classes[class].streak < VA_STREAK))
         return afforded;
     evict_idle_stack(cache, class);
     return va_budget_affords(cache, class, wanted);
@@ -215,6 +218,11 @@ static void visit(ThreadCache *cache, ClassState *state)
         va_cache_flush_slots(cache);
     }
     state->active = state->recent = true;
+    cache->visits++;
+    state->streak = (uint8_t)(cache->visits - state->visited) <= VA_STREAK_GAP
+                        ? (uint8_t)va_min(state->streak + 1u, VA_STREAK)
+                        : 0;
+    state->visited = (uint8_t)cache->visits;
     if (cache->young_visits < VA_YOUNG_VISITS) {
         cache->young_visits++;
         return;
@@ -542,7 +550,7 @@ VA_COLD void va_cache_abandon(ThreadCache *cache)
     cache->outgoing_bytes = 0;
     cache->large = NULL;
     va_large_cache_reserve(cache, 0);
-    cache->slabs = 0;
+    cache->slabs = cache->most_slabs = 0;
     atomic_store_explicit(&cache->run_blocks, 0, memory_order_relaxed);
     cache->run_capacity_bytes = 0;
     atomic_store_explicit(&cache->capacity_bytes, 0, memory_order_relaxed);
@@ -639,6 +647,7 @@ VA_COLD void va_cache_retire(ThreadCache *cache)
     give_up_rest(cache);
     for (unsigned class = 0; class < VA_CLASSES; class ++)
         cache->classes[class].new_blocks = 0;
+    cache->most_slabs = 0;
     for (unsigned zone = 0; zone < ZONES; zone++)
         cache->stores[zone].batch = 0;
     va_registry_detach(cache);

@@ -28,7 +28,7 @@ FAST = [
 # All of valloc's instructions per allocation and free: libc's share depends on its version.
 BOTH = [("calloc", 64, "calloc"), ("aligned", 64, "aligned")]
 BULK = [("fresh", 64, "malloc"), ("ordered", 64, "malloc"), ("random", 64, "malloc"),
-        ("remote", 32, "malloc")]
+        ("remote", 32, "malloc"), ("loop", 16384, "malloc")]
 
 
 def measure(operations):
