@@ -4,7 +4,8 @@
  * here, taken out of the free set meanwhile so that the lock is not held across system calls.
  *
  * A heap that grows beyond its recent peak does not wait for the clock: for blocks lent that were
- * not resident, as many that are free and dirty go, but no more than a part of the heap in a time. */
+ * not resident, as many that are free and dirty go, but no more than a part of the heap in a time.
+ */
 #include "arena_purge.h"
 
 #include "lock.h"
