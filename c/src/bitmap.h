@@ -30,6 +30,14 @@ VA_INLINE bool va_bitmap_all(const uint64_t *words, size_t first, size_t count)
     return true;
 }
 
+/* How many bits are set: none, one and all at once, for without the instruction a call counts. */
+VA_INLINE unsigned va_word_count(uint64_t word)
+{
+    if ((word & (word - 1)) == 0)
+        return word != 0;
+    return word == UINT64_MAX ? 64 : (unsigned)__builtin_popcountll(word);
+}
+
 /* The lowest bit at which `count` (1 to 64) ones start within the word, 64 if nowhere. */
 VA_INLINE unsigned va_word_find_ones(uint64_t word, unsigned count)
 {
@@ -42,11 +50,21 @@ VA_INLINE unsigned va_word_find_ones(uint64_t word, unsigned count)
     return word == 0 ? 64 : va_lowest_bit(word);
 }
 
-/* The most ones in a row within a word that has a zero. */
+/* How many ones a word has that has them all in a row; 0 for any other. */
+VA_INLINE unsigned va_word_only_ones(uint64_t word)
+{
+    uint64_t rest = word & (word + (word & (0 - word))); /* without the lowest row */
+    return rest != 0 || word == 0 ? 0 : va_highest_bit(word) - va_lowest_bit(word) + 1;
+}
+
+/* The most ones in a row within a word. */
 VA_INLINE unsigned va_word_longest_ones(uint64_t word)
 {
-    unsigned have = word != 0; /* a bit of word now says: `have` ones start here */
-    for (uint64_t more; (more = word & (word >> have)) != 0 && have != 0; have *= 2)
+    unsigned only = va_word_only_ones(word);
+    if (only != 0 || word == 0)
+        return only;
+    unsigned have = 1; /* a bit of word now says: `have` ones start here */
+    for (uint64_t more; (more = word & (word >> have)) != 0; have *= 2)
         word = more;
     for (unsigned step = have / 2; step != 0; step /= 2) {
         uint64_t more = word & (word >> step);

@@ -56,33 +56,52 @@ VA_INLINE size_t present_node(size_t node, size_t reach, size_t nodes)
     return node;
 }
 
-static FreeSpan span_of_word(uint64_t free)
+/* Stores a node; tells whether it was another. */
+VA_INLINE bool set_span(FreeSpan *place, uint32_t prefix, uint32_t suffix, uint32_t longest)
 {
-    if (free == UINT64_MAX)
-        return (FreeSpan){.prefix = 64, .suffix = 64, .longest = 64};
-    return (FreeSpan){.prefix = va_lowest_bit(~free),
-                      .suffix = 63 - va_highest_bit(~free),
-                      .longest = va_word_longest_ones(free)};
+    uint32_t other =
+        (place->prefix ^ prefix) | (place->suffix ^ suffix) | (place->longest ^ longest);
+    *place = (FreeSpan){.prefix = prefix, .suffix = suffix, .longest = longest};
+    return other != 0;
 }
 
-/* Stores a node; tells whether it was another. */
-VA_INLINE bool set_span(FreeSpan *place, FreeSpan span)
+VA_INLINE bool set_leaf(BlockGroup *group)
 {
-    FreeSpan old = *place;
-    *place = span;
-    return ((old.prefix ^ span.prefix) | (old.suffix ^ span.suffix) |
-            (old.longest ^ span.longest)) != 0;
+    uint64_t free = group->free;
+    if (free == UINT64_MAX)
+        return set_span(&group->spans[0], 64, 64, 64);
+    return set_span(&group->spans[0], va_lowest_bit(~free), 63 - va_highest_bit(~free),
+                    va_word_longest_ones(free));
 }
 
 /* Makes a node of its halves, which have so many blocks each; tells whether it was another. */
-VA_INLINE bool join(FreeSpan *place, FreeSpan left, FreeSpan right, uint32_t half)
+VA_INLINE bool join(FreeSpan *place, const FreeSpan *left, const FreeSpan *right, uint32_t half)
 {
-    uint32_t across = left.suffix + right.prefix;
-    uint32_t longest = left.longest > right.longest ? left.longest : right.longest;
-    return set_span(place,
-                    (FreeSpan){.prefix = left.prefix + (left.prefix == half ? right.prefix : 0),
-                               .suffix = right.suffix + (right.suffix == half ? left.suffix : 0),
-                               .longest = longest > across ? longest : across});
+    uint32_t across = left->suffix + right->prefix;
+    uint32_t longest = left->longest > right->longest ? left->longest : right->longest;
+    return set_span(place, left->prefix + (left->prefix == half ? right->prefix : 0),
+                    right->suffix + (right->suffix == half ? left->suffix : 0),
+                    longest > across ? longest : across);
+}
+
+/* Brings the inner nodes [low, high] of one height up to date; tells whether one was another. The
+ * halves of the lowest ones are leaves, which come first in their groups; all others come second.
+ */
+VA_INLINE bool update_height(BlockGroup *tree, size_t nodes, size_t low, size_t high, size_t reach)
+{
+    bool changed = false;
+    for (size_t node = low; node <= high; node += 4 * reach) {
+        if (va_unlikely(node >= nodes))
+            return true;
+        BlockGroup *group = tree - node / 2;
+        const FreeSpan *left = reach == 1 ? &group->spans[0] : &(group + reach / 2)->spans[1];
+        const FreeSpan *right =
+            reach == 1 ? &(group - 1)->spans[0] : &(group - reach / 2)->spans[1];
+        if (va_unlikely(node + reach >= nodes))
+            right = node_of(tree, present_node(node + reach, reach / 2, nodes));
+        changed |= join(&group->spans[1], left, right, (uint32_t)(reach * VA_GROUP_BLOCKS));
+    }
+    return changed;
 }
 
 /* Brings the tree up to date for blocks [first, first + count): upwards until nothing changes, or
@@ -93,25 +112,21 @@ static void update_tree(const Arena *arena, const Zone *zone, size_t first, size
     size_t base = base_group(zone);
     size_t nodes = node_count(zone);
     BlockGroup *tree = tree_of(arena, zone);
-    size_t low = 2 * (first / VA_GROUP_BLOCKS - base);
-    size_t high = 2 * ((first + count - 1) / VA_GROUP_BLOCKS - base);
+    size_t low = first / VA_GROUP_BLOCKS - base;
+    size_t high = (first + count - 1) / VA_GROUP_BLOCKS - base;
     bool changed = to_root;
-    for (size_t node = low; node <= high; node += 2)
-        changed |= set_span(node_of(tree, node), span_of_word((tree - node / 2)->free));
+    for (size_t group = low; group <= high; group++)
+        changed |= set_leaf(tree - group);
     size_t top_reach = root_reach(nodes);
-    for (size_t reach = 1; changed && reach <= top_reach; reach *= 2) {
-        low = (low & ~(4 * reach - 1)) + 2 * reach - 1; /* the parents */
-        high = (high & ~(4 * reach - 1)) + 2 * reach - 1;
-        changed = to_root;
-        for (size_t node = low; node <= high; node += 4 * reach) {
-            if (va_unlikely(node >= nodes)) {
-                changed = true;
-                continue;
-            }
-            size_t right = present_node(node + reach, reach / 2, nodes);
-            changed |= join(node_of(tree, node), *node_of(tree, node - reach),
-                            *node_of(tree, right), (uint32_t)(reach * VA_GROUP_BLOCKS));
-        }
+    if (!changed || top_reach == 0)
+        return;
+    low = va_align_down(low * 2, 4) + 1; /* the parents */
+    high = va_align_down(high * 2, 4) + 1;
+    changed = update_height(tree, nodes, low, high, 1);
+    for (size_t reach = 2; (changed || to_root) && reach <= top_reach; reach *= 2) {
+        low = va_align_down(low, 4 * reach) + 2 * reach - 1;
+        high = va_align_down(high, 4 * reach) + 2 * reach - 1;
+        changed = update_height(tree, nodes, low, high, reach);
     }
 }
 
@@ -122,7 +137,7 @@ size_t va_runs_take(Arena *arena, size_t first, size_t count)
     size_t dirty = 0;
     VA_FOR_EACH_GROUP(arena, first, count, group, mask) {
         va_assert((group->free & mask) == mask);
-        dirty += (size_t)__builtin_popcountll(group->dirty & mask);
+        dirty += va_word_count(group->dirty & mask);
         group->free &= ~mask;
         group->aged &= ~mask;
         group->due &= ~mask;

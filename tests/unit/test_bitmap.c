@@ -70,6 +70,41 @@ static void longest_ones_is_the_longest_run(void **state)
     assert_int_equal(va_word_longest_ones(0), 0);
 }
 
+static void words_are_counted(void **state)
+{
+    (void)state;
+    uint64_t seed = 44;
+    for (int i = 0; i < 10000; i++) {
+        uint64_t word = random_next(&seed);
+        for (int j = i % 9; j > 0; j--)
+            word &= random_next(&seed);
+        unsigned count = 0;
+        for (unsigned bit = 0; bit < 64; bit++)
+            count += (word >> bit & 1) != 0;
+        assert_int_equal(va_word_count(word), count);
+    }
+    assert_int_equal(va_word_count(0), 0);
+    assert_int_equal(va_word_count(UINT64_MAX), 64);
+}
+
+static void ones_in_a_row_are_told_from_others(void **state)
+{
+    (void)state;
+    for (unsigned first = 0; first < 64; first++)
+        for (unsigned count = 1; count <= 64 - first; count++) {
+            uint64_t word = UINT64_MAX >> (64 - count) << first;
+            assert_int_equal(va_word_only_ones(word), count);
+            assert_int_equal(va_word_longest_ones(word), count);
+            for (unsigned bit = 0; bit < 64; bit++) {
+                bool is_end = bit == first || bit == first + count - 1;
+                bool is_next = bit + 1 == first || bit == first + count;
+                unsigned expected = is_end ? count - 1 : is_next ? count + 1 : 0;
+                assert_int_equal(va_word_only_ones(word ^ (uint64_t)1 << bit), expected);
+            }
+        }
+    assert_int_equal(va_word_only_ones(0), 0);
+}
+
 static void test_reads_single_bits(void **state)
 {
     (void)state;
@@ -84,6 +119,8 @@ int main(void)
         cmocka_unit_test(mask_is_the_intersection),
         cmocka_unit_test(find_ones_is_the_lowest_run),
         cmocka_unit_test(longest_ones_is_the_longest_run),
+        cmocka_unit_test(words_are_counted),
+        cmocka_unit_test(ones_in_a_row_are_told_from_others),
         cmocka_unit_test(test_reads_single_bits),
     };
     return cmocka_run_group_tests_name("bitmap", tests, NULL, NULL);
