@@ -72,6 +72,10 @@ typedef struct ClassState {
     SlabList draining;  /* the same that are to become empty */
 } ClassState;
 
+/* Small classes, a bit each. */
+__extension__ typedef unsigned __int128 ClassSet;
+static_assert(VA_CLASSES_SMALL <= 128, "a set has a bit for every small class");
+
 /* Slots on their way to another owner. */
 typedef struct Outgoing {
     uint32_t owner;
@@ -111,6 +115,7 @@ typedef struct ThreadCache {
     bool shared;          /* process-wide: by threads that are past their exit; const */
     uint8_t young_visits; /* refills and flushes, up to VA_YOUNG_VISITS; owner thread */
     uint8_t hand;         /* the class that the clock hand is at; owner thread */
+    ClassSet stacked;     /* those whose stacks may hold slots; owner thread */
     uint32_t visits;      /* refills and flushes; owner thread */
     uint8_t drain_step;   /* two for each class, see thread_cache.c; owner thread */
     uint64_t drain_ms;    /* when that begins anew; owner thread */

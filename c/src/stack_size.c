@@ -75,6 +75,10 @@ bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity
                               memory_order_relaxed);
         if (class >= VA_CLASSES_SMALL)
             cache->run_capacity_bytes += more;
+        else if (capacity == 0)
+            cache->stacked &= ~((ClassSet)1 << class);
+        else
+            cache->stacked |= (ClassSet)1 << class;
         state->capacity = (uint16_t)capacity;
         cache->front.stacks[class].limit = state->storage + capacity;
     }

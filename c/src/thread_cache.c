@@ -107,24 +107,29 @@ static VA_COLD void make_run_budget(ThreadCache *cache, unsigned class)
 
 /* Empties a stack that is not in use: when a class wants more than the budget has room for, or the
  * thread more slabs than lately, as a few slots that wait may be all that others are kept for. A
- * clock hand looks at some classes, and empties the first that had no slow path and holds what it
+ * clock hand comes by some classes, and empties the first that had no slow path and holds what it
  * held when it came by last. */
 static VA_APART void evict_idle_stack(ThreadCache *cache, unsigned class)
 {
-    for (unsigned looks = 0; looks < VA_HAND_LOOKS; looks++) {
-        unsigned other = cache->hand;
+    unsigned hand = cache->hand;
+    ClassSet ahead = cache->stacked >> hand | cache->stacked << (VA_CLASSES_SMALL - hand);
+    uint64_t near = (uint64_t)ahead & (((uint64_t)1 << VA_HAND_LOOKS) - 1);
+    unsigned looks = VA_HAND_LOOKS;
+    for (bool evicted = false; near != 0 && !evicted; near &= near - 1) {
+        unsigned steps = va_lowest_bit(near);
+        unsigned other = (hand + steps) % VA_CLASSES_SMALL;
         ClassState *state = &cache->classes[other];
         uint8_t held = (uint8_t)va_stack_count(cache, other);
-        bool idle = !state->recent && state->seen == held && other != class;
-        cache->hand = (uint8_t)((other + 1) % VA_CLASSES_SMALL);
+        evicted = !state->recent && state->seen == held && other != class;
         state->recent = false;
         state->seen = held;
-        if (idle && state->capacity != 0) {
+        if (evicted) {
             state->batch = 1;
             shrink(cache, other, 0);
-            return;
+            looks = steps + 1;
         }
     }
+    cache->hand = (uint8_t)((hand + looks) % VA_CLASSES_SMALL);
 }
 
 /* How many slots a stack may hold of those wanted. Others give way only to a class that takes most
@@ -551,6 +556,7 @@ VA_COLD void va_cache_abandon(ThreadCache *cache)
     cache->large = NULL;
     va_large_cache_reserve(cache, 0);
     cache->slabs = cache->most_slabs = 0;
+    cache->stacked = 0;
     atomic_store_explicit(&cache->run_blocks, 0, memory_order_relaxed);
     cache->run_capacity_bytes = 0;
     atomic_store_explicit(&cache->capacity_bytes, 0, memory_order_relaxed);
