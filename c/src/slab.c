@@ -138,6 +138,20 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
 
 #else
 
+/* Stores `count` neighbours downwards from *last; returns the place of the next one. */
+VA_INLINE void **put_neighbours(void **last, char *slot, size_t slot_bytes, uint32_t count)
+{
+    for (; count >= 4; count -= 4, last -= 4, slot += 4 * slot_bytes) {
+        last[0] = slot;
+        last[-1] = slot + slot_bytes;
+        last[-2] = slot + 2 * slot_bytes;
+        last[-3] = slot + 3 * slot_bytes;
+    }
+    for (; count > 0; count--, slot += slot_bytes)
+        *last-- = slot;
+    return last;
+}
+
 uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
 {
     char *base = va_block_address(slab);
@@ -152,6 +166,14 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
             va_check(w < VA_SLAB_WORDS); /* the bits are as many as free_count */
             uint64_t word = bitmap[w];
             char *word_base = base + w * 64 * slot_bytes;
+            uint32_t in_row = va_word_only_ones(word);
+            if (in_row != 0) {
+                unsigned first = va_lowest_bit(word);
+                in_row = left < in_row ? left : in_row;
+                last = put_neighbours(last, word_base + first * slot_bytes, slot_bytes, in_row);
+                word &= ~va_bitmap_mask(0, first, in_row);
+                left -= in_row;
+            }
             while (word != 0 && left > 0) {
                 *last-- = word_base + va_lowest_bit(word) * slot_bytes;
                 word &= word - 1;
@@ -167,9 +189,7 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
     }
     uint32_t never_used = (uint32_t)(slab->slots - slab->fresh);
     uint32_t from_fresh = count - from_bitmap < never_used ? count - from_bitmap : never_used;
-    char *slot = base + slab->fresh * slot_bytes;
-    for (uint32_t i = 0; i < from_fresh; i++, slot += slot_bytes)
-        *last-- = slot;
+    put_neighbours(last, base + slab->fresh * slot_bytes, slot_bytes, from_fresh);
     if (va_unlikely(slab->absent != 0) && from_fresh != 0)
         touch(slab, slab->fresh, from_fresh);
     slab->fresh = (uint16_t)(slab->fresh + from_fresh);
@@ -185,10 +205,15 @@ static inline uint32_t neighbours(void *const *slots, ptrdiff_t slot_bytes, uint
 {
     ptrdiff_t step = (char *)slots[1] - (char *)slots[0];
     uint32_t most = step == slot_bytes ? most_up : step == -slot_bytes ? most_down : 1;
-    uint32_t n = 1;
-    while (n < most && (char *)slots[n] - (char *)slots[n - 1] == step)
-        n++;
-    return n;
+    size_t n = 1; /* one of 32 bits would be extended for every access */
+    char *next = slots[1];
+    for (; n + 4 <= most && slots[n] == next && slots[n + 1] == next + step &&
+           slots[n + 2] == next + 2 * step && slots[n + 3] == next + 3 * step;
+         n += 4)
+        next += 4 * step;
+    for (; n < most && slots[n] == next; n++)
+        next += step;
+    return (uint32_t)n;
 }
 
 /* Sets bits [first, first + count); false if one was set before: then some may be set. */
