@@ -233,6 +233,11 @@ static void visit(ThreadCache *cache, ClassState *state)
         return;
     }
     uint64_t now = va_os_clock_ms();
+    if (va_unlikely(cache->trim_ms == 0)) { /* its first look at the clock */
+        cache->drain_ms = now + va_max(va_options.purge_delay_ms, VA_DRAIN_MIN_MS);
+        cache->drain_step = 2 * VA_CLASSES_SMALL;
+        cache->trim_ms = now + VA_TRIM_MS;
+    }
     if (va_unlikely(now >= cache->drain_ms)) {
         cache->drain_ms = now + va_max(va_options.purge_delay_ms, VA_DRAIN_MIN_MS);
         cache->drain_step = 0;
