@@ -139,12 +139,14 @@ VA_COLD bool va_budget_affords_phases(ThreadCache *cache, unsigned class)
 
 uint32_t va_budget_bulk(ThreadCache *cache, unsigned class)
 {
-    if (va_size_classes[class].bytes < VA_BULK_SLOT_BYTES)
+    size_t each = va_size_classes[class].bytes;
+    bool runs = class >= VA_CLASSES_SMALL;
+    bool fine = each < VA_BULK_COARSE_BYTES;
+    if (fine && (each < VA_BULK_FINE_BYTES || cache->classes[class].streak < VA_BULK_STREAK))
         return 0;
-    size_t bytes = class < VA_CLASSES_SMALL
-                       ? va_min(used_bytes(cache) >> VA_BULK_USE_SHIFT, VA_BULK_BYTES)
-                       : va_min(used_bytes(cache) >> VA_RUN_USE_SHIFT, VA_STACK_RUN_BYTES_MAX);
-    return (uint32_t)(bytes / va_size_classes[class].bytes);
+    unsigned shift = runs ? VA_RUN_USE_SHIFT : fine ? VA_BULK_FINE_SHIFT : VA_BULK_COARSE_SHIFT;
+    size_t bytes = used_bytes(cache) >> shift;
+    return (uint32_t)(va_min(bytes, runs ? VA_STACK_RUN_BYTES_MAX : VA_BULK_BYTES) / each);
 }
 
 /* The budget of all caches, shared out; of a limited allocator a part of the limit. */

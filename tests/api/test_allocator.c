@@ -160,7 +160,7 @@ static void initial_blocks_are_there_from_the_start(void **state)
         memset(blocks[i], 1, size);
     }
     assert_true(allocator.used_blocks >= 199);
-    assert_true(allocator.total_blocks <= 216); /* a batch may look ahead */
+    assert_true(allocator.total_blocks <= 224); /* a batch and a refill may look ahead */
     for (size_t i = 0; i < 199 * 16; i++)
         free_valloc(&allocator, blocks[i]);
     assert_true(allocator.total_blocks >= 200);
