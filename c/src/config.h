@@ -282,6 +282,12 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* Exited owners looked at for a partial slab before a fresh block is taken. */
 #define VA_ADOPT_LOOKS 32
+/* A thread that started less than so many milliseconds ago leaves those of a cache that exited less
+ * than as many ago, with so many slabs at most, to whoever continues that. Slabs that hold more
+ * would be missed: if all waited, memory that eight short-lived threads leave took 1.5 times the
+ * peak of a program that goes on alone. */
+#define VA_ADOPT_MS 100
+#define VA_ADOPT_KEEP_SLABS 16
 
 /* Owner ids are 20 bits of a table entry; 0 means no owner, the last one matches nothing. The upper
  * half are caches of other allocators than that of the process. */

@@ -103,8 +103,11 @@ VA_STARTUP ThreadCache *va_registry_attach(void)
     } else {
         cache = make_locked(&registry.made, 1);
     }
-    if (cache != NULL)
+    if (cache != NULL) {
         atomic_store_explicit(&cache->attached, true, memory_order_relaxed);
+        /* The first thread starts with no others, and without a look at the clock. */
+        cache->young_until_ms = registry.made == 1 ? 0 : va_os_clock_ms() + VA_ADOPT_MS;
+    }
     count_sharers_locked();
     va_lock_release(&va_registry_lock);
     return cache;
@@ -114,6 +117,7 @@ static VA_COLD void detach_locked(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex); /* who lists a slab finds it exited, or that is seen here */
     atomic_store_explicit(&cache->attached, false, memory_order_relaxed);
+    cache->kept_until_ms = cache->slabs <= VA_ADOPT_KEEP_SLABS ? va_os_clock_ms() + VA_ADOPT_MS : 0;
     for (unsigned i = 0; i < 2; i++)
         atomic_fetch_or_explicit(&va_exited_open[i],
                                  atomic_load_explicit(&cache->open[i], memory_order_relaxed),

@@ -125,23 +125,37 @@ static VA_COLD Block *take_over(ThreadCache *cache, ThreadCache *from, unsigned 
     return slab;
 }
 
-/* Takes a slab of this class over from an owner whose thread has exited. */
-static VA_STARTUP Block *adopt_of_exited(ThreadCache *cache, unsigned class)
+/* Takes a slab of this class over from an owner whose thread has exited. Threads that start
+ * together leave each other's caches alone at first, if they may: the next of them is about to go
+ * on with one, and two that have slots of each other's slabs would send them home for ever. */
+static VA_STARTUP Block *adopt_of_exited(ThreadCache *cache, unsigned class, bool any)
 {
+    static VA_ARRAY_LAST _Atomic uint64_t next_ms[VA_CLASSES_SMALL]; /* relaxed, only saves time */
     Block *slab = NULL;
     _Atomic uint64_t *hint = &va_exited_open[class / 64];
     uint64_t bit = (uint64_t)1 << (class % 64);
     if ((atomic_load_explicit(hint, memory_order_relaxed) & bit) == 0)
         return NULL;
+    uint64_t now = va_os_clock_ms();
+    any |= now >= cache->young_until_ms;
+    if (!any && now < atomic_load_explicit(&next_ms[class], memory_order_relaxed))
+        return NULL;
+    uint64_t next = 0;
     va_lock_acquire(&va_registry_lock);
     /* The acquire pairs with the releases that raise it. */
     atomic_fetch_and_explicit(hint, ~bit, memory_order_acquire);
-    ThreadCache *exited = va_registry_exited_locked();
+    ThreadCache *exited = va_registry_exited_locked(); /* who exited last comes first */
     for (unsigned i = 0; i < VA_ADOPT_LOOKS && exited != NULL && slab == NULL;
-         i++, exited = exited->next)
-        slab = take_over(cache, exited, class);
-    if (slab != NULL || exited != NULL)
+         i++, exited = exited->next) {
+        if (!any && now < exited->kept_until_ms)
+            next = exited->kept_until_ms;
+        else
+            slab = take_over(cache, exited, class);
+    }
+    if (slab != NULL || exited != NULL || next != 0)
         atomic_fetch_or_explicit(hint, bit, memory_order_relaxed);
+    if (slab == NULL && !any)
+        atomic_store_explicit(&next_ms[class], next, memory_order_relaxed);
     va_lock_release(&va_registry_lock);
     return slab;
 }
@@ -166,7 +180,7 @@ static VA_COLD Block *adopt_within(ThreadCache *cache, unsigned class, bool any)
 static Block *adopt(ThreadCache *cache, unsigned class)
 {
     return va_is_other(cache->id) ? adopt_within(cache, class, false)
-                                  : adopt_of_exited(cache, class);
+                                  : adopt_of_exited(cache, class, false);
 }
 
 static void start_slab(ThreadCache *cache, Block *slab, unsigned class, bool grows)
@@ -217,8 +231,9 @@ size_t va_supply_slabs(ThreadCache *cache, unsigned class, Block **slabs, size_t
     while (adopted < count && (slabs[adopted] = adopt(cache, class)) != NULL)
         adopted++;
     size_t found = adopted + start_slabs(cache, class, slabs + adopted, count - adopted);
-    if (found == 0 && va_is_other(cache->id)) { /* at a limit others may have what is free */
-        slabs[0] = adopt_within(cache, class, true);
+    if (found == 0) { /* at a limit others may have what is free */
+        slabs[0] = va_is_other(cache->id) ? adopt_within(cache, class, true)
+                                          : adopt_of_exited(cache, class, true);
         found = slabs[0] != NULL;
     }
     if (found != 0)

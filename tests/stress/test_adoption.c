@@ -1,0 +1,169 @@
+/* test_adoption.c: slabs with free slots that exited threads left: a new thread leaves them to the
+ * thread that goes on with their cache, for a moment, unless there is no other memory. */
+#include "support.h"
+
+#include "child.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <time.h>
+
+#include "valloc.h"
+
+#define SIZE ((size_t)500)
+
+static double now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+/* Two threads at once leave some slabs each, most of which is free. */
+#define PAIR_BLOCKS 1000
+static void *pair_blocks[2][PAIR_BLOCKS];
+static pthread_barrier_t pair_together;
+
+static void *leaver_of_two(void *blocks)
+{
+    void **left = blocks;
+    for (size_t i = 0; i < PAIR_BLOCKS; i++)
+        left[i] = valloc_malloc(SIZE);
+    pthread_barrier_wait(&pair_together);
+    return NULL;
+}
+
+static void leave_two(void)
+{
+    pthread_t threads[2];
+    valloc_free(valloc_malloc(SIZE)); /* this thread has a cache of its own */
+    pthread_barrier_init(&pair_together, NULL, 2);
+    for (size_t i = 0; i < 2; i++)
+        require(pthread_create(&threads[i], NULL, leaver_of_two, pair_blocks[i]) == 0);
+    for (size_t i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    for (size_t i = 0; i < 2 * PAIR_BLOCKS; i++) {
+        if (i % 32 == 0)
+            continue;
+        valloc_free(pair_blocks[i / PAIR_BLOCKS][i % PAIR_BLOCKS]);
+        pair_blocks[i / PAIR_BLOCKS][i % PAIR_BLOCKS] = NULL;
+    }
+}
+
+static void free_the_rest(void)
+{
+    for (size_t i = 0; i < 2 * PAIR_BLOCKS; i++)
+        valloc_free(pair_blocks[i / PAIR_BLOCKS][i % PAIR_BLOCKS]);
+}
+
+/* Does the block share a slab with one of those that are left? */
+static bool is_among(void *const *left, const void *block)
+{
+    for (size_t i = 0; i < PAIR_BLOCKS; i++)
+        if (left[i] != NULL &&
+            (uintptr_t)left[i] / VALLOC_BLOCK_BYTES == (uintptr_t)block / VALLOC_BLOCK_BYTES)
+            return true;
+    return false;
+}
+
+static size_t among[2][2]; /* at once, later: the one, the other */
+static double adopted_at_ms;
+
+static void *adopter(void *unused)
+{
+    enum { BLOCKS = PAIR_BLOCKS + PAIR_BLOCKS / 2 };
+    static void *blocks[2 * BLOCKS];
+    for (size_t late = 0; late < 2; late++) {
+        void **some = blocks + late * BLOCKS;
+        for (size_t i = 0; i < BLOCKS; i++)
+            some[i] = valloc_malloc(SIZE);
+        if (!late)
+            adopted_at_ms = now_ms();
+        for (size_t i = 0; i < BLOCKS; i++)
+            for (size_t j = 0; j < 2; j++)
+                among[late][j] += is_among(pair_blocks[j], some[i]);
+        usleep(late ? 0 : 200000);
+    }
+    for (size_t i = 0; i < 2 * BLOCKS; i++)
+        valloc_free(blocks[i]);
+    return unused;
+}
+
+static void start_adopter(void *unused)
+{
+    (void)unused;
+    pthread_t thread;
+    double start = now_ms(); /* before the two can exit */
+    leave_two();
+    require(pthread_create(&thread, NULL, adopter, NULL) == 0);
+    pthread_join(thread, NULL);
+    fprintf(stderr, "at once %zu and %zu, later %zu and %zu\n", among[0][0], among[0][1],
+            among[1][0], among[1][1]);
+    size_t other = among[0][0] < among[0][1] ? 0 : 1;
+    if (adopted_at_ms - start < 80) /* else it may have come late; their clock is coarse */
+        require(among[0][other] == 0);
+    if (WATCHED_BYTES == 0) { /* else what was freed last waits in a quarantine */
+        require(among[0][1 - other] > PAIR_BLOCKS / 2);
+        require(among[0][other] + among[1][other] > PAIR_BLOCKS / 2);
+    }
+    free_the_rest();
+}
+
+/* At a limit it takes all there is. */
+static void *limited_adopter(void *count)
+{
+    static void *blocks[4 * PAIR_BLOCKS];
+    valloc_stats stats;
+    size_t served = 0;
+    valloc_get_stats(&stats);
+    valloc_set_limits(valloc_process(), 0, stats.lent);
+    while (served < 4 * PAIR_BLOCKS && (blocks[served] = valloc_malloc(SIZE)) != NULL)
+        served++;
+    valloc_set_limits(valloc_process(), 0, 0);
+    for (size_t i = 0; i < served; i++)
+        valloc_free(blocks[i]);
+    *(size_t *)count = served;
+    return NULL;
+}
+
+static void start_limited_adopter(void *unused)
+{
+    (void)unused;
+    pthread_t thread;
+    size_t served = 0;
+    leave_two();
+    require(pthread_create(&thread, NULL, limited_adopter, &served) == 0);
+    pthread_join(thread, NULL);
+    fprintf(stderr, "%zu of %d\n", served, 2 * PAIR_BLOCKS - 2 * PAIR_BLOCKS / 32);
+    require(served > PAIR_BLOCKS + PAIR_BLOCKS / 2);
+    free_the_rest();
+}
+
+/* In processes of their own: no other thread has left anything. */
+static void must_succeed(void (*body)(void *))
+{
+    Child child = child_run(body, NULL);
+    printf("%s", child.text);
+    assert_int_equal(child.status, 0);
+}
+
+static void new_threads_leave_each_others_slabs_alone(void **state)
+{
+    (void)state;
+    must_succeed(start_adopter);
+}
+
+static void at_a_limit_new_threads_take_what_there_is(void **state)
+{
+    (void)state;
+    must_succeed(start_limited_adopter);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(new_threads_leave_each_others_slabs_alone),
+        cmocka_unit_test(at_a_limit_new_threads_take_what_there_is),
+    };
+    return cmocka_run_group_tests_name("adoption", tests, NULL, NULL);
+}
