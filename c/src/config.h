@@ -203,9 +203,15 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_STREAK 32
 #define VA_STREAK_GAP 2
 
-/* The bounds of a stack: in slots; in bytes at rest, and those it may grow to when its class keeps
- * alternating between refill and flush (bulk phases). */
+/* The bounds of a stack: in slots; in bytes at rest; of fine slots (up to VA_STACK_FINE) if its
+ * class is refilled and flushed in turns; and those it may grow to when a class is busy at that
+ * (bulk phases). With the bound at rest for fine slots, too, new threads that allocate and free
+ * 1000 blocks take 1.1 to 1.25 times as long for 128 to 512 bytes and 1500; with twice the larger
+ * one JSON takes 1.03 of the memory. The larger one at rest, too, costs threads that only free 0.2
+ * of their speed, and a fifth more memory. */
 #define VA_STACK_SLOTS_MAX ((size_t)1023)
+#define VA_STACK_FINE ((size_t)2 << 10)
+#define VA_STACK_FINE_BYTES ((size_t)64 << 10)
 #define VA_STACK_BYTES ((size_t)32 << 10)
 #define VA_STACK_BYTES_MAX ((size_t)1 << 20)
 /* Beyond its bounds at rest a stack grows up to this part of the thread's slabs and runs: a quarter
@@ -277,7 +283,7 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* An exiting thread leaves its stacks filled for the next one, up to this many bytes, as long as no
  * more than this many others have no thread. */
-#define VA_WARM_BYTES ((size_t)64 << 10)
+#define VA_WARM_BYTES ((size_t)128 << 10)
 #define VA_WARM_CACHES 8
 
 /* Exited owners looked at for a partial slab before a fresh block is taken. */

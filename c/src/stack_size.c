@@ -131,6 +131,16 @@ static size_t capacity_bytes(ThreadCache *cache, bool runs)
     return runs ? cache->run_capacity_bytes : all - cache->run_capacity_bytes;
 }
 
+uint32_t va_capacity_in_phases(ThreadCache *cache, unsigned class)
+{
+    uint32_t rest = va_capacity_at_rest(class);
+    size_t bytes = va_size_classes[class].bytes;
+    if (bytes > VA_STACK_FINE || cache->classes[class].batch <= rest / 2 ||
+        2 * capacity_bytes(cache, false) > cache->share)
+        return rest;
+    return (uint32_t)va_max(rest, va_min(VA_STACK_SLOTS_MAX, VA_STACK_FINE_BYTES / bytes));
+}
+
 VA_COLD bool va_budget_affords_phases(ThreadCache *cache, unsigned class)
 {
     size_t bytes = cache->classes[class].capacity * (size_t)va_size_classes[class].bytes;

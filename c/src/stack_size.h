@@ -10,6 +10,10 @@ uint32_t va_capacity_at_rest(unsigned class);
 uint32_t va_capacity_at_most(unsigned class);
 uint32_t va_capacity_at_least(unsigned class);
 
+/* The same while it is refilled and flushed in turns: more than at rest for fine slots of which
+ * refills bring whole batches, as long as half of the cache's share is left for other classes. */
+uint32_t va_capacity_in_phases(ThreadCache *cache, unsigned class);
+
 /* The next larger capacity, at most `most`. */
 uint32_t va_capacity_grown(unsigned class, uint32_t capacity, uint32_t most);
 

@@ -281,13 +281,16 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
         return false;
     uint32_t capacity = state->capacity;
     uint32_t rest = va_capacity_at_rest(class);
+    uint32_t phase = va_capacity_in_phases(cache, class);
     uint32_t wanted = capacity;
     if (capacity < rest)
         wanted = va_capacity_grown(class, capacity, rest);
+    else if (state->refilled && capacity < phase)
+        wanted = va_capacity_grown(class, capacity, phase);
     else if (state->refilled && state->visits == VA_BUSY_VISITS &&
              va_budget_affords_phases(cache, class))
         wanted = va_capacity_grown(class, capacity, va_capacity_at_most(class));
-    if (capacity >= rest)
+    if (capacity >= phase)
         state->refilled = false;
     if (capacity == 0 && class >= VA_CLASSES_SMALL)
         make_run_budget(cache, class);
