@@ -94,10 +94,14 @@ static VA_COLD char *last_page(const Block *run)
     return va_block_address(run) + ((size_t)run->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes();
 }
 
+/* It is said before it is done: a child of a fork in between takes away no guard too few. */
 VA_COLD void va_guard_run(Block *run)
 {
-    if ((run->guarded & GUARD_END) == 0 && va_os_guard(last_page(run), va_guard_bytes()))
-        run->guarded |= GUARD_END;
+    if ((run->guarded & GUARD_END) != 0)
+        return;
+    run->guarded |= GUARD_END;
+    if (!va_os_guard(last_page(run), va_guard_bytes()))
+        run->guarded &= (uint8_t)~GUARD_END;
 }
 
 VA_COLD void va_guard_slab(Block *slab)

@@ -352,12 +352,12 @@ static void be_child(uint64_t seed)
     use_and_destroy(&instance);
 }
 
-/* The watchdog: says where the child hangs. */
-static void on_alarm(int number)
+/* Says where the child hangs or crashes. */
+static void on_signal(int number)
 {
-    static const char text[] = "a child hangs here:\n";
-    (void)number;
-    if (write(STDERR_FILENO, text, sizeof text - 1) > 0) {
+    static const char hangs[] = "a child hangs here:\n", crashes[] = "a child crashes here:\n";
+    const char *text = number == SIGALRM ? hangs : crashes;
+    if (write(STDERR_FILENO, text, strlen(text)) > 0) {
 #ifdef HAS_BACKTRACE
         void *frames[64];
         backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
@@ -376,7 +376,8 @@ static void *fork_children(void *seed_given)
         pid_t pid = fork();
         if (pid == 0) {
             signal(SIGABRT, SIG_DFL); /* not cmocka's */
-            signal(SIGSEGV, SIG_DFL);
+            signal(SIGSEGV, on_signal);
+            signal(SIGBUS, on_signal);
             alarm(CHILD_SECONDS);
             be_child(random_next(&seed));
             if (seed % 5 == 0 && (pid = fork()) != 0)
@@ -404,7 +405,7 @@ static void everything_at_once(void **state)
     void *frame;
     backtrace(&frame, 1); /* loads what it needs now */
 #endif
-    signal(SIGALRM, on_alarm);
+    signal(SIGALRM, on_signal);
     for (uintptr_t i = 0; i < THREADS; i++) {
         void *(*body)(void *) = i < WORKERS            ? work
                                 : i < WORKERS + OTHERS ? bodies[i - WORKERS]
