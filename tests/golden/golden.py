@@ -1,8 +1,8 @@
 """golden.py OPERATIONS KEY: instructions that valloc's paths execute, counted by callgrind, against
 golden.json's entry for this compiler and machine. BLESS=1 rewrites it.
 
-Fast paths have to match exactly. What is amortised over refills and flushes varies a little, as
-stacks grow with the clock: it may differ by 2 %."""
+Fast paths have to match exactly. What is amortised over refills and flushes may differ by 2 %:
+addresses decide where slabs lie, and threads when they meet."""
 
 import json
 import os
