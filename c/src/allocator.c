@@ -8,6 +8,7 @@
 #include "check.h"
 #include "holes.h"
 #include "meta.h"
+#include "os.h"
 
 static struct {
     Lock lock; /* after what exited threads share, before every allocator's */
@@ -208,9 +209,10 @@ static VA_COLD void decay(ThreadCache *cache)
     va_holes_decay(cache, SIZE_MAX);
 }
 
-VA_COLD void va_allocators_decay(void)
+VA_COLD uint64_t va_allocators_decay(void)
 {
     CacheStats stats;
+    uint64_t now = va_os_clock_ms();
     va_registry_stats(&stats);
     for (uint32_t i = 0; i < stats.made; i++)
         decay(va_registry_nth(stats.made, i));
@@ -220,7 +222,7 @@ VA_COLD void va_allocators_decay(void)
              cache != NULL; cache = cache->next)
             decay(cache);
     va_lock_release(&live.lock);
-    va_arena_decay();
+    return va_arena_decay(now);
 }
 
 /* ---- Fork ---- */

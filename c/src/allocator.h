@@ -54,8 +54,9 @@ VA_INLINE void va_allocator_release(MemoryAllocator *allocator, ThreadCache *cac
 void va_allocator_relieve(MemoryAllocator *allocator);
 size_t va_allocators_purge(void);
 
-/* What the background thread does every purge delay: gives back what nobody has wanted lately. */
-void va_allocators_decay(void);
+/* What the background thread does every purge delay: gives back what nobody has wanted lately.
+ * Returns the milliseconds until there is more to do. */
+uint64_t va_allocators_decay(void);
 
 /* The allocators beside that of the process, chained by next. Under the lock of their list: in the
  * child after fork. */

@@ -190,7 +190,10 @@ static VA_COLD void purge_populated_locked(void)
     }
 }
 
-static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
+/* Which free and dirty blocks become due; all of them count as there at this tick. */
+typedef enum Due { DUE_NONE, DUE_AGED, DUE_ALL } Due;
+
+static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, Due which)
 {
     bool due = false;
     size_t end = va_runs_group_end(zone);
@@ -198,7 +201,8 @@ static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
          g = va_runs_next_group(arena, zone, g + 1)) {
         BlockGroup *group = va_group(arena, g);
         uint64_t dirty = group->free & group->dirty;
-        group->due |= all ? dirty : dirty & group->aged;
+        if (which != DUE_NONE)
+            group->due |= which == DUE_ALL ? dirty : dirty & group->aged;
         group->aged = dirty;
         if (group->due != 0)
             due = true;
@@ -208,13 +212,13 @@ static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, bool all)
 }
 
 /* Marks what is free and dirty as due: all of it, or what was so at the last tick already. */
-static VA_COLD void mark_due_locked(bool all)
+static VA_COLD void mark_due_locked(Due which)
 {
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     bool due = false;
     for (unsigned i = 0; i < arenas; i++)
         for (unsigned kind = 0; kind < ZONES; kind++)
-            due |= mark_zone_locked(&va_arenas[i], &va_arenas[i].zones[kind], all);
+            due |= mark_zone_locked(&va_arenas[i], &va_arenas[i].zones[kind], which);
     atomic_store_explicit(&purge_clock.purging, due, memory_order_relaxed);
 }
 
@@ -287,11 +291,11 @@ void va_purge_visit(void)
         if (now >= atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed)) {
             uint64_t delay = va_options.purge_delay_ms;
             atomic_store_explicit(&purge_clock.next_tick_ms, now + delay, memory_order_relaxed);
-            bool first = purge_clock.last_tick_ms == 0;
+            bool late =
+                purge_clock.last_tick_ms != 0 && now - purge_clock.last_tick_ms >= 2 * delay;
             purge_populated_locked();
             if (va_use.dirty_blocks != 0)
-                mark_due_locked(delay == 0 ||
-                                (!first && now - purge_clock.last_tick_ms >= 2 * delay));
+                mark_due_locked(delay == 0 || late ? DUE_ALL : DUE_AGED);
             purge_clock.last_tick_ms = now;
             va_use.last_peak_blocks = va_use.peak_blocks;
             va_use.peak_blocks = va_use.lent_blocks + va_use.dirty_blocks;
@@ -303,11 +307,17 @@ void va_purge_visit(void)
         purge_due(VA_PURGE_VISIT_BYTES, &purged);
 }
 
-VA_COLD void va_arena_decay(void)
+VA_COLD uint64_t va_arena_decay(uint64_t since_ms)
 {
     do
         va_purge_visit();
     while (atomic_load_explicit(&purge_clock.purging, memory_order_relaxed));
+    va_lock_acquire(&va_use.lock);
+    if (purge_clock.last_tick_ms >= since_ms)
+        mark_due_locked(DUE_NONE);
+    va_lock_release(&va_use.lock);
+    uint64_t next = atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed);
+    return next - va_min(next, va_os_clock_ms());
 }
 
 VA_COLD size_t va_arena_purge_all(void)
@@ -315,7 +325,7 @@ VA_COLD size_t va_arena_purge_all(void)
     size_t purged = 0;
     va_lock_acquire(&va_use.lock);
     purge_populated_locked();
-    mark_due_locked(true);
+    mark_due_locked(DUE_ALL);
     va_lock_release(&va_use.lock);
     while (purge_due(SIZE_MAX, &purged))
         ;

@@ -32,8 +32,10 @@ bool va_purge_wait_locked(void);
 /* In the child after fork: nobody purges there, and nobody waits. */
 void va_purge_fork(void);
 
-/* va_purge_visit for a thread with time: nothing that is due stays. */
-void va_arena_decay(void);
+/* va_purge_visit for a thread with time, which has given up free memory since then: nothing that is
+ * due stays, and what came after a tick since then counts as there at the tick. Returns the
+ * milliseconds until the next one. */
+uint64_t va_arena_decay(uint64_t since_ms);
 
 /* Purges every free block. Returns the bytes given back. */
 size_t va_arena_purge_all(void);

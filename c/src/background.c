@@ -1,7 +1,7 @@
 /* background.c: see background.h.
  *
  * The thread allocates nothing and has no cache: it works on the caches of others under their
- * mutexes, once per purge delay. Its lock comes before all others. */
+ * mutexes, once per tick of the purge clock. Its lock comes before all others. */
 #include "background.h"
 
 #include <pthread.h>
@@ -22,11 +22,8 @@ static struct { /* lock */
 static void *run(void *unused)
 {
     (void)unused;
-    while (atomic_load_explicit(&background.stop, memory_order_acquire) == 0) {
-        va_os_wait_for(&background.stop, 0,
-                       va_max(va_options.purge_delay_ms, VA_BACKGROUND_MIN_MS));
-        va_allocators_decay();
-    }
+    while (atomic_load_explicit(&background.stop, memory_order_acquire) == 0)
+        va_os_wait_for(&background.stop, 0, va_allocators_decay() + VA_BACKGROUND_LATE_MS);
     return NULL;
 }
 

@@ -168,8 +168,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_HOLES_MIN_BYTES ((size_t)256 << 10)
 #define VA_HOLES_VISIT_BYTES ((size_t)4 << 20)
 
-/* The background thread comes by every purge delay, but no more often than this. */
-#define VA_BACKGROUND_MIN_MS 10
+/* The background thread comes by so long after the purge clock's tick is due: the clock that it
+ * reads may be late by a few milliseconds. */
+#define VA_BACKGROUND_LATE_MS 5
 
 /* The large run that a thread freed last stays with it, for loops that allocate and free one
  * size: in all threads together at most this many bytes. */

@@ -9,7 +9,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TEST_API 1
 #include "subject.h"
 
 #define FILL_BYTES ((size_t)48 << 20)
@@ -23,6 +22,16 @@ typedef struct Slot {
 static Slot slots[SLOTS_MAX];
 static size_t slot_count;
 static uintptr_t lowest, highest;
+
+/* Did anything go? */
+static bool purge(void)
+{
+#ifdef TEST_API
+    return valloc_purge() != 0;
+#else
+    return malloc_trim(0) != 0;
+#endif
+}
 
 /* Sizes from 16 bytes to 128 KiB, most of them small. */
 static size_t random_size(uint64_t *seed)
@@ -39,7 +48,7 @@ static void fill(uint64_t seed, size_t size)
     for (slot_count = 0; bytes < FILL_BYTES && slot_count < SLOTS_MAX; slot_count++) {
         Slot *slot = &slots[slot_count];
         slot->size = size != 0 ? size : random_size(&seed);
-        slot->address = valloc_malloc(slot->size);
+        slot->address = subject_malloc(slot->size);
         assert_non_null(slot->address);
         memset(slot->address, (int)(slot_count & 0xff), slot->size);
         bytes += slot->size;
@@ -55,7 +64,7 @@ static void thin_out(uint64_t seed, uint64_t keep_one_in)
     for (size_t i = 0; i < slot_count; i++) {
         if (random_next(&seed) % keep_one_in == 0)
             continue;
-        valloc_free(slots[i].address);
+        subject_free(slots[i].address);
         slots[i].address = NULL;
     }
 }
@@ -67,7 +76,7 @@ static void free_rest(void)
             continue;
         for (size_t byte = 0; byte < slots[i].size; byte += 61)
             assert_int_equal(slots[i].address[byte], i & 0xff);
-        valloc_free(slots[i].address);
+        subject_free(slots[i].address);
     }
 }
 
@@ -95,7 +104,7 @@ static Pages count_pages(void)
         if (slots[i].address == NULL)
             continue;
         size_t offset = (uintptr_t)slots[i].address - start;
-        size_t usable = valloc_usable_size(slots[i].address);
+        size_t usable = subject_usable_size(slots[i].address);
         size_t end = offset + usable < pages.all * page ? offset + usable : pages.all * page;
         mark(map, offset / page, (offset + slots[i].size - 1) / page, 1);
         mark(map, offset / page, (end - 1) / page, 2);
@@ -136,7 +145,7 @@ static void purge_leaves_pages_with_a_live_slot(void **state)
             snprintf(what, sizeof what, "size %zu, 1 in %d kept", sizes[i], (int)keep);
             fill(7 + keep, sizes[i]);
             thin_out(3 + keep, keep);
-            assert_true(valloc_purge() > 0);
+            assert_true(purge());
             assert_at_the_limit(what, count_pages());
             free_rest();
         }
@@ -148,11 +157,11 @@ static void what_was_purged_is_used_again(void **state)
     (void)state;
     fill(5, 500);
     thin_out(5, 20);
-    valloc_purge();
+    purge();
     for (size_t i = 0; i < slot_count; i++) {
         if (slots[i].address != NULL)
             continue;
-        slots[i].address = valloc_calloc(1, 500);
+        slots[i].address = subject_calloc(1, 500);
         for (size_t byte = 0; byte < 500; byte++)
             assert_int_equal(slots[i].address[byte], 0);
         memset(slots[i].address, (int)(i & 0xff), 500);
@@ -184,7 +193,7 @@ static void any_thread_purges_for_all(void **state)
     pthread_barrier_init(&purged, NULL, 2);
     assert_int_equal(pthread_create(&thread, NULL, fill_and_wait, NULL), 0);
     pthread_barrier_wait(&filled);
-    valloc_purge();
+    purge();
     Pages pages = count_pages();
     pthread_barrier_wait(&purged);
     pthread_join(thread, NULL);
@@ -212,7 +221,7 @@ static void blocks_of_other_allocators_too(void **state)
         if (!live)
             free_valloc(&allocator, own[i]);
     }
-    valloc_purge();
+    purge();
     assert_at_the_limit("an allocator's", count_pages());
     valloc_destroy(&allocator);
 }
@@ -234,9 +243,9 @@ static void holes_go_with_time(void **state)
     for (int i = 0; i < 200; i++) {
         void *blocks[2000];
         for (int k = 0; k < 2000; k++)
-            blocks[k] = valloc_malloc(32);
+            blocks[k] = subject_malloc(32);
         for (int k = 0; k < 2000; k++)
-            valloc_free(blocks[k]);
+            subject_free(blocks[k]);
         sleep_ms(50);
         pages = count_pages();
         if (pages.resident <= pages.live + pages.live / 20 + 128)
