@@ -1,12 +1,16 @@
 /* size_class.c: the tables of size_class.h, computed by the compiler from the two formulas. */
 #include "size_class.h"
 
-/* Bytes of small class c. Many programs ask for a page and a header, of which 15 fit into a slab
- * and with equal steps 14 would: there is a class for them instead of one of 7680 bytes, of which a
- * slab has as many as of the next one. */
+/* Bytes of small class c. Many programs ask for a power of two and a header: there are classes for
+ * 1 KiB and 4 KiB with one, as large as they may be for 63 and 15 to fit into a slab, in place of
+ * those of 7680 and 30720 bytes, of which a slab has as many as of the next ones. */
+#define KIB_AND_HEADER 1040u
 #define PAGE_AND_HEADER 4368u
 #define STEPS(c) ((c) < 8 ? 16u * ((c) + 1) : (9u + (c) % 8) << (3 + (c) / 8))
-#define BYTES(c) ((c) == 48 ? PAGE_AND_HEADER : STEPS((c) - ((c) > 48 && (c) < 55)))
+#define BYTES(c)                                                                                   \
+    ((c) == 32   ? KIB_AND_HEADER                                                                  \
+     : (c) == 49 ? PAGE_AND_HEADER                                                                 \
+                 : STEPS((c) - ((c) > 32) - ((c) > 49) + ((c) > 55) + ((c) > 70)))
 #define RECIPROCAL(c) ((uint32_t)((((uint64_t)1 << 32) + BYTES(c) - 1) / BYTES(c)))
 #define SMALL(c)                                                                                   \
     {                                                                                              \
@@ -27,14 +31,16 @@ VA_TABLE const SizeClass va_size_classes[VA_CLASSES] = {
 };
 
 /* Class of 16 * i bytes. Above 128 bytes, with b the highest bit of size - 1, the three bits
- * below it choose among the eight classes of (2^b, 2^(b+1)]; from a page and a header to the size
- * that has no class of its own, one more. */
+ * below it choose among the eight classes of (2^b, 2^(b+1)]; one more beyond each class with a
+ * header, one less beyond each size that has no class of its own. */
 #define LAST(i) (16u * (i)-1)
 #define HIGH(i) (31u - (unsigned)__builtin_clz(LAST(i) | 1u))
+#define STEP(i) (8u + (HIGH(i) - 7u) * 8u + ((LAST(i) >> (HIGH(i) - 3u)) & 7u))
+#define ABOVE(i, bytes) (16u * (i) > (bytes))
 #define CLASS(i)                                                                                   \
     ((i) <= 8 ? ((i) == 0 ? 0u : (i)-1u)                                                           \
-              : 8u + (HIGH(i) - 7u) * 8u + ((LAST(i) >> (HIGH(i) - 3u)) & 7u) +                    \
-                    (16u * (i) > PAGE_AND_HEADER && 16u * (i) <= STEPS(54)))
+              : STEP(i) + ABOVE(i, KIB_AND_HEADER) + ABOVE(i, PAGE_AND_HEADER) -                   \
+                    ABOVE(i, STEPS(54)) - ABOVE(i, STEPS(70)))
 #define OFFSET(i) (uint16_t)(CLASS(i) << VA_CLASS_SHIFT)
 #define OFFSET4(i) OFFSET((i)), OFFSET((i) + 1), OFFSET((i) + 2), OFFSET((i) + 3)
 #define OFFSET16(i) OFFSET4((i)), OFFSET4((i) + 4), OFFSET4((i) + 8), OFFSET4((i) + 12)

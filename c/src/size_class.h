@@ -2,7 +2,8 @@
  *
  *   class   0 ..  7   16, 32, ... 128 bytes
  *   class   8 .. 71   8 classes per doubling up to 32 KiB: 144, 160, ... 256, 288, ... 32768,
- *                     but with 4368 between 4096 and 4608 and none between 7168 and 8192
+ *                     but with 1040 after 1024 and 4368 after 4096, none between 7168 and 8192
+ *                     and between 28672 and 32768
  *   class  72 .. 83   whole runs of 1 2 3 4 5 6 7 8 10 12 14 16 blocks (64 KiB to 1 MiB)
  *
  * A small request wastes at most 1/8 of its slot above 128 bytes. Both allocation and the check

@@ -52,12 +52,15 @@ static void sizes_grow_and_waste_at_most_an_eighth(void **state)
     }
 }
 
-static void a_page_and_a_header_fit_fifteen_times(void **state)
+static void powers_of_two_with_a_header_have_classes(void **state)
 {
     (void)state;
+    assert_int_equal(va_size_classes[va_class_of(1024 + 16)].slots, 63);
+    assert_int_equal(va_class_of(1024 + 17), va_class_of(1152));
     assert_int_equal(va_size_classes[va_class_of(4096 + 272)].slots, 15);
     assert_int_equal(va_class_of(4096 + 273), va_class_of(4608));
     assert_int_equal(va_class_of(7169), va_class_of(8192));
+    assert_int_equal(va_class_of(28673), va_class_of(32768));
 }
 
 static void the_reciprocal_divides_every_offset(void **state)
@@ -77,7 +80,7 @@ int main(void)
         cmocka_unit_test(every_size_gets_the_smallest_class),
         cmocka_unit_test(aligned_sizes_get_a_class_whose_slots_are_aligned),
         cmocka_unit_test(sizes_grow_and_waste_at_most_an_eighth),
-        cmocka_unit_test(a_page_and_a_header_fit_fifteen_times),
+        cmocka_unit_test(powers_of_two_with_a_header_have_classes),
         cmocka_unit_test(the_reciprocal_divides_every_offset),
     };
     return cmocka_run_group_tests_name("size_class", tests, NULL, NULL);
