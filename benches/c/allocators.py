@@ -4,6 +4,7 @@ distribution's packages), turns, spread, files of samples.
 glibc is preloaded like the others, so that it serves programs linked to another allocator, and
 nobody alone is spared the preloading."""
 
+import argparse
 import csv
 import os
 import statistics
@@ -35,19 +36,49 @@ def find(build, names=None, extra=()):
         else:
             print(f"{name}: {library} is not installed; .ci/setup.sh bench installs it",
                   file=sys.stderr)
-    if not Path(found["valloc"]).exists() and (names is None or "valloc" in names):
-        sys.exit(f"{found['valloc']} is not built; make builds it")
     if names:
         missing = [name for name in names if name not in found]
         if missing:
             sys.exit(f"no allocator named {missing[0]}; there are {', '.join(found)}")
         found = {name: found[name] for name in names}
+    if "valloc" in found and not Path(found["valloc"]).exists():
+        sys.exit(f"{found['valloc']} is not built; make builds it")
     for item in extra:
         name, _, library = item.partition("=")
         if not Path(library).is_file():
             sys.exit(f"--extra {item}: there is no such library; NAME=LIBRARY is wanted")
         found[name] = str(Path(library).resolve())
     return found
+
+
+def positive(text):
+    """For argparse: a number of rounds or of work."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+    return int(text)
+
+
+def known(names):
+    """For argparse: some of these names, by commas."""
+    def parse(text):
+        chosen = text.split(",")
+        unknown = [name for name in chosen if name not in names]
+        if unknown:
+            raise argparse.ArgumentTypeError(
+                f"there is no '{unknown[0]}'; there are {', '.join(names)}")
+        return chosen
+    return parse
+
+
+def containing(names):
+    """For argparse: a word that some of these names contain; which they are, in their order."""
+    def parse(text):
+        chosen = [name for name in names if text in name]
+        if not chosen:
+            raise argparse.ArgumentTypeError(
+                f"none contains '{text}'; there are {', '.join(names)}")
+        return chosen
+    return parse
 
 
 def environment(library):
@@ -89,33 +120,42 @@ def moment():
 class Part:
     """A comparison that is being measured: every sample and every failure is in its file as soon as
     it is there, so that an interruption or a failure takes away nothing that was measured. Beside
-    NAME-samples.csv (None: no files) are NAME-run.txt and, if there are any, NAME-failures.txt."""
+    NAME-samples.csv (None: no files) are NAME-run.txt and, if there are any, NAME-failures.txt. What
+    an earlier run left stays until this one has its first sample."""
 
     def __init__(self, out, columns):
         self.samples = []
         self.failures = []
         self.interrupted = False
+        self.out = Path(out) if out else None
+        self.columns = columns
+        self.moment = moment() if out else ""
         self.file = None
-        if out:
-            out = Path(out)
-            stem = out.name.removesuffix(".csv").removesuffix("-samples")
-            self.failures_file = out.with_name(f"{stem}-failures.txt")
-            self.failures_file.unlink(missing_ok=True)
-            out.with_name(f"{stem}-run.txt").write_text(moment())
-            self.file = open(out, "w", newline="", buffering=1)
-            self.table = csv.writer(self.file)
-            self.table.writerow(columns)
+
+    def beside(self, ending):
+        """The path of NAME-ENDING."""
+        stem = self.out.name.removesuffix(".csv").removesuffix("-samples")
+        return self.out.with_name(f"{stem}-{ending}")
 
     def keep(self, sample):
         self.samples.append(sample)
         if self.file:
             self.table.writerow(sample)
+        elif self.out:
+            new = self.out.with_name(self.out.name + ".new")
+            self.file = open(new, "w", newline="", buffering=1)
+            self.table = csv.writer(self.file)
+            self.table.writerows([self.columns, sample])
+            new.rename(self.out)
+            self.beside("run.txt").write_text(self.moment)
+            if not self.failures:
+                self.beside("failures.txt").unlink(missing_ok=True)
 
     def fail(self, what):
         self.failures.append(what)
         print(f"\n{what}", file=sys.stderr)
-        if self.file:
-            self.failures_file.write_text("\n".join(self.failures) + "\n")
+        if self.out:
+            self.beside("failures.txt").write_text("\n".join(self.failures) + "\n")
 
     def __enter__(self):
         return self

@@ -1,12 +1,15 @@
 //! Files of results in a folder: CSV of samples, text of tables.
 //!
 //! While a part is measured, every sample and every failure is in its file as soon as it is there:
-//! an interruption or a failure takes away nothing that was measured.
+//! an interruption or a failure takes away nothing that was measured. What an earlier run left stays
+//! until this one has its first sample.
 
 use crate::page;
 use anyhow::{Context, Result};
+use clap::builder::RangedU64ValueParser;
 use serde::{de::DeserializeOwned, Serialize};
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -34,28 +37,34 @@ impl Common {
     }
 }
 
+/// Numbers that a benchmark can work with, for clap to refuse all others.
+pub fn within(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
+}
+
+/// Rounds, iterations and amounts of work: there is at least one.
+pub fn count() -> RangedU64ValueParser<usize> {
+    within(1..=1 << 30)
+}
+
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// A part of the benchmarks that is being measured.
 pub struct Part {
-    samples: csv::Writer<File>,
-    failures_file: PathBuf,
+    out: PathBuf,
+    name: String,
+    run: String,
+    /// None before the first sample
+    samples: Option<csv::Writer<File>>,
     failures: Vec<String>,
 }
 
 impl Part {
-    /// Begins NAME-samples.csv anew, and notes commit, time and load in NAME-run.txt. From now on
-    /// Ctrl-C ends the measuring, a second one the program.
+    /// Begins a part; the first sample begins NAME-samples.csv anew, and with it NAME-run.txt, which
+    /// has commit, time and load, and NAME-failures.txt. From now on Ctrl-C ends the measuring, a
+    /// second one the program.
     pub fn begin(common: &Common, name: &str) -> Result<Self> {
         folder(&common.out)?;
-        let path = common.file(&format!("{name}-samples.csv"));
-        let samples = csv::Writer::from_path(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        let failures_file = common.file(&format!("{name}-failures.txt"));
-        if failures_file.exists() {
-            fs::remove_file(&failures_file)?;
-        }
-        fs::write(common.file(&format!("{name}-run.txt")), page::moment())?;
         extern "C" fn note(_: libc::c_int) {
             INTERRUPTED.store(true, Ordering::Relaxed);
         }
@@ -66,7 +75,17 @@ impl Part {
             action.sa_flags = libc::SA_RESETHAND | libc::SA_RESTART;
             libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
         }
-        Ok(Self { samples, failures_file, failures: Vec::new() })
+        Ok(Self {
+            out: common.out.clone(),
+            name: name.to_owned(),
+            run: page::moment(),
+            samples: None,
+            failures: Vec::new(),
+        })
+    }
+
+    fn file(&self, ending: &str) -> PathBuf {
+        self.out.join(format!("{}-{ending}", self.name))
     }
 
     /// Keeps the samples of WHAT, or that it failed. Fails itself once all has to end.
@@ -76,15 +95,22 @@ impl Part {
             "interrupted: what was measured is kept"
         );
         match samples {
-            Ok(samples) => {
-                samples.iter().try_for_each(|sample| self.samples.serialize(sample))?;
-                self.samples.flush()?;
-            }
+            Ok(samples) => match &mut self.samples {
+                Some(file) => append(file, &samples)?,
+                None if samples.is_empty() => {}
+                None => {
+                    self.samples = Some(replace(&self.file("samples.csv"), &samples)?);
+                    fs::write(self.file("run.txt"), &self.run)?;
+                    if self.failures.is_empty() && self.file("failures.txt").exists() {
+                        fs::remove_file(self.file("failures.txt"))?;
+                    }
+                }
+            },
             Err(error) => {
                 let failure = format!("{what}: {error:#}");
                 eprintln!("{failure}");
                 self.failures.push(failure);
-                fs::write(&self.failures_file, self.failures.join("\n") + "\n")?;
+                fs::write(self.file("failures.txt"), self.failures.join("\n") + "\n")?;
             }
         }
         Ok(())
@@ -96,6 +122,21 @@ impl Part {
         anyhow::ensure!(all.is_empty(), "{} failed:\n{}", all.len(), all.join("\n"));
         Ok(())
     }
+}
+
+fn append<T: Serialize>(file: &mut csv::Writer<File>, rows: &[T]) -> Result<()> {
+    rows.iter().try_for_each(|row| file.serialize(row))?;
+    Ok(file.flush()?)
+}
+
+/// A file that takes the place of the one there once these rows are in it; more can follow.
+fn replace<T: Serialize>(path: &Path, rows: &[T]) -> Result<csv::Writer<File>> {
+    let new = path.with_extension("csv.new");
+    let mut file =
+        csv::Writer::from_path(&new).with_context(|| format!("cannot write {}", new.display()))?;
+    append(&mut file, rows)?;
+    fs::rename(&new, path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(file)
 }
 
 /// Measures, unless only reports are asked for; whatever became of that, reports on the samples that

@@ -63,17 +63,34 @@ fn failed(run: &Output, what: &str, samples: &str, lines: usize) {
 #[test]
 fn failure_takes_no_other_result_away() {
     let out = folder("failure");
-    let run = Command::new(env!("CARGO_BIN_EXE_programs"))
+    // Beside it is the program of one allocator alone.
+    let binaries = folder("failure-programs");
+    let copy = |binary: &str, name: &str| fs::copy(binary, binaries.join(name)).unwrap();
+    copy(env!("CARGO_BIN_EXE_programs"), "programs");
+    copy(env!("CARGO_BIN_EXE_program-system"), "program-system");
+    let run = Command::new(binaries.join("programs"))
         .args(["--rounds", "2", "--scale", "1", "--only", "string,regex"])
-        .args(["--allocators", "nobody,system", "--out"])
+        .args(["--allocators", "valloc,system", "--out"])
         .arg(&out)
         .output()
         .unwrap();
-    failed(&run, "string on nobody", &read(out.join("programs-rust-samples.csv")), 4);
+    failed(&run, "string on valloc", &read(out.join("programs-rust-samples.csv")), 4);
     assert!(read(out.join("programs-rust.txt")).contains("regex"), "the rest is reported on");
-    assert_eq!(read(out.join("programs-rust-failures.txt")).matches("on nobody").count(), 4);
-    assert!(read(out.join("index.html")).contains("Failed:\nstring on nobody"));
+    assert_eq!(read(out.join("programs-rust-failures.txt")).matches("on valloc").count(), 4);
+    assert!(read(out.join("index.html")).contains("Failed:\nstring on valloc"));
+
+    // Where nothing comes to an end, what was measured before stays.
+    let before = read(out.join("programs-rust-samples.csv"));
+    let run = Command::new(binaries.join("programs"))
+        .args(["--rounds", "1", "--only", "regex", "--allocators", "valloc", "--out"])
+        .arg(&out)
+        .output()
+        .unwrap();
+    failed(&run, "regex on valloc", &before, 4);
+    assert_eq!(read(out.join("programs-rust-samples.csv")), before);
+    assert_eq!(read(out.join("programs-rust-failures.txt")).matches("on valloc").count(), 1);
     fs::remove_dir_all(out).unwrap();
+    fs::remove_dir_all(binaries).unwrap();
 }
 
 #[test]
