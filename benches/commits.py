@@ -22,12 +22,12 @@ import callgrind  # noqa: E402
 import compare  # noqa: E402
 import instructions  # noqa: E402
 import run as whole  # noqa: E402
-from allocators import Part, quartiles  # noqa: E402
+from allocators import Part, known, positive, quartiles  # noqa: E402
 
 PATTERNS = [("pair", "64"), ("pair", "32768"), ("pair", "2097152"), ("bulk", "64", "same"),
             ("bulk", "256", "random"), ("replace", "100000"), ("growth", "65536"),
             ("sweep", "6000"), ("moving", "50000"), ("holes", "200")]
-PROGRAMS = "python3,perl,sqlite3,lua,gs"
+PROGRAMS = ["python3", "perl", "sqlite3", "lua", "gs"]
 
 
 def git(*arguments):
@@ -119,11 +119,10 @@ def main():
     parser.add_argument("build", help="folder with the measuring programs")
     parser.add_argument("old")
     parser.add_argument("new", nargs="?")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--programs", default=PROGRAMS, help="whole programs, by commas")
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--programs", default=PROGRAMS, type=known(whole.NAMES),
+                        help="whole programs, by commas")
     options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("there has to be a round")
     revisions = {"old": options.old, "new": options.new or None}
     for revision in filter(None, revisions.values()):
         commit_of(revision)
@@ -135,14 +134,14 @@ def main():
         print(f"{name}: {describe(revision)}", flush=True)
         libraries[name] = build(name, revision, folder)
 
-    patterns = Part(None, compare.Sample._fields)
-    for place, pattern in enumerate(PATTERNS):
-        compare.measure(options.build, libraries, pattern, options.rounds, patterns, place)
-    report("ns per operation", patterns.samples, "total_ns")
-    report("peak MiB", patterns.samples, "peak_mib")
     with tempfile.TemporaryDirectory() as files:
         programs = whole.Programs(Path(files))
         chosen = programs.choose(options.programs)
+        patterns = Part(None, compare.Sample._fields)
+        for place, pattern in enumerate(PATTERNS):
+            compare.measure(options.build, libraries, pattern, options.rounds, patterns, place)
+        report("ns per operation", patterns.samples, "total_ns")
+        report("peak MiB", patterns.samples, "peak_mib")
         part = Part(None, whole.Sample._fields)
         whole.measure(programs, chosen, libraries, options.rounds, part)
     if part.samples:

@@ -14,7 +14,7 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-from allocators import Part, environment, find, in_turn, spread
+from allocators import Part, containing, environment, find, in_turn, positive, spread
 
 PATTERNS = [
     *(("pair", str(8 << shift)) for shift in range(0, 23, 2)),
@@ -64,23 +64,24 @@ def row(samples, names):
 
 
 def main():
+    labels = {" ".join(pattern): pattern for pattern in PATTERNS}
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/micro")
     parser.add_argument("--out", help="file for the samples")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="patterns that contain this word")
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--only", default=list(labels), type=containing(labels),
+                        help="patterns that contain this word")
     parser.add_argument("--allocators", type=lambda text: text.split(","))
     parser.add_argument("--extra", action="append", default=[])
     options = parser.parse_args()
     libraries = find(options.build, options.allocators, options.extra)
     print("ns per operation (allocation + free; one figure: both together), peak MiB")
     print(f"{'':28}", *(f"{n:>22}" for n in libraries), f"{'spread':>8}")
-    chosen = [pattern for pattern in PATTERNS if options.only in " ".join(pattern)]
     with Part(options.out, Sample._fields) as part:
-        for place, pattern in enumerate(chosen):
-            measure(options.build, libraries, pattern, options.rounds, part, place)
-            mine = [sample for sample in part.samples if sample.pattern == " ".join(pattern)]
+        for place, label in enumerate(options.only):
+            measure(options.build, libraries, labels[label], options.rounds, part, place)
+            mine = [sample for sample in part.samples if sample.pattern == label]
             if mine:
                 print(row(mine, libraries), flush=True)
     part.end()

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import callgrind
-from allocators import Part, find
+from allocators import Part, containing, find
 
 OPERATIONS = [
     *(("pair", size) for size in (16, 64, 256, 4096, 65536, 1 << 20)),
@@ -32,13 +32,19 @@ FREES = ("free", "sized", "release")
 Count = namedtuple("Count", "operation size call allocator calls instructions")
 
 
-def count(build, libraries, only="", fail=None):
-    """Counts of all operations whose name and size contain a word, as many at a time as there are
-    processors: other processes do not change them. fail: told of what failed, which ends all of it
-    otherwise."""
+def label(operation, size):
+    return f"{operation} {size}"
+
+
+LABELS = [label(*operation) for operation in OPERATIONS]
+
+
+def count(build, libraries, only=LABELS, fail=None):
+    """Counts of these operations, by their labels, as many at a time as there are processors: other
+    processes do not change them. fail: told of what failed, which ends all of it otherwise."""
     program = Path(build) / "benches" / "c" / "operations"
     jobs = [(operation, size, name) for operation, size in OPERATIONS
-            if only in f"{operation} {size}" for name in libraries]
+            if label(operation, size) in only for name in libraries]
 
     def run(job):
         operation, size, name = job
@@ -84,7 +90,8 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/operations")
     parser.add_argument("--out", help="file for the counts")
-    parser.add_argument("--only", default="", help="operations that contain this word")
+    parser.add_argument("--only", default=LABELS, type=containing(LABELS),
+                        help="operations that contain this word")
     parser.add_argument("--allocators", type=lambda text: text.split(","))
     parser.add_argument("--extra", action="append", default=[], help="NAME=LIBRARY")
     options = parser.parse_args()

@@ -16,10 +16,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from allocators import environment, find, in_turn
+from allocators import environment, find, in_turn, known, positive
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "benches" / "programs"))
+import run as whole  # noqa: E402
+
 FEATURES = ["exact", "random", "quarantine", "zero", "canary", "guard"]
+BUILDS = ["valloc", *FEATURES, "all", "mimalloc", "mimalloc secure", "scudo"]
 PATTERNS = [("pair", "64"), ("pair", "4096"), ("replace", "100000"), ("bulk", "64", "random")]
 
 
@@ -90,9 +94,9 @@ def programs(build, libraries, names, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("build", type=lambda text: Path(text).resolve())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--programs", type=lambda text: text.split(","), default=["python3", "sqlite3"])
-    parser.add_argument("--only", type=lambda text: text.split(","), help="of the libraries")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--programs", type=known(whole.NAMES), default=["python3", "sqlite3"])
+    parser.add_argument("--only", type=known(BUILDS), help="of the libraries")
     options = parser.parse_args()
     libraries = find(options.build, ["valloc", "mimalloc"])
     libraries |= {feature: variant(options.build, feature) for feature in FEATURES}
@@ -101,12 +105,12 @@ def main():
     libraries = {name: str(library) for name, library in libraries.items()
                  if options.only is None or name in options.only}
     micro = patterns(options.build, libraries, options.rounds)
-    whole = programs(options.build, libraries, options.programs, options.rounds)
+    seconds = programs(options.build, libraries, options.programs, options.rounds)
     header = [" ".join(p) + ", ns" for p in PATTERNS] + [f"{p}, s / MiB" for p in options.programs]
     print("| build |", " | ".join(header), "|")
     print("|---" * (len(header) + 1) + "|")
     for name in libraries:
-        print(f"| {name} |", " | ".join(micro[name] + whole[name]), "|")
+        print(f"| {name} |", " | ".join(micro[name] + seconds[name]), "|")
 
 
 main()

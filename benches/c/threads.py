@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from allocators import Part, environment, find, in_turn, spread
+from allocators import Part, containing, environment, find, in_turn, positive, spread
 
 COLUMNS = ["pattern", "allocator", "round", "mops", "peak_mib", "final_mib"]
 PATTERNS = ["oneway", "ring", "all", "server", "freer", "sharing", "batch", "many", "spawn"]
@@ -62,9 +62,10 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/threads")
     parser.add_argument("--out", help="file for the samples")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--percent", type=int, default=100, help="share of the full work")
-    parser.add_argument("--only", default="", help="patterns that contain this word")
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--percent", type=positive, default=100, help="share of the full work")
+    parser.add_argument("--only", default=PATTERNS, type=containing(PATTERNS),
+                        help="patterns that contain this word")
     parser.add_argument("--allocators", type=lambda text: text.split(","))
     parser.add_argument("--extra", action="append", default=[])
     parser.add_argument("--futex", action="store_true")
@@ -76,7 +77,7 @@ def main():
         runs["linked"] = (folder / "threads-valloc", "")
     print(f"{'M operations / s, peak / final MiB':36}", *(f"{name:>20}" for name in runs), f"{'spread':>8}")
     with Part(options.out, COLUMNS) as part:
-        for place, pattern in enumerate(p for p in PATTERNS if options.only in p):
+        for place, pattern in enumerate(options.only):
             measure(runs, pattern, place, options, part)
     part.end()
 

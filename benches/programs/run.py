@@ -28,8 +28,10 @@ from pathlib import Path
 from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "c"))
-from allocators import Part, environment, find, in_turn, quartiles, spread  # noqa: E402
+from allocators import Part, environment, find, in_turn, known, positive, quartiles, spread  # noqa: E402
 
+NAMES = ["python3", "perl", "sqlite3", "gawk", "lua", "ruby", "clang++", "g++", "z3", "gs", "rocksdb",
+         "git", "redis"]
 Sample = namedtuple("Sample", "program allocator round cpu_s wall_s peak_mib")
 
 PYTHON = """
@@ -204,6 +206,7 @@ class Programs:
                     "gc", "--quiet", "--aggressive", "--prune=now"],
             "redis": ["redis-server"],
         }
+        assert list(self.commands) == NAMES
         self.folder = folder
         if shutil.which("git"):
             where = ["git", "-C", str(folder / "repository")]
@@ -213,16 +216,14 @@ class Programs:
                 importer.stdin.writelines(history())
 
     def choose(self, only):
-        """The programs named (all: nothing) that are installed."""
-        chosen = only.split(",") if only else list(self.commands)
-        for name in chosen:
-            if name not in self.commands:
-                sys.exit(f"no program named {name}; there are {', '.join(self.commands)}")
-        missing = [name for name in chosen if not shutil.which(self.commands[name][0])]
+        """Those of the programs named that are installed."""
+        missing = [name for name in only if not shutil.which(self.commands[name][0])]
         for name in missing:
             print(f"{name} is left out: {self.commands[name][0]} is not installed; "
                   ".ci/setup.sh programs installs it", file=sys.stderr)
-        return [name for name in chosen if name not in missing]
+        if len(missing) == len(only):
+            sys.exit("none of the programs is installed")
+        return [name for name in only if name not in missing]
 
     def run(self, name, library):
         """Processor seconds, seconds, peak resident MiB; what came out, as a text to compare."""
@@ -352,8 +353,8 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="folder with libvalloc-override.so")
     parser.add_argument("--out", help="file for the samples")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="programs, by commas")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--only", default=NAMES, type=known(NAMES), help="programs, by commas")
     parser.add_argument("--allocators", type=lambda text: text.split(","))
     parser.add_argument("--extra", action="append", default=[], help="NAME=LIBRARY")
     options = parser.parse_args()

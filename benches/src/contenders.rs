@@ -96,11 +96,15 @@ macro_rules! contenders {
 /// Their names, in the order of tables; `original` only where it is asked for.
 pub const NAMES: &[&str] = &["malloc", "calloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
 
+/// The names of all contenders.
+pub fn known() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().copied().chain(["original"])
+}
+
 /// Names that occur, once each, in the order of tables.
 pub fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let occurring: BTreeSet<&str> = names.collect();
-    let known = NAMES.iter().chain(&["original"]).copied();
-    let mut order: Vec<_> = known.filter(|name| occurring.contains(name)).collect();
+    let mut order: Vec<_> = known().filter(|name| occurring.contains(name)).collect();
     order.extend(occurring.iter().filter(|name| !NAMES.contains(name) && **name != "original"));
     order.into_iter().map(str::to_owned).collect()
 }

@@ -4,6 +4,7 @@
 //! first write to the block) and every free is timed alone. docs/benchmarks.md has the method.
 
 use anyhow::{Context, Result};
+use clap::builder::PossibleValuesParser;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,9 +13,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 use valloc_benches::chart::{self, Axis, Scale, Series};
 use valloc_benches::child::{self, in_turn};
-use valloc_benches::results::{self, Common, Part};
+use valloc_benches::results::{self, count, within, Common, Part};
 use valloc_benches::{
-    human_size, in_order, layout, median, with_contender, Contender, Middle, Random, Visitor,
+    human_size, in_order, known, layout, median, with_contender, Contender, Middle, Random, Visitor,
 };
 
 /// Measures the distribution of single operations' latency.
@@ -23,16 +24,18 @@ struct Options {
     #[command(flatten)]
     common: Common,
     /// Allocators to compare
-    #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned))]
+    #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned),
+          value_parser = PossibleValuesParser::new(known()))]
     allocators: Vec<String>,
     /// Processes per allocator
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = count())]
     rounds: usize,
     /// Operations timed per size
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = within(1..=1 << 26))]
     operations: usize,
     /// Sizes in bytes
-    #[arg(long, value_delimiter = ',', default_values_t = [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20])]
+    #[arg(long, value_delimiter = ',', default_values_t = [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20],
+          value_parser = within(1..=LIVE_BYTES as u64))]
     sizes: Vec<usize>,
 }
 
@@ -100,7 +103,7 @@ fn report(common: &Common) -> Result<()> {
 
 fn measure(options: &Options, mut part: Part) -> Result<()> {
     let rounds = if options.common.quick { 1 } else { options.rounds };
-    let operations = options.operations / if options.common.quick { 4 } else { 1 };
+    let operations = options.operations.div_ceil(if options.common.quick { 4 } else { 1 });
     let (operations, sizes) = (operations.to_string(), child::list(&options.sizes()));
     for round in 0..rounds {
         for allocator in in_turn(&options.allocators, round) {

@@ -2,6 +2,7 @@
 //! gives back and grows again. docs/benchmarks.md has the method.
 
 use anyhow::{Context, Result};
+use clap::builder::PossibleValuesParser;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,9 +12,9 @@ use std::time::{Duration, Instant};
 use valloc_benches::chart::{self, Axis, Scale, Series};
 use valloc_benches::child::{self, in_turn};
 use valloc_benches::comparison::Summary;
-use valloc_benches::results::{self, Common, Part};
+use valloc_benches::results::{self, count, within, Common, Part};
 use valloc_benches::{
-    in_order, layout, median, with_contender, Contender, Middle, Random, Visitor,
+    in_order, known, layout, median, with_contender, Contender, Middle, Random, Visitor,
 };
 
 /// Plots resident memory against live bytes over time.
@@ -22,16 +23,18 @@ struct Options {
     #[command(flatten)]
     common: Common,
     /// Allocators to compare
-    #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned))]
+    #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned),
+          value_parser = PossibleValuesParser::new(known()))]
     allocators: Vec<String>,
     /// Processes per allocator and scenario
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = count())]
     rounds: usize,
     /// Live memory at its height, in MiB
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = within(1..=1 << 20))]
     mib: usize,
     /// Scenarios
-    #[arg(long, value_delimiter = ',', default_values_t = SCENARIOS.map(|s| s.0.to_owned()))]
+    #[arg(long, value_delimiter = ',', default_values_t = SCENARIOS.map(|s| s.0.to_owned()),
+          value_parser = PossibleValuesParser::new(SCENARIOS.map(|s| s.0)))]
     scenarios: Vec<String>,
 }
 
@@ -98,8 +101,10 @@ fn report(common: &Common) -> Result<()> {
 }
 
 fn measure(options: &Options, mut part: Part) -> Result<()> {
-    let (rounds, mib) =
-        if options.common.quick { (1, options.mib / 4) } else { (options.rounds, options.mib) };
+    let (rounds, mib) = match options.common.quick {
+        true => (1, options.mib.div_ceil(4)),
+        false => (options.rounds, options.mib),
+    };
     let mib = mib.to_string();
     for round in 0..rounds {
         for (turn, scenario) in options.scenarios.iter().enumerate() {

@@ -2,13 +2,14 @@
 //! docs/benchmarks.md has the method.
 
 use anyhow::{Context, Result};
+use clap::builder::PossibleValuesParser;
 use clap::Parser;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::process::Command;
 use valloc_benches::child::{self, in_turn};
 use valloc_benches::comparison::Comparison;
-use valloc_benches::results::{self, Common, Part};
+use valloc_benches::results::{self, count, within, Common, Part};
 use valloc_benches::workloads::WORKLOADS;
 
 /// Runs the workloads of Rust programs on global allocators, and reports on them.
@@ -17,16 +18,18 @@ struct Options {
     #[command(flatten)]
     common: Common,
     /// Global allocators to compare
-    #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned))]
+    #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned),
+          value_parser = PossibleValuesParser::new(CONTENDERS))]
     allocators: Vec<String>,
     /// Workloads
-    #[arg(long, value_delimiter = ',', default_values_t = WORKLOADS.map(|w| w.0.to_owned()))]
+    #[arg(long, value_delimiter = ',', default_values_t = WORKLOADS.map(|w| w.0.to_owned()),
+          value_parser = PossibleValuesParser::new(WORKLOADS.map(|w| w.0)))]
     only: Vec<String>,
     /// Processes per allocator and workload
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = count())]
     rounds: usize,
     /// Amount of work in percent
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = within(1..=10_000))]
     scale: usize,
 }
 
@@ -52,7 +55,7 @@ fn main() -> Result<()> {
 
 fn measure(options: &Options, mut part: Part) -> Result<()> {
     let rounds = if options.common.quick { 1 } else { options.rounds };
-    let scale = if options.common.quick { options.scale / 5 } else { options.scale }.to_string();
+    let scale = options.scale.div_ceil(if options.common.quick { 5 } else { 1 }).to_string();
     let mut sums = HashMap::new();
     for round in 0..rounds {
         for (turn, program) in options.only.iter().enumerate() {

@@ -10,10 +10,11 @@ mod plot;
 mod report;
 
 use anyhow::Result;
+use clap::builder::PossibleValuesParser;
 use clap::Parser;
 use valloc_benches::child::{in_turn, list, samples as child_samples};
-use valloc_benches::results::{Common, Part};
-use valloc_benches::{in_order, results, NAMES};
+use valloc_benches::results::{count, within, Common, Part};
+use valloc_benches::{in_order, known, results};
 
 /// Compares allocators by size and by threads.
 #[derive(Parser)]
@@ -21,31 +22,29 @@ struct Options {
     #[command(flatten)]
     common: Common,
     /// Allocators to compare; `original` is the founding system
-    #[arg(long, value_delimiter = ',', default_values_t = everybody())]
+    #[arg(long, value_delimiter = ',', default_values_t = known().map(str::to_owned),
+          value_parser = PossibleValuesParser::new(known()))]
     allocators: Vec<String>,
     /// Numbers of threads
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8],
+          value_parser = within(1..=1024))]
     threads: Vec<usize>,
     /// Processes per allocator and number of threads
-    #[arg(long, default_value_t = 2)]
-    rounds: u32,
+    #[arg(long, default_value_t = 2, value_parser = count())]
+    rounds: usize,
     /// Allocations per thread and iteration (fewer of sizes that would fill more than 128 MiB)
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = count())]
     allocations: usize,
     /// Iterations per process
-    #[arg(long, default_value_t = 5)]
-    iterations: u32,
+    #[arg(long, default_value_t = 5, value_parser = count())]
+    iterations: usize,
     /// Whether blocks are filled by memset
     #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, num_args = 1,
           default_values_t = [true, false])]
     filled: Vec<bool>,
     /// Sizes in bytes instead of the powers of two from 8 B to 32 MiB
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = within(1..=1 << 30))]
     sizes: Vec<usize>,
-}
-
-fn everybody() -> Vec<String> {
-    NAMES.iter().copied().chain(["original"]).map(str::to_owned).collect()
 }
 
 impl Options {
@@ -65,8 +64,8 @@ pub struct Sample {
     pub size: usize,
     pub threads: usize,
     pub filled: bool,
-    pub round: u32,
-    pub iteration: u32,
+    pub round: usize,
+    pub iteration: usize,
     pub allocations: usize,
     pub alloc_ns: f64,
     pub fill_ns: f64,
@@ -113,8 +112,7 @@ fn measure(options: &Options, mut part: Part) -> Result<()> {
         false => (options.rounds, options.iterations),
     };
     let iterations = iterations.to_string();
-    let total =
-        rounds as usize * options.threads.len() * options.filled.len() * options.allocators.len();
+    let total = rounds * options.threads.len() * options.filled.len() * options.allocators.len();
     let mut done = 0;
     for round in 0..rounds {
         // A process that filled its blocks keeps them resident: untouched ones get another.
@@ -122,7 +120,7 @@ fn measure(options: &Options, mut part: Part) -> Result<()> {
             options.filled.iter().map(move |filled| (threads.to_string(), filled.to_string()))
         });
         for (turn, (threads, filled)) in settings.enumerate() {
-            for allocator in in_turn(&options.allocators, turn + round as usize) {
+            for allocator in in_turn(&options.allocators, turn + round) {
                 done += 1;
                 let what = format!("{allocator}, {threads} thread(s), filled: {filled}");
                 eprintln!("[{done:2}/{total}] {what}, round {}", round + 1);
