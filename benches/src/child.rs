@@ -42,9 +42,29 @@ pub fn run(command: &mut Command) -> Result<(Vec<u8>, Usage)> {
 
 /// Runs this program again, as a child that measures: the samples that it prints as CSV.
 pub fn samples<T: DeserializeOwned>(arguments: &[&str]) -> Result<Vec<T>> {
+    rows(&print(arguments)?)
+}
+
+/// The same of a child that prints two tables, an empty line between them.
+pub fn two_tables<T, U>(arguments: &[&str]) -> Result<(Vec<T>, Vec<U>)>
+where
+    T: DeserializeOwned,
+    U: DeserializeOwned,
+{
+    let output = print(arguments)?;
+    let (first, second) = output.split_once("\n\n").context("a child printed one table")?;
+    Ok((rows(first)?, rows(second)?))
+}
+
+/// Runs this program again, and returns what it printed.
+fn print(arguments: &[&str]) -> Result<String> {
     let (output, _) = run(Command::new(std::env::current_exe()?).args(arguments))?;
-    let rows = csv::Reader::from_reader(&output[..]).into_deserialize().collect::<Result<_, _>>();
-    rows.context("a child printed something else than samples")
+    Ok(String::from_utf8(output)?)
+}
+
+fn rows<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
+    let rows = csv::Reader::from_reader(text.as_bytes()).into_deserialize();
+    rows.collect::<Result<_, _>>().context("a child printed something else than samples")
 }
 
 /// Numbers as a list for the command line.

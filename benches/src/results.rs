@@ -8,6 +8,7 @@ use crate::page;
 use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
 use serde::{de::DeserializeOwned, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -54,8 +55,8 @@ pub struct Part {
     out: PathBuf,
     name: String,
     run: String,
-    /// None before the first sample
-    samples: Option<csv::Writer<File>>,
+    /// NAME-ENDING: none before the first sample
+    tables: BTreeMap<&'static str, csv::Writer<File>>,
     failures: Vec<String>,
 }
 
@@ -79,7 +80,7 @@ impl Part {
             out: common.out.clone(),
             name: name.to_owned(),
             run: page::moment(),
-            samples: None,
+            tables: BTreeMap::new(),
             failures: Vec::new(),
         })
     }
@@ -95,17 +96,7 @@ impl Part {
             "interrupted: what was measured is kept"
         );
         match samples {
-            Ok(samples) => match &mut self.samples {
-                Some(file) => append(file, &samples)?,
-                None if samples.is_empty() => {}
-                None => {
-                    self.samples = Some(replace(&self.file("samples.csv"), &samples)?);
-                    fs::write(self.file("run.txt"), &self.run)?;
-                    if self.failures.is_empty() && self.file("failures.txt").exists() {
-                        fs::remove_file(self.file("failures.txt"))?;
-                    }
-                }
-            },
+            Ok(samples) => self.write("samples.csv", &samples)?,
             Err(error) => {
                 let failure = format!("{what}: {error:#}");
                 eprintln!("{failure}");
@@ -113,6 +104,24 @@ impl Part {
                 fs::write(self.file("failures.txt"), self.failures.join("\n") + "\n")?;
             }
         }
+        Ok(())
+    }
+
+    /// Adds rows to NAME-ENDING, which the first of them begin anew.
+    pub fn write<T: Serialize>(&mut self, ending: &'static str, rows: &[T]) -> Result<()> {
+        if let Some(file) = self.tables.get_mut(ending) {
+            return append(file, rows);
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if self.tables.is_empty() {
+            fs::write(self.file("run.txt"), &self.run)?;
+            if self.failures.is_empty() && self.file("failures.txt").exists() {
+                fs::remove_file(self.file("failures.txt"))?;
+            }
+        }
+        self.tables.insert(ending, replace(&self.file(ending), rows)?);
         Ok(())
     }
 

@@ -42,9 +42,16 @@ fn page_shows_its_plots() {
         assert!(value.is_some_and(|value| !value.trim().is_empty()), "nothing about: {row}");
     }
     columns_are_documented(&out);
+    histogram_has_every_operation(&out);
     let expected = plots(&out);
     // Mean by size of blocks filled and not; two figures of four comparisons, one of another.
-    for name in ["founding-1-mean-filled-2", "memory-waves", "latency-free-5", "threads-mops"] {
+    for name in [
+        "founding-1-mean-filled-2",
+        "memory-waves",
+        "latency-free-5",
+        "latency-distribution-free-0004096",
+        "threads-mops",
+    ] {
         assert!(expected.iter().any(|plot| plot == name), "{name} was not drawn: {expected:?}");
     }
 
@@ -97,7 +104,8 @@ fn write_everything(out: &Path) {
     for entry in fs::read_dir(out).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
-        if !name.ends_with("-samples.csv") && !name.ends_with("-run.txt") {
+        let measured = ["-samples.csv", "-histogram.csv", "-run.txt"];
+        if !measured.iter().any(|ending| name.ends_with(ending)) {
             fs::remove_file(&path).unwrap();
         }
     }
@@ -126,8 +134,37 @@ fn columns_are_documented(out: &Path) {
             assert!(documented(column), "the column {column} of {name} is not documented");
         }
     }
-    // Samples and summaries of three benchmarks and five comparisons.
-    assert_eq!(files, 16);
+    // Samples and summaries of three benchmarks and five comparisons; a histogram.
+    assert_eq!(files, 17);
+}
+
+/// As many as the samples say, of every size in every process, with their median in the bin of it.
+fn histogram_has_every_operation(out: &Path) {
+    let rows = |name: &str, columns: [&str; 6]| -> Vec<[String; 6]> {
+        let mut csv = csv::Reader::from_path(out.join(name)).unwrap();
+        let header = csv.headers().unwrap().clone();
+        let places = columns.map(|column| header.iter().position(|name| name == column).unwrap());
+        csv.records()
+            .map(|row| places.map(|place| row.as_ref().unwrap()[place].to_owned()))
+            .collect()
+    };
+    let process = ["allocator", "size", "operation", "round"];
+    let columns = |a, b| [process[0], process[1], process[2], process[3], a, b];
+    let bins = rows("latency-histogram.csv", columns("low_ns", "count"));
+    let samples = rows("latency-samples.csv", columns("p50", "operations"));
+    assert_eq!(samples.len(), 8);
+    for sample in samples {
+        let mine: Vec<(f64, usize)> = bins
+            .iter()
+            .filter(|bin| bin[..4] == sample[..4])
+            .map(|bin| (bin[4].parse().unwrap(), bin[5].parse().unwrap()))
+            .collect();
+        let all: usize = sample[5].parse().unwrap();
+        assert_eq!(mine.iter().map(|bin| bin.1).sum::<usize>(), all);
+        let median: f64 = sample[4].parse().unwrap();
+        let below: usize = mine.iter().filter(|bin| bin.0 <= median).map(|bin| bin.1).sum();
+        assert!(2 * below >= all, "{sample:?}: {below} of {all}");
+    }
 }
 
 /// The names of the plots in the folder.

@@ -81,6 +81,24 @@ impl Sample {
     }
 }
 
+/// A bin of the latencies of one size in one process.
+#[derive(Serialize, Deserialize, Clone)]
+struct Bin {
+    allocator: String,
+    size: usize,
+    operation: String,
+    round: usize,
+    /// The least latency in it, the clock's own cost taken off
+    low_ns: u32,
+    count: usize,
+}
+
+/// Bins up to 64 ns have one latency each, those above a 32nd of a doubling: 3 % of it, or less.
+fn bin(nanoseconds: u32) -> u32 {
+    let shift = nanoseconds.max(1).ilog2().saturating_sub(5);
+    nanoseconds >> shift << shift
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
     if let Some(name) = &options.common.child {
@@ -98,7 +116,13 @@ fn report(common: &Common) -> Result<()> {
     let summary = summarise(&samples);
     results::write_csv(&common.file("latency-summary.csv"), &summary)?;
     results::publish(&common.file("latency.txt"), &table(&summary, &samples, &allocators)?)?;
-    draw(common, &samples, &allocators)
+    draw(common, &samples, &allocators)?;
+    let histogram = common.file("latency-histogram.csv");
+    // Earlier versions left none.
+    match histogram.exists() {
+        true => draw_distributions(common, &results::read_csv(&histogram)?, &allocators),
+        false => Ok(()),
+    }
 }
 
 fn measure(options: &Options, mut part: Part) -> Result<()> {
@@ -109,9 +133,14 @@ fn measure(options: &Options, mut part: Part) -> Result<()> {
         for allocator in in_turn(&options.allocators, round) {
             eprintln!("[{}/{rounds}] latency, {allocator}", round + 1);
             let arguments = ["--child", allocator, "--sizes", &sizes, "--operations", &operations];
-            let mut samples = child::samples::<Sample>(&arguments);
+            let (mut samples, mut bins) = match child::two_tables::<Sample, Bin>(&arguments) {
+                Ok((samples, bins)) => (Ok(samples), bins),
+                Err(error) => (Err(error), Vec::new()),
+            };
             samples.iter_mut().flatten().for_each(|sample| sample.round = round);
+            bins.iter_mut().for_each(|bin| bin.round = round);
             part.keep(allocator, samples)?;
+            part.write("histogram.csv", &bins)?;
         }
     }
     part.end()
@@ -123,7 +152,8 @@ impl Visitor for Child<'_> {
     type Out = Result<()>;
 
     fn visit<C: Contender>(self) -> Result<()> {
-        let mut csv = csv::Writer::from_writer(std::io::stdout().lock());
+        let mut csv = csv::Writer::from_writer(Vec::new());
+        let mut bins = csv::Writer::from_writer(Vec::new());
         let mut empty: Vec<u32> = (0..100_000).map(|_| time(|| ()).0).collect();
         empty.sort_unstable();
         let clock = empty[empty.len() / 2];
@@ -137,6 +167,17 @@ impl Visitor for Child<'_> {
                     f64::from(times[times.len() - beyond].saturating_sub(clock))
                 };
                 let [p50, p99, p999, p9999, max] = TAILS.map(at);
+                let in_bin = |nanoseconds: &u32| bin(nanoseconds.saturating_sub(clock));
+                for equal in times.chunk_by(|a, b| in_bin(a) == in_bin(b)) {
+                    bins.serialize(Bin {
+                        allocator: C::NAME.to_owned(),
+                        size,
+                        operation: operation.to_owned(),
+                        round: 0,
+                        low_ns: in_bin(&equal[0]),
+                        count: equal.len(),
+                    })?;
+                }
                 csv.serialize(Sample {
                     allocator: C::NAME.to_owned(),
                     size,
@@ -153,6 +194,11 @@ impl Visitor for Child<'_> {
                 })?;
             }
         }
+        print!(
+            "{}\n{}",
+            String::from_utf8(csv.into_inner()?)?,
+            String::from_utf8(bins.into_inner()?)?
+        );
         Ok(())
     }
 }
@@ -289,4 +335,92 @@ fn draw(common: &Common, samples: &[Sample], allocators: &[String]) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Sizes whose distribution is drawn, at most: the least, the largest, and some between.
+const DISTRIBUTIONS: usize = 4;
+
+/// For some sizes, allocations and frees: the share of operations that take so long or longer, over
+/// all rounds.
+fn draw_distributions(common: &Common, bins: &[Bin], allocators: &[String]) -> Result<()> {
+    let nanoseconds = Axis::new("ns, at least", Scale::Decades);
+    let share = Axis { name: "share of operations", scale: Scale::Decades, label: percent };
+    let sizes: Vec<usize> =
+        bins.iter().map(|bin| bin.size).collect::<BTreeSet<_>>().into_iter().collect();
+    let drawn = sizes.len().min(DISTRIBUTIONS);
+    for place in 0..drawn {
+        let size = sizes[place * (sizes.len() - 1) / (drawn - 1).max(1)];
+        for operation in ["allocation", "free"] {
+            let line = |allocator: &String| {
+                let mine = bins.iter().filter(|bin| {
+                    bin.size == size && bin.operation == operation && bin.allocator == *allocator
+                });
+                Series { name: allocator.clone(), points: at_least(mine) }
+            };
+            let lines: Vec<_> = allocators.iter().map(line).collect();
+            let title =
+                format!("Single {operation} of {}: how many take so long", human_size(size));
+            let path = format!("latency-distribution-{operation}-{size:07}.svg");
+            chart::lines(&common.file(&path), &title, &nanoseconds, &share, &lines)?;
+        }
+    }
+    Ok(())
+}
+
+/// For the least latency of every bin, the share of all operations that take that or more.
+fn at_least<'a>(bins: impl Iterator<Item = &'a Bin>) -> Vec<(f64, Middle)> {
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    for bin in bins {
+        *counts.entry(bin.low_ns).or_default() += bin.count;
+    }
+    let all: usize = counts.values().sum();
+    let mut left = all;
+    let point = |(low, count): (&u32, &usize)| {
+        let share = left as f64 / all as f64;
+        left -= count;
+        // The axis has no zero.
+        (f64::from((*low).max(1)), Middle::alone(share))
+    };
+    counts.iter().map(point).collect()
+}
+
+/// 1 as 100 %, 0.0001 as 0.01 %.
+fn percent(share: f64) -> String {
+    let digits = (-(share * 100.0 * 1.001).log10().floor()).max(0.0) as usize;
+    format!("{:.digits$} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bins_are_exact_up_to_64_ns_and_narrow_above() {
+        for nanoseconds in (0..100_000).chain([u32::MAX / 2, u32::MAX - 1, u32::MAX]) {
+            let low = bin(nanoseconds);
+            assert_eq!(bin(low), low);
+            assert!(low <= nanoseconds);
+            assert!(f64::from(nanoseconds - low) < 0.032 * f64::from(low).max(1.0));
+            assert!(nanoseconds >= 64 || low == nanoseconds);
+        }
+    }
+
+    #[test]
+    fn shares_are_of_all_rounds() {
+        let bin = |round, low_ns, count| Bin {
+            allocator: "valloc".to_owned(),
+            size: 64,
+            operation: "free".to_owned(),
+            round,
+            low_ns,
+            count,
+        };
+        let bins = [bin(0, 0, 5), bin(0, 10, 3), bin(1, 0, 1), bin(1, 200, 1)];
+        let expected = [(1.0, 1.0), (10.0, 0.4), (200.0, 0.1)];
+        assert_eq!(at_least(bins.iter()), expected.map(|(x, y)| (x, Middle::alone(y))));
+        assert_eq!(
+            [1.0, 0.1, 0.05, 1e-3, 1e-6].map(percent).join(" "),
+            "100 % 10 % 5 % 0.1 % 0.0001 %"
+        );
+    }
 }
