@@ -39,7 +39,7 @@ help:
 	@echo 'make bench-memory  resident memory over time, plotted against live bytes'
 	@echo 'make bench-instructions  instructions of every operation against the peers'
 	@echo 'make bench-report  the page, plots and tables anew, from the samples that there are'
-	@echo 'make bench-tables  the tables of README.md, as Markdown, from the last run of each part'
+	@echo 'make bench-tables  all results as Markdown, from the last run of each part: results.md'
 	@echo 'make compare OLD=rev [NEW=rev]  two states of valloc; NEW is the working tree'
 	@echo 'make lint         formatting, static analysis, layers'
 	@echo 'make format       formats C and Rust in place'
@@ -140,7 +140,8 @@ misuse-table: all
 # instead of what each does by itself: make bench-full ROUNDS=1 tries everything.
 OUT := $(BUILD)/bench
 RUST := target/release
-FULL := bench bench-programs-rust bench-programs-c bench-memory bench-threads bench-c bench-instructions
+FULL := bench bench-programs-rust bench-programs-c bench-memory bench-threads bench-c \
+        bench-instructions bench-startup
 MEASURE := --out $(OUT) $(if $(ROUNDS),--rounds $(ROUNDS))
 # What failed or was interrupted is reported on as well, then make ends with the status of it.
 define by_preload
@@ -168,9 +169,8 @@ bench-full: all bench-rust
 	    $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
 	done; \
 	$(RUST)/report --out $(OUT) >/dev/null || failed="$$failed report"; \
-	python3 benches/tables.py $(OUT) >$(OUT)/tables.md || failed="$$failed tables"; \
-	cat $(OUT)/tables.md; \
-	echo "Done, $$(date -u +%H:%M:%S) UTC: $(OUT)/index.html, $(OUT)/tables.md"; \
+	python3 benches/tables.py $(OUT) || failed="$$failed tables"; \
+	echo "Done, $$(date -u +%H:%M:%S) UTC: $(OUT)/index.html, $(OUT)/results.md"; \
 	test -z "$$failed" || { echo "Failed:$$failed"; cat $(OUT)/*-failures.txt 2>/dev/null; exit 1; }
 
 bench-report: bench-rust
@@ -183,20 +183,19 @@ bench-memory: bench-rust
 	$(RUST)/memory $(MEASURE)
 
 bench-c: all bench-rust
-	$(call by_preload,c/compare.py,micro,$(if $(ROUNDS),--rounds $(ROUNDS)))
-	$(BUILD)/release/benches/c/instances
-	$(BUILD)/release/benches/c/runs
+	python3 benches/c/own.py $(BUILD)/release $(MEASURE); own=$$?; \
+	    ($(call by_preload,c/compare.py,micro,$(if $(ROUNDS),--rounds $(ROUNDS)))) && exit $$own
 
 bench-threads: all bench-rust
 	$(call by_preload,c/threads.py,threads,$(if $(ROUNDS),--rounds $(ROUNDS)))
 
-bench-secure: all
-	@.ci/setup.sh bench test
-	python3 benches/c/secure.py $(BUILD)/release
+bench-secure: all bench-rust
+	@.ci/setup.sh test
+	python3 benches/c/secure.py $(BUILD)/release $(MEASURE); status=$$?; \
+	    $(RUST)/report --out $(OUT) >/dev/null && exit $$status
 
-bench-startup: all
-	@.ci/setup.sh bench
-	python3 benches/c/startup.py $(BUILD)/release $(if $(ROUNDS),--rounds $(ROUNDS))
+bench-startup: all bench-rust
+	$(call by_preload,c/startup.py,startup,$(if $(ROUNDS),--rounds $(ROUNDS)))
 
 bench-programs: bench-programs-rust bench-programs-c
 

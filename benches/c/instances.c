@@ -1,10 +1,13 @@
 /* instances.c: what an allocator of one's own costs beside that of the process, in one run, in
- * turns, by medians of 15 rounds.
+ * turns. Prints a line for each: measure, round, ns. own.py makes medians of them.
  *
- *   pair      allocate 64 B, write a byte, free: the process; an allocator; one whose thread has no
- *             cache of its own and uses the shared one
- *   life      init and destroy of an empty allocator; with ten allocations between
- *   destroy   1 GiB in 1 Mi slots: freed one by one; destroyed */
+ *   pair_process, pair_own, pair_shared   allocate 64 B, write a byte, free: by the process; by an
+ *                                         allocator; by one whose thread has no cache of its own
+ * and uses the shared one life_empty, life_small                init and destroy; with ten
+ * allocations between free_each, destroy                    1 GiB in 1 Mi slots: freed one by one;
+ * destroyed
+ *
+ * instances [ROUNDS] */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,13 +18,11 @@
 #define VALLOC_NO_SHORT_NAMES
 #include "valloc.h"
 
-#define ROUNDS 15
 #define PAIRS 2000000
 #define LIVES 10000
 #define SLOTS ((size_t)1 << 20)
 
-enum { PROCESS, OWN, SHARED, EMPTY_LIFE, SMALL_LIFE, FREE_EACH, DESTROY, MEASURES };
-static double samples[MEASURES][ROUNDS];
+static long rounds = 15;
 static void *slots[SLOTS];
 
 static double now_ns(void)
@@ -98,6 +99,12 @@ static double destroy(MemoryAllocator *allocator)
     return now_ns() - start;
 }
 
+static void keep(const char *measure, long round, double ns)
+{
+    printf("%s %ld %.2f\n", measure, round, ns);
+    fflush(stdout);
+}
+
 /* In a thread with id 2: an allocator for one thread has no place for it. */
 static void *measure(void *unused)
 {
@@ -105,50 +112,31 @@ static void *measure(void *unused)
     MemoryAllocator own = {0}, narrow = {0}, full = {0};
     if (valloc_init(&own, 1, 64) != 0 || valloc_init(&narrow, 1, 1) != 0)
         fail();
-    for (int round = 0; round < ROUNDS; round++) {
-        samples[PROCESS][round] = pairs_of_process();
-        samples[OWN][round] = pairs_of(&own);
-        samples[SHARED][round] = pairs_of(&narrow);
-        samples[EMPTY_LIFE][round] = lives(0);
-        samples[SMALL_LIFE][round] = lives(10);
+    for (long round = 0; round < rounds; round++) {
+        keep("pair_process", round, pairs_of_process());
+        keep("pair_own", round, pairs_of(&own));
+        keep("pair_shared", round, pairs_of(&narrow));
+        keep("life_empty", round, lives(0));
+        keep("life_small", round, lives(10));
         fill(&full);
-        samples[FREE_EACH][round] = free_each(&full);
+        keep("free_each", round, free_each(&full));
         valloc_destroy(&full);
         fill(&full);
-        samples[DESTROY][round] = destroy(&full);
+        keep("destroy", round, destroy(&full));
     }
     valloc_destroy(&own);
     valloc_destroy(&narrow);
     return NULL;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(int measure)
-{
-    qsort(samples[measure], ROUNDS, sizeof(double), by_value);
-    return samples[measure][ROUNDS / 2];
-}
-
-int main(void)
+int main(int argc, char **argv)
 {
     pthread_t thread;
+    if (argc > 1)
+        rounds = strtol(argv[1], NULL, 10);
     valloc_free(touch(valloc_malloc(1))); /* this thread takes the first id */
     if (pthread_create(&thread, NULL, measure, NULL) != 0)
         fail();
     pthread_join(thread, NULL);
-    double process = median(PROCESS), own = median(OWN), shared = median(SHARED);
-    double each = median(FREE_EACH), destroyed = median(DESTROY);
-    printf("pair, 64 B: process %.2f ns, allocator %.2f ns (%.2f), shared cache %.2f ns (%.2f)\n",
-           process, own, own / process, shared, shared / process);
-    printf("life of an empty allocator: %.2f us; with ten allocations: %.2f us\n",
-           median(EMPTY_LIFE) / 1000, median(SMALL_LIFE) / 1000);
-    printf("1 GiB in 1 Mi slots: freed in %.2f ms, destroyed in %.2f ms: %.0f times faster\n",
-           each / 1e6, destroyed / 1e6, each / destroyed);
     return 0;
 }

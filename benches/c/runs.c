@@ -3,7 +3,10 @@
  *
  * For each number of runs: nanoseconds to reclaim a random run and to lend one of random length in
  * its place, as short as the holes are on average ("fits"), and up to 16 times as long, for which
- * there are few holes or none ("long"). The median of the rounds. */
+ * there are few holes or none ("long"). Prints a line for each round: number of runs, length of
+ * those lent, round, ns. own.py makes medians of them.
+ *
+ * runs [ROUNDS [TURNS]] */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +15,8 @@
 #include "arena.h"
 
 #define SPACE_BLOCKS (((size_t)100 << 30) >> VA_BLOCK_SHIFT)
-#define ROUNDS 5
 
+static long rounds = 5;
 static uint64_t state = 88172645463325252u;
 
 static size_t random_up_to(size_t most)
@@ -31,13 +34,6 @@ static double now_ns(void)
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static Block *lend(size_t blocks)
 {
     Block *run = va_arena_lend(blocks, 1);
@@ -48,20 +44,20 @@ static Block *lend(size_t blocks)
     return run;
 }
 
-static double turns(Block **runs, size_t count, size_t most, long times)
+/* runs: `live` of `count`, each of which is replaced by one of up to `most` blocks. */
+static void turns(const char *length, Block **runs, size_t count, size_t live, size_t most,
+                  long times)
 {
-    double rounds[ROUNDS];
-    for (int round = 0; round < ROUNDS; round++) {
+    for (long round = 0; round < rounds; round++) {
         double start = now_ns();
         for (long i = 0; i < times; i++) {
-            Block **run = &runs[random_up_to(count) - 1];
+            Block **run = &runs[random_up_to(live) - 1];
             va_arena_reclaim(*run);
             *run = lend(random_up_to(most));
         }
-        rounds[round] = (now_ns() - start) / (double)times;
+        printf("%zu %s %ld %.2f\n", count, length, round, (now_ns() - start) / (double)times);
+        fflush(stdout);
     }
-    qsort(rounds, ROUNDS, sizeof *rounds, by_value);
-    return rounds[ROUNDS / 2];
 }
 
 static void measure(size_t count, long times)
@@ -78,10 +74,8 @@ static void measure(size_t count, long times)
         else
             runs[live++] = runs[i];
     }
-    double fits = turns(runs, live, most, times);
-    double longer = turns(runs, live, 16 * mean, times);
-    printf("%9zu %10.1f %10.1f\n", count, fits, longer);
-    fflush(stdout);
+    turns("fits", runs, count, live, most, times);
+    turns("long", runs, count, live, 16 * mean, times);
     for (size_t i = 0; i < live; i++)
         va_arena_reclaim(runs[i]);
     free(runs);
@@ -89,8 +83,9 @@ static void measure(size_t count, long times)
 
 int main(int argc, char **argv)
 {
-    long times = argc > 1 ? strtol(argv[1], NULL, 10) : 100000;
-    printf("%9s %10s %10s   ns per run reclaimed and lent\n", "runs", "fits", "long");
+    long times = argc > 2 ? strtol(argv[2], NULL, 10) : 100000;
+    if (argc > 1)
+        rounds = strtol(argv[1], NULL, 10);
     for (size_t count = 1000; count <= 1000000; count *= 10)
         measure(count, times);
     return 0;

@@ -3,27 +3,31 @@
 secure build and scudo: nanoseconds per operation of micro.c and processor seconds of whole programs,
 in turns; medians, as a table in Markdown.
 
-secure.py BUILD [--rounds N] [--programs A,B] [--only A,B]
+secure.py BUILD [--out FOLDER] [--rounds N] [--programs A,B] [--only A,B]
 
-Builds the variants beside BUILD. mimalloc's secure build is compiled from the sources that cargo has
-for the Rust benchmarks; scudo comes with clang."""
+--out keeps every run as a line of secure-samples.csv: subject (pattern or program), allocator,
+round, ns, cpu_s, peak_mib; and the table. Builds the variants beside BUILD. mimalloc's secure build
+is compiled from the sources that cargo has for the Rust benchmarks; scudo comes with clang."""
 
 import argparse
-import csv
+import contextlib
+import io
 import json
-import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from allocators import environment, find, in_turn, known, positive
+from allocators import Part, environment, find, in_turn, known, positive
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "benches" / "programs"))
+sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "benches" / "programs")]
 import run as whole  # noqa: E402
+import tables  # noqa: E402
 
 FEATURES = ["exact", "random", "quarantine", "zero", "canary", "guard"]
 BUILDS = ["valloc", *FEATURES, "all", "mimalloc", "mimalloc secure", "scudo"]
+COLUMNS = ["subject", "allocator", "round", "ns", "cpu_s", "peak_mib"]
 PATTERNS = [("pair", "64"), ("pair", "4096"), ("replace", "100000"), ("bulk", "64", "random")]
 
 
@@ -56,61 +60,68 @@ def secure_mimalloc(build):
     return library
 
 
-def scudo():
-    return run("clang", "-print-file-name=libclang_rt.scudo_standalone-x86_64.so")
+def library(build, name):
+    """What is to be preloaded; built, where it is not there by itself."""
+    if name in FEATURES:
+        return variant(build, name)
+    if name == "all":
+        return variant(build, "ON")
+    if name == "mimalloc secure":
+        return secure_mimalloc(build)
+    if name == "scudo":
+        return run("clang", "-print-file-name=libclang_rt.scudo_standalone-x86_64.so")
+    return find(build, [name])[name]
 
 
-def patterns(build, libraries, rounds):
+def patterns(build, libraries, rounds, part):
     micro = build / "benches" / "c" / "micro"
-    rows = {name: [] for name in libraries}
-    for pattern in PATTERNS:
-        samples = {name: [] for name in libraries}
+    for place, pattern in enumerate(PATTERNS):
         for turn in range(rounds):
-            for name, library in in_turn(libraries.items(), turn):
-                words = run(micro, *pattern, env=environment(library)).split()
-                samples[name].append(sum(map(float, words[:2])))
-        for name, values in samples.items():
-            rows[name].append(f"{statistics.median(values):.1f}")
-    return rows
+            for name, library in in_turn(libraries.items(), place + turn):
+                done = subprocess.run([micro, *pattern], env=environment(library),
+                                      capture_output=True, text=True)
+                if done.returncode != 0:
+                    part.fail(f"{' '.join(pattern)} on {name}: {done.stderr}")
+                    continue
+                allocation, freeing, _ = map(float, done.stdout.split())
+                part.keep((" ".join(pattern), name, turn, allocation + freeing, "", ""))
 
 
-def programs(build, libraries, names, rounds):
-    out = build.parent / "secure-programs.csv"
-    extra = [word for name, library in libraries.items() if name != "valloc"
-             for word in ("--extra", f"{name}={library}")]
-    run(sys.executable, ROOT / "benches" / "programs" / "run.py", build, "--out", out, "--rounds", rounds,
-        "--only", ",".join(names), "--allocators", "valloc", *extra)
-    with open(out) as file:
-        samples = list(csv.DictReader(file))
+class Programs:
+    """Keeps what run.py measures as samples of a part."""
 
-    def median(name, program, column):
-        return statistics.median(float(s[column]) for s in samples
-                                 if s["allocator"] == name and s["program"] == program)
+    def __init__(self, part):
+        self.part = part
+        self.fail = part.fail
 
-    return {name: [f"{median(name, p, 'cpu_s'):.2f} / {median(name, p, 'peak_mib'):.0f}" for p in names]
-            for name in libraries}
+    def keep(self, sample):
+        self.part.keep((*sample[:3], "", sample.cpu_s, sample.peak_mib))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=lambda text: Path(text).resolve())
+    parser.add_argument("--out", type=Path, help="folder for the samples and the table")
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--programs", type=known(whole.NAMES), default=["python3", "sqlite3"])
-    parser.add_argument("--only", type=known(BUILDS), help="of the libraries")
+    parser.add_argument("--only", type=known(BUILDS), default=BUILDS, help="of the libraries")
     options = parser.parse_args()
-    libraries = find(options.build, ["valloc", "mimalloc"])
-    libraries |= {feature: variant(options.build, feature) for feature in FEATURES}
-    libraries |= {"all": variant(options.build, "ON"), "mimalloc secure": secure_mimalloc(options.build),
-                  "scudo": scudo()}
-    libraries = {name: str(library) for name, library in libraries.items()
-                 if options.only is None or name in options.only}
-    micro = patterns(options.build, libraries, options.rounds)
-    seconds = programs(options.build, libraries, options.programs, options.rounds)
-    header = [" ".join(p) + ", ns" for p in PATTERNS] + [f"{p}, s / MiB" for p in options.programs]
-    print("| build |", " | ".join(header), "|")
-    print("|---" * (len(header) + 1) + "|")
-    for name in libraries:
-        print(f"| {name} |", " | ".join(micro[name] + seconds[name]), "|")
+    libraries = {name: str(library(options.build, name)) for name in options.only}
+    with tempfile.TemporaryDirectory() as folder:
+        programs = whole.Programs(Path(folder))
+        chosen = programs.choose(options.programs)
+        with Part(options.out and options.out / "secure-samples.csv", COLUMNS) as part:
+            patterns(options.build, libraries, options.rounds, part)
+            whole.measure(programs, chosen, libraries, options.rounds, Programs(part))
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        tables.secure([dict(zip(COLUMNS, sample)) for sample in part.samples])
+    print(text.getvalue(), end="")
+    if options.out and part.samples:
+        (options.out / "secure.txt").write_text(text.getvalue())
+    part.end()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,7 @@ fn colour(name: &str, index: usize) -> RGBColor {
         "jemalloc" => RGBColor(204, 121, 167),
         "snmalloc" => RGBColor(230, 159, 0),
         "tcmalloc" => RGBColor(190, 170, 40),
-        "live" | "original" => INK,
+        "live" | "original" | "nothing" => INK,
         _ => OTHERS[index % OTHERS.len()],
     }
 }

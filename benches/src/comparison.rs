@@ -48,7 +48,7 @@ const PROGRAMS: &[Figure] = &[
     figure("peak_mib", "Peak resident memory, MiB"),
 ];
 
-pub const ALL: [Comparison; 5] = [
+pub const ALL: [Comparison; 6] = [
     Comparison { name: "programs-rust", subject: "program", figures: PROGRAMS },
     Comparison { name: "programs-c", subject: "program", figures: PROGRAMS },
     Comparison {
@@ -65,6 +65,14 @@ pub const ALL: [Comparison; 5] = [
         figures: &[
             figure("total_ns", "Allocation and free, ns"),
             figure("peak_mib", "Peak resident memory, MiB"),
+        ],
+    },
+    Comparison {
+        name: "startup",
+        subject: "program",
+        figures: &[
+            figure("cpu_us", "Processor time, microseconds"),
+            figure("peak_kib", "Peak resident memory, KiB"),
         ],
     },
     Comparison {

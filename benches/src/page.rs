@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The parts of the page: prefix of their files, heading, what is seen.
-const SECTIONS: [(&str, &str, &str); 8] = [
+const SECTIONS: [(&str, &str, &str); 12] = [
     (
         "founding",
         "By size and by threads",
@@ -46,6 +46,24 @@ const SECTIONS: [(&str, &str, &str); 8] = [
         "In C, by LD_PRELOAD, in turns: how many times the best one's figure each takes.",
     ),
     (
+        "startup",
+        "Small programs",
+        "What preloading adds to programs that do next to nothing, in turns: how many times the \
+         best one's figure each takes. `nothing` is the program alone, `empty` a library without a \
+         line of code.",
+    ),
+    (
+        "instances",
+        "Allocators of one's own",
+        "What valloc's own allocators cost beside that of the process.",
+    ),
+    ("runs", "The search for runs", "Lending and reclaiming runs of blocks in a full arena."),
+    (
+        "secure",
+        "Secure builds",
+        "What the features of valloc's secure build cost, each alone and all together.",
+    ),
+    (
         "instructions",
         "Instructions",
         "What a call executes outside the kernel, counted by callgrind, the loop around it left \
@@ -82,9 +100,13 @@ pub fn write(folder: &Path) -> Result<()> {
          <title>valloc measured</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
          <h1>valloc measured</h1>\n<table>\n"
     )?;
-    for (what, value) in circumstances() {
-        writeln!(page, "<tr><th>{what}</th><td>{}</td></tr>", escape(&value))?;
+    let circumstances = circumstances();
+    for (what, value) in &circumstances {
+        writeln!(page, "<tr><th>{what}</th><td>{}</td></tr>", escape(value))?;
     }
+    // For benches/tables.py.
+    let lines = circumstances.iter().map(|(what, value)| format!("{what}: {}\n", value.trim()));
+    std::fs::write(folder.join("circumstances.txt"), lines.collect::<String>())?;
     page.push_str("</table>\n");
     for (prefix, heading, intro) in SECTIONS {
         let of = |ending: &str| {

@@ -20,11 +20,19 @@ document.body.append(result);
 </script>";
 
 /// Samples as the scripts leave them, of two subjects on two allocators.
-const OTHERS: [(&str, &str, &str); 4] = [
+const OTHERS: [(&str, &str, &str); 5] = [
     ("programs-c", "program,allocator,round,cpu_s,wall_s,peak_mib", "0,1.5,1.5,30"),
     ("threads", "pattern,allocator,round,mops,peak_mib,final_mib", "0,20,30,10"),
     ("micro", "pattern,allocator,round,allocation_ns,free_ns,total_ns,peak_mib", "0,3,4,7,30"),
+    ("startup", "program,allocator,round,cpu_us,peak_kib", "0,500,1500"),
     ("instructions", "operation,allocator,calls,instructions", "1000,16"),
+];
+
+/// Samples of which there are tables alone, which the scripts write themselves.
+const TABLES: [(&str, &str, &str); 3] = [
+    ("instances", "measure,round,ns", "destroy,0,99"),
+    ("runs", "runs,length,round,ns", "1000,long,0,99"),
+    ("secure", "subject,allocator,round,ns,cpu_s,peak_mib", "pair 64,guard,0,4,,"),
 ];
 
 #[test]
@@ -40,6 +48,9 @@ fn page_shows_its_plots() {
         let start = format!("<tr><th>{row}</th><td>");
         let value = page.split(&start).nth(1).and_then(|rest| rest.split('<').next());
         assert!(value.is_some_and(|value| !value.trim().is_empty()), "nothing about: {row}");
+    }
+    for (name, ..) in TABLES {
+        assert!(page.contains(&format!("the table of {name}")), "{name} is not on the page");
     }
     columns_are_documented(&out);
     histogram_has_every_operation(&out);
@@ -99,13 +110,18 @@ fn write_everything(out: &Path) {
         }
         fs::write(out.join(format!("{name}-samples.csv")), text).unwrap();
     }
-    run(env!("CARGO_BIN_EXE_report"), "threads micro instructions programs-c");
+    for (name, columns, row) in TABLES {
+        fs::write(out.join(format!("{name}-samples.csv")), format!("{columns}\n{row}\n")).unwrap();
+        fs::write(out.join(format!("{name}.txt")), format!("the table of {name}\n")).unwrap();
+    }
+    run(env!("CARGO_BIN_EXE_report"), "threads micro startup instructions programs-c");
     // Everything anew from the samples.
     for entry in fs::read_dir(out).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
         let measured = ["-samples.csv", "-histogram.csv", "-run.txt"];
-        if !measured.iter().any(|ending| name.ends_with(ending)) {
+        let table = TABLES.iter().any(|(part, ..)| name == format!("{part}.txt"));
+        if !table && !measured.iter().any(|ending| name.ends_with(ending)) {
             fs::remove_file(&path).unwrap();
         }
     }
@@ -134,8 +150,8 @@ fn columns_are_documented(out: &Path) {
             assert!(documented(column), "the column {column} of {name} is not documented");
         }
     }
-    // Samples and summaries of three benchmarks and five comparisons; a histogram.
-    assert_eq!(files, 17);
+    // Samples and summaries of three benchmarks and six comparisons; a histogram; other samples.
+    assert_eq!(files, 22);
 }
 
 /// As many as the samples say, of every size in every process, with their median in the bin of it.

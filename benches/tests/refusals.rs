@@ -97,6 +97,7 @@ fn scripts_refuse_what_they_cannot_measure() {
         ("c/threads.py", "--only nope", &["'nope'", "oneway, ring"]),
         ("c/instructions.py", "--only nope", &["'nope'", "pair 16", "instance 64"]),
         ("c/startup.py", "--rounds 0", number),
+        ("c/own.py", "--rounds 0", number),
         ("c/secure.py", "--rounds 0", number),
         ("c/secure.py", "--only nope", &["'nope'", "exact, random"]),
         ("c/secure.py", "--programs nope", &["'nope'", "python3, perl"]),
@@ -108,10 +109,12 @@ fn scripts_refuse_what_they_cannot_measure() {
     ] {
         let mut command = Command::new("python3");
         command.arg(format!("{ROOT}/benches/{script}")).args(arguments.split(' ')).arg(ROOT);
-        // These keep no samples.
-        if !["c/secure.py", "c/startup.py", "commits.py"].contains(&script) {
-            command.arg("--out").arg(&samples);
-        }
+        match script {
+            "c/secure.py" | "c/own.py" => command.arg("--out").arg(&out),
+            // It keeps no samples.
+            "commits.py" => &mut command,
+            _ => command.arg("--out").arg(&samples),
+        };
         refused(&format!("{script} {arguments}"), &command.output().unwrap(), expected);
     }
     assert_eq!(contents(&out), before);
