@@ -341,7 +341,7 @@ def latency(rows):
     names = names_of(subjects, *FOUNDING)
     step = max(float(row["step_ns"]) for row in rows)
     print("Nanoseconds of a single operation: median / what one in a thousand takes or exceeds; "
-          f"the clock's own cost is taken off, its readings are {step:.0f} ns apart at least:\n")
+          f"the clock's own cost is taken off, which advances by {step:.0f} ns at a time:\n")
     table("", names, [(subject, {name: (cell["p50"], f"{cell['p50']:.0f} / {cell['p999']:.0f}")
                                  for name, cell in row.items()})
                       for subject, row in subjects.items()])
