@@ -59,6 +59,7 @@ fn page_shows_its_plots() {
     for name in [
         "founding-1-mean-filled-2",
         "memory-waves",
+        "memory-waves-time",
         "latency-free-5",
         "latency-distribution-free-0004096",
         "threads-mops",

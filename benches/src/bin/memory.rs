@@ -443,22 +443,29 @@ fn table(rows: &[Sample], samples: &[Sample], allocators: &[String]) -> Result<S
 fn draw(common: &Common, rows: &[Sample], allocators: &[String]) -> Result<()> {
     for (name, title, _) in &SCENARIOS {
         let mine: Vec<_> = rows.iter().filter(|row| row.scenario == *name).collect();
-        let series = |allocator: &String| Series {
-            name: allocator.clone(),
-            points: mine
-                .iter()
-                .filter(|row| row.allocator == *allocator)
-                .map(|row| (row.step as f64, Middle::alone(row.resident_mib)))
-                .collect(),
+        let along = |place: fn(&Sample) -> f64| -> Vec<Series> {
+            let series = |allocator: &String| {
+                let own = mine.iter().filter(|row| row.allocator == *allocator);
+                let points = own.map(|row| (place(row), Middle::alone(row.resident_mib)));
+                Series { name: allocator.clone(), points: points.collect() }
+            };
+            allocators.iter().map(series).collect()
         };
-        let mut lines: Vec<_> = allocators.iter().map(series).collect();
+        let mut lines = along(|row| row.step as f64);
         let Some(first) = allocators.first().filter(|_| !mine.is_empty()) else { continue };
         let live = mine.iter().filter(|row| row.allocator == *first);
         let points = live.map(|row| (row.step as f64, Middle::alone(row.live_mib))).collect();
         lines.insert(0, Series { name: "live".to_owned(), points });
         let path = common.file(&format!("memory-{name}.svg"));
-        let x = Axis::new("progress", Scale::Linear);
-        chart::lines(&path, title, &x, &Axis::new("MiB", Scale::Linear), &lines)?;
+        let mib = Axis::new("MiB", Scale::Linear);
+        chart::lines(&path, title, &Axis::new("progress", Scale::Linear), &mib, &lines)?;
+        // What idles takes no time.
+        if name.starts_with("fragments") {
+            continue;
+        }
+        let path = common.file(&format!("memory-{name}-time.svg"));
+        let x = Axis::new("processor time, seconds", Scale::Linear);
+        chart::lines(&path, &format!("{title}, by time"), &x, &mib, &along(|row| row.seconds))?;
     }
     Ok(())
 }
