@@ -144,6 +144,36 @@ fn failure_of_a_preloaded_allocator() {
     fs::remove_dir_all(out).unwrap();
 }
 
+/// Two of the whole programs come to the same result on valloc as on glibc.
+#[test]
+fn programs_run_on_valloc() {
+    let out = folder("on-valloc");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let built = Command::new("cc")
+        .args(["-std=gnu11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-builtin"])
+        .args(["-ftls-model=initial-exec", "-DVALLOC_OVERRIDE=1", "-Ic/include", "-o"])
+        .arg(out.join("libvalloc-override.so"))
+        .args(["c/src/unity.c", "c/src/override.c"])
+        .current_dir(root)
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let run = Command::new("python3")
+        .arg(format!("{root}/benches/programs/run.py"))
+        .arg(&out)
+        .args(["--rounds", "1", "--only", "python3,perl", "--allocators", "valloc,glibc", "--out"])
+        .arg(out.join("programs-c-samples.csv"))
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let samples = read(out.join("programs-c-samples.csv"));
+    for start in ["python3,valloc,0,", "perl,valloc,0,", "python3,glibc,0,", "perl,glibc,0,"] {
+        assert!(samples.contains(start), "{start} is missing in\n{samples}");
+    }
+    assert!(String::from_utf8_lossy(&run.stdout).contains("valloc to glibc: time "));
+    fs::remove_dir_all(out).unwrap();
+}
+
 /// The tables from summaries whose means are known.
 #[test]
 fn tables_say_what_was_measured() {
