@@ -213,7 +213,8 @@ bench-instructions: all bench-rust
 compare: all
 	@.ci/setup.sh build bench
 	@test -n '$(OLD)' || { echo 'usage: make compare OLD=revision [NEW=revision]'; exit 2; }
-	python3 benches/commits.py $(BUILD)/release '$(OLD)' $(if $(NEW),'$(NEW)')
+	python3 benches/commits.py $(BUILD)/release '$(OLD)' $(if $(NEW),'$(NEW)') \
+	    $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # ---- Style ----
 

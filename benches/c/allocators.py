@@ -128,6 +128,8 @@ class Part:
         self.failures = []
         self.interrupted = False
         self.out = Path(out) if out else None
+        if self.out:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
         self.columns = columns
         self.moment = moment() if out else ""
         self.file = None

@@ -213,6 +213,9 @@ impl Figure {
     }
 }
 
+/// What is measured beside the allocators, and no rival: a program alone, an empty library.
+const ALONE: [&str; 2] = ["nothing", "empty"];
+
 /// Medians, shares of the best, spread; what valloc is more than 5 % behind at; geometric means.
 fn write_table(out: &mut String, figure: &Figure, summary: &[Summary]) -> Result<()> {
     let mut names: Vec<&str> = Vec::new();
@@ -231,6 +234,8 @@ fn write_table(out: &mut String, figure: &Figure, summary: &[Summary]) -> Result
     for (subject, shares) in &rows {
         write!(out, "{subject:>width$}")?;
         let mut spread = 0.0f64;
+        let compared = shares.iter().filter(|share| !ALONE.contains(&share.0.as_str()));
+        let best = compared.map(|share| share.1.median).fold(f64::INFINITY, f64::min);
         for name in &names {
             let row = summary.iter().find(|row| row.subject == *subject && row.allocator == *name);
             let share = shares.iter().find(|share| share.0 == *name);
@@ -238,8 +243,8 @@ fn write_table(out: &mut String, figure: &Figure, summary: &[Summary]) -> Result
                 (Some(row), Some((_, Middle { median: share, .. }))) => {
                     write!(out, " {:>9.2} {share:>6.2}", row.median)?;
                     spread = spread.max(row.middle().spread());
-                    if *name == "valloc" && *share > 1.05 {
-                        behind.push(format!("{subject} {share:.2}"));
+                    if *name == "valloc" && *share > 1.05 * best {
+                        behind.push(format!("{subject} {:.2}", share / best));
                     }
                 }
                 _ => write!(out, " {:>16}", "-")?,
@@ -301,6 +306,15 @@ mod tests {
         assert!(text.contains("1.732"), "the mean of 1.5 and 2: {text}");
         assert!(text.contains("33.3 %"), "quartiles 2 and 4 round 3: {text}");
         assert!(text.contains("behind the best at: a 1.50, b 2.00"), "{text}");
+
+        // A program alone is no rival.
+        let mut alone = summary.clone();
+        alone.iter_mut().filter(|row| row.allocator == "two").for_each(|row| {
+            row.allocator = "nothing".to_owned();
+        });
+        let mut text = String::new();
+        write_table(&mut text, least, &alone)?;
+        assert!(text.contains("behind the best at: nothing"), "{text}");
 
         // Who did not come to an end is not in the mean.
         let mut text = String::new();
