@@ -238,6 +238,16 @@ static VA_COLD char *reserve_limited(size_t *bytes, size_t least, size_t limit)
     return base;
 }
 
+/* What is asked for: the more, the more there is, so that the last arena comes late. */
+static VA_STARTUP size_t wanted_bytes(unsigned arenas)
+{
+    size_t blocks = 0;
+    for (unsigned i = 0; i < arenas; i++)
+        blocks += va_arenas[i].blocks;
+    size_t part = va_align_up((blocks << VA_BLOCK_SHIFT) / VA_RESERVE_PART, VA_HUGE_BYTES);
+    return va_min(va_max(va_options.reserve_bytes, part), VA_RESERVE_BYTES);
+}
+
 static VA_STARTUP void start_zone(Zone *zone, size_t first, size_t end)
 {
     *zone = (Zone){.first = first,
@@ -252,7 +262,7 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
 {
     unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     size_t limit = va_os_address_limit();
-    size_t bytes = va_options.reserve_bytes;
+    size_t bytes = wanted_bytes(count);
     if (count == VA_ARENAS_MAX || blocks > VA_RESERVE_BYTES >> VA_BLOCK_SHIFT)
         return NULL;
     size_t least = least_bytes(blocks);

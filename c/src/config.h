@@ -87,6 +87,8 @@
 #define VA_RESERVE_BYTES ((size_t)1 << 40)
 #define VA_RESERVE_MIN_BYTES ((size_t)8 << 20)
 #define VA_ARENAS_MAX 64
+/* Each next one has this part of all before it at least: 64 of them, from 8 MiB on, 16 TiB. */
+#define VA_RESERVE_PART 4
 /* Under a limit of the address space this much is never reserved, and under one of data never made
  * accessible, which it stays: two stacks of 8 MiB. */
 #define VA_RESERVE_LEAVE_BYTES ((size_t)16 << 20)
