@@ -233,9 +233,12 @@ static bool grow_locked(Block *run, size_t first, size_t more)
     Arena *arena = &va_arenas[run->arena];
     Zone *zone = va_zone_at(arena, first - 1);
     size_t end = first + more;
-    if (end > zone->end || more > va_use.hard_limit - va_min(va_use.hard_limit, va_use.lent_blocks))
+    if (more > va_use.hard_limit - va_min(va_use.hard_limit, va_use.lent_blocks) ||
+        va_runs_free_from(arena, zone, first, more) < more)
         return false;
-    if (va_runs_free_from(arena, zone, first, more) < more || !va_space_commit(arena, zone, end))
+    if (end > zone->end && (zone != &arena->zones[ZONE_DENSE] || !va_space_extend(arena, end)))
+        return false;
+    if (!va_space_commit(arena, zone, end))
         return false;
     va_runs_raise_top(arena, zone, end);
     run->zero &= borrow_locked(arena, first, more);
@@ -289,7 +292,8 @@ VA_COLD bool va_arena_split(const Block *run, size_t count)
 VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
 {
     size_t more = from->moved ? 1 : 2;
-    bool is_last = va_block_number(from) + from->run_blocks == va_arenas[from->arena].blocks;
+    bool is_last = va_block_number(from) + from->run_blocks ==
+                   atomic_load_explicit(&va_arenas[from->arena].blocks, memory_order_relaxed);
     if (is_last ||
         atomic_load_explicit(&moved_runs, memory_order_relaxed) + more > VA_MOVED_RUNS_MAX)
         return false;
@@ -373,7 +377,8 @@ VA_COLD void va_arena_stats(ArenaStats *stats)
                            tabled / VA_GROUP_BLOCKS * sizeof(BlockGroup) +
                            (tabled - va_arenas[i].first) *
                                (sizeof(Block) + (VA_SLAB_WORDS + VA_LIVE_WORDS) * sizeof(uint64_t));
-        stats->reserved += va_arenas[i].blocks << VA_BLOCK_SHIFT;
+        stats->reserved += atomic_load_explicit(&va_arenas[i].blocks, memory_order_relaxed)
+                           << VA_BLOCK_SHIFT;
     }
 }
 

@@ -1,5 +1,7 @@
 /* arena_space.c: an arena is one reserved range, its tables at the start; what is accessible grows
- * from there in steps and never shrinks, so that the range stays few mappings. */
+ * from there in steps and never shrinks, so that the range stays few mappings. Under a limit of the
+ * address space the range itself grows, too: the rest is the program's as long as it is not needed,
+ * and all of it can become one block. */
 #include "arena_space.h"
 
 #include "options.h"
@@ -93,8 +95,9 @@ static VA_STARTUP bool commit_tables(Arena *arena, size_t end, size_t more)
     if (end <= atomic_load_explicit(&arena->tabled, memory_order_relaxed))
         return true;
     size_t least = va_align_up(end, VA_GROUP_BLOCKS);
-    return extend_tables(arena, va_min(least + more, arena->blocks)) ||
-           extend_tables(arena, va_min(least, arena->blocks));
+    size_t blocks = atomic_load_explicit(&arena->blocks, memory_order_relaxed);
+    return extend_tables(arena, va_min(least + more, blocks)) ||
+           extend_tables(arena, va_min(least, blocks));
 }
 
 /* The first block from `from` on that may lie on a huge page, if any may. */
@@ -204,38 +207,53 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
     return true;
 }
 
-/* The address space of an arena that can lend a run of so many blocks. */
-static VA_STARTUP size_t least_bytes(size_t blocks)
+/* The address space of an arena that can lend a run of so many blocks, and may grow. */
+static VA_STARTUP size_t least_bytes(size_t blocks, size_t blocks_max)
 {
     size_t total = 0; /* the larger the arena, the larger its tables, by less than a hundredth */
-    for (size_t more = blocks; more != total; more = lay_out(total).first + blocks)
+    for (size_t more = blocks; more != total;
+         more = lay_out(va_max(total, blocks_max)).first + blocks)
         total = more;
     return va_max(va_align_up(total << VA_BLOCK_SHIFT, VA_HUGE_BYTES), VA_RESERVE_MIN_BYTES);
 }
 
-/* Reserves *bytes of address space, or half of it and so on, but no fewer than `least`; NULL if the
- * kernel refuses those, too. *bytes tells what it came to. */
-static VA_STARTUP char *reserve(size_t *bytes, size_t least)
+/* Reserves *bytes of address space, there or anywhere, or half of it and so on, but no fewer than
+ * `least`; NULL if the kernel refuses those, too. *bytes tells what it came to. */
+static VA_STARTUP char *reserve(char *there, size_t *bytes, size_t least)
 {
     char *base;
     *bytes = va_max(*bytes, least);
-    while ((base = va_os_reserve(*bytes, VA_HUGE_BYTES)) == NULL && *bytes != least)
+    while ((base = there == NULL ? va_os_reserve(*bytes, VA_HUGE_BYTES)
+                                 : va_os_reserve_at(there, *bytes)) == NULL &&
+           *bytes != least)
         *bytes = va_max(va_align_down(*bytes / 2, VA_HUGE_BYTES), least);
     return base;
 }
 
 /* The same under a limit: at most half of it at a time unless more is needed, and never its last
  * bytes, which the program needs for stacks and libraries. */
-static VA_COLD char *reserve_limited(size_t *bytes, size_t least, size_t limit)
+static VA_COLD char *reserve_limited(char *there, size_t *bytes, size_t least, size_t limit)
 {
     size_t rest_bytes = va_align_up(va_min(VA_RESERVE_LEAVE_BYTES, limit / 4), VA_BLOCK_BYTES);
     char *rest = va_os_reserve(rest_bytes, VA_BLOCK_BYTES);
     if (rest == NULL)
         return NULL;
     *bytes = va_min(*bytes, va_align_down(limit / 2, VA_HUGE_BYTES));
-    char *base = reserve(bytes, least);
+    char *base = reserve(there, bytes, least);
     va_os_unreserve(rest, rest_bytes);
     return base;
+}
+
+/* Moves a range just reserved so far down that it can become `most` bytes: the kernel looks for
+ * places from the top, so that what the program maps from now on fills the gap from there, and
+ * takes as much from the limit as from the gap. */
+static VA_COLD char *lower(char *base, size_t *bytes, size_t least, size_t most)
+{
+    if ((uintptr_t)base < most)
+        return base;
+    va_os_unreserve(base, *bytes);
+    char *low = va_os_reserve_at(base - (most - *bytes), *bytes);
+    return low != NULL ? low : reserve(NULL, bytes, least);
 }
 
 /* What is asked for: the more, the more there is, so that the last arena comes late. */
@@ -243,7 +261,7 @@ static VA_STARTUP size_t wanted_bytes(unsigned arenas)
 {
     size_t blocks = 0;
     for (unsigned i = 0; i < arenas; i++)
-        blocks += va_arenas[i].blocks;
+        blocks += atomic_load_explicit(&va_arenas[i].blocks, memory_order_relaxed);
     size_t part = va_align_up((blocks << VA_BLOCK_SHIFT) / VA_RESERVE_PART, VA_HUGE_BYTES);
     return va_min(va_max(va_options.reserve_bytes, part), VA_RESERVE_BYTES);
 }
@@ -258,23 +276,68 @@ static VA_STARTUP void start_zone(Zone *zone, size_t first, size_t end)
                    .purge_group = first / VA_GROUP_BLOCKS};
 }
 
+VA_COLD bool va_space_extend(Arena *arena, size_t end)
+{
+    size_t blocks = atomic_load_explicit(&arena->blocks, memory_order_relaxed);
+    if (end <= blocks)
+        return true;
+    if (end > arena->blocks_max)
+        return false;
+    size_t limit = va_os_address_limit();
+    char *there = arena->base + (blocks << VA_BLOCK_SHIFT);
+    size_t least = va_align_up((end - blocks) << VA_BLOCK_SHIFT, VA_HUGE_BYTES);
+    size_t bytes = va_min(va_options.reserve_bytes, (arena->blocks_max - blocks) << VA_BLOCK_SHIFT);
+    if ((limit == SIZE_MAX ? reserve(there, &bytes, least)
+                           : reserve_limited(there, &bytes, least, limit)) == NULL)
+        return false;
+    blocks += bytes >> VA_BLOCK_SHIFT;
+    atomic_store_explicit(&arena->blocks, blocks, memory_order_relaxed);
+    arena->zones[ZONE_DENSE].end = blocks;
+    return true;
+}
+
+/* The first arena under a limit has tables for all of that: it grows where it is, so that one block
+ * may take nearly all there is. Blocks; 0 for those that stay as they are. */
+static VA_STARTUP size_t growing_blocks(unsigned arenas, size_t limit)
+{
+    if (arenas != 0 || limit / 2 >= va_options.reserve_bytes)
+        return 0;
+    return va_min(va_align_down(limit, VA_HUGE_BYTES), VA_RESERVE_BYTES) >> VA_BLOCK_SHIFT;
+}
+
+/* Lets the first arena grow for a run that finds no place. */
+static VA_COLD bool extend_first(size_t blocks)
+{
+    const Zone *zone = &va_arenas[0].zones[ZONE_DENSE];
+    size_t first = zone->top - va_runs_free_below_top(&va_arenas[0], zone);
+    return va_space_extend(&va_arenas[0], first + blocks);
+}
+
 VA_STARTUP Arena *va_space_add(size_t blocks)
 {
     unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     size_t limit = va_os_address_limit();
     size_t bytes = wanted_bytes(count);
-    if (count == VA_ARENAS_MAX || blocks > VA_RESERVE_BYTES >> VA_BLOCK_SHIFT)
+    size_t blocks_max = growing_blocks(count, limit);
+    if (blocks > VA_RESERVE_BYTES >> VA_BLOCK_SHIFT)
         return NULL;
-    size_t least = least_bytes(blocks);
-    if (least > VA_RESERVE_BYTES)
+    if (count != 0 && extend_first(blocks))
+        return &va_arenas[0];
+    size_t least = least_bytes(blocks, blocks_max);
+    if (least > VA_RESERVE_BYTES || count == VA_ARENAS_MAX)
         return NULL;
-    char *base = limit == SIZE_MAX ? reserve(&bytes, least) : reserve_limited(&bytes, least, limit);
+    char *base = limit == SIZE_MAX ? reserve(NULL, &bytes, least)
+                                   : reserve_limited(NULL, &bytes, least, limit);
+    if (base != NULL && blocks_max > bytes >> VA_BLOCK_SHIFT)
+        base = lower(base, &bytes, least, blocks_max << VA_BLOCK_SHIFT);
     if (base == NULL)
         return NULL;
-    Tables tables = lay_out(bytes >> VA_BLOCK_SHIFT);
+    blocks_max = va_max(blocks_max, bytes >> VA_BLOCK_SHIFT);
+    Tables tables = lay_out(blocks_max);
     Arena *arena = &va_arenas[count];
     arena->base = base;
-    arena->blocks = bytes >> VA_BLOCK_SHIFT;
+    arena->blocks_max = blocks_max;
+    atomic_store_explicit(&arena->blocks, bytes >> VA_BLOCK_SHIFT, memory_order_relaxed);
     arena->entries = (_Atomic uint32_t *)base;
     /* Of all but the entries the first block's come first. */
     arena->groups = (BlockGroup *)(base + tables.records) + tables.first / VA_GROUP_BLOCKS - 1;
@@ -284,11 +347,11 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     arena->live = (_Atomic uint64_t *)(base + tables.live) - tables.first * VA_LIVE_WORDS;
     arena->first = tables.first;
     size_t split = tables.first;
-    if (bytes >= VA_ZONED_BYTES &&
+    if (blocks_max << VA_BLOCK_SHIFT >= VA_ZONED_BYTES &&
         bytes - least > VA_SPARSE_BYTES + VA_GROUP_BLOCKS * VA_BLOCK_BYTES)
         split = va_align_up(split + (VA_SPARSE_BYTES >> VA_BLOCK_SHIFT), VA_GROUP_BLOCKS);
     start_zone(&arena->zones[ZONE_SPARSE], tables.first, split);
-    start_zone(&arena->zones[ZONE_DENSE], split, arena->blocks);
+    start_zone(&arena->zones[ZONE_DENSE], split, bytes >> VA_BLOCK_SHIFT);
     if (!commit_tables(arena, tables.first + 1, VA_COMMIT_TABLE_MIN_BLOCKS)) {
         va_os_unreserve(base, bytes);
         return NULL;

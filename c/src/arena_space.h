@@ -5,8 +5,13 @@
 
 #include "block_table.h"
 
-/* Reserves a new arena that can lend a run of this many blocks. */
+/* Reserves address space for a run of this many blocks, behind an arena or as a new one; its dense
+ * zone can lend it then. */
 Arena *va_space_add(size_t blocks);
+
+/* Reserves more behind an arena, so that its dense zone reaches up to block `end`; false if that
+ * cannot be. */
+bool va_space_extend(Arena *arena, size_t end);
 
 /* Makes blocks below `end` accessible, and some more; at least these if more is refused. */
 bool va_space_commit(Arena *arena, Zone *zone, size_t end);

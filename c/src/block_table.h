@@ -88,7 +88,7 @@ static_assert(sizeof(BlockGroup) == 64, "a group is one cache line");
 typedef enum ZoneKind { ZONE_SPARSE, ZONE_DENSE, ZONES } ZoneKind;
 
 typedef struct Zone {
-    size_t first, end; /* its blocks; const. Zones share no group. */
+    size_t first, end; /* its blocks; const, but the last zone's end. Zones share no group. */
     /* Blocks below huge_start refuse huge pages; from where they may be at all to huge_end they are
      * advised. Read without lock. */
     _Atomic size_t huge_start, huge_end;
@@ -105,7 +105,7 @@ typedef struct Zone {
 /* Who frees reads the first cache line; what changes under the lock stays off it. */
 typedef struct Arena {
     _Alignas(64) char *base; /* const once published, like all pointers here */
-    size_t blocks;
+    _Atomic size_t blocks;   /* grows, see va_space_extend; read without lock */
     _Atomic uint32_t *entries;
     Block *records;
     uintptr_t bitmaps;      /* the free slots of a slab; see va_bitmap_of */
@@ -114,6 +114,7 @@ typedef struct Arena {
     size_t first;           /* index of the first block that is not table */
     Zone zones[ZONES];
     BlockGroup *groups; /* of group g: groups - g */
+    size_t blocks_max;  /* const; the tables have room for so many */
 } Arena;
 
 extern Arena va_arenas[VA_ARENAS_MAX];

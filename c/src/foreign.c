@@ -18,7 +18,8 @@ static VA_COLD bool is_reserved(const void *pointer)
 {
     unsigned count = atomic_load_explicit(&va_arena_count, memory_order_acquire);
     for (unsigned i = 0; i < count; i++)
-        if (va_block_index(&va_arenas[i], pointer) < va_arenas[i].blocks)
+        if (va_block_index(&va_arenas[i], pointer) <
+            atomic_load_explicit(&va_arenas[i].blocks, memory_order_relaxed))
             return true;
     return false;
 }

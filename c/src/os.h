@@ -13,6 +13,8 @@ size_t va_os_page_bytes(void);
 
 /* Sets aside address space without access and without a claim on memory; NULL if refused. */
 void *va_os_reserve(size_t bytes, size_t alignment);
+/* The same there; NULL also if something else lies in the way. */
+void *va_os_reserve_at(void *address, size_t bytes);
 void va_os_unreserve(void *address, size_t bytes);
 
 /* Makes reserved pages readable and writable; they read as zero until written. */

@@ -28,6 +28,9 @@
 #include VALLOC_TEST_OS_HEADER
 #endif
 
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -96,6 +99,17 @@ void *va_os_reserve(size_t bytes, size_t alignment)
     unmap(start, head);
     unmap(start + head + bytes, mapped - head - bytes);
     return start + head;
+}
+
+/* Kernels before 4.17 take the address for a hint. */
+VA_COLD void *va_os_reserve_at(void *address, size_t bytes)
+{
+    void *start = map(address, bytes, PROT_NONE, MAP_NORESERVE | MAP_FIXED_NOREPLACE);
+    if (start == address)
+        return start;
+    if (start != NULL)
+        unmap(start, bytes);
+    return NULL;
 }
 
 void va_os_unreserve(void *address, size_t bytes)

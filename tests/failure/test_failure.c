@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/resource.h>
 
 #include "child.h"
 #include "inject.h"
@@ -127,6 +128,23 @@ static void vast(void)
     for (size_t i = 0; i < 5; i++)
         put(&set, i, valloc_malloc(300 * MIB), 300 * MIB);
     drop(&set, 0, 5, 1);
+}
+
+/* Large blocks under a limit of the address space, and one for which the first arena has to grow,
+ * if it can: half of the limit may have been lost by an unmap that failed. */
+static void limited(void)
+{
+    static Set set;
+    struct rlimit limit = {1024 * MIB, 1024 * MIB};
+    must(setrlimit(RLIMIT_AS, &limit) == 0);
+    for (size_t i = 0; i < 5; i++)
+        put(&set, i, valloc_malloc(60 * MIB), 60 * MIB);
+    drop(&set, 0, 5, 1);
+    unsigned char *block = valloc_malloc(700 * MIB);
+    must(block != NULL || errno == ENOMEM);
+    if (block != NULL)
+        fill_bytes(block, 700 * MIB, 1);
+    valloc_free(block);
 }
 
 /* Each grows into the way of the other, so that they move, by copy and by page. */
@@ -333,7 +351,7 @@ static const Scenario scenarios[] = {
     {"small", small, false},         {"runs", runs, false},          {"large", large, false},
     {"vast", vast, false},           {"growing", growing, false},    {"aligned", aligned, false},
     {"instances", instances, false}, {"purges", purges, false},      {"forks", forks, false},
-    {"threads", threads, false},     {"late_uses", late_uses, true},
+    {"threads", threads, false},     {"late_uses", late_uses, true}, {"limited", limited, false},
 };
 
 typedef struct Run {

@@ -1,4 +1,4 @@
-"""limits.py EXHAUST TABLES_MIB: small address spaces and limits, by the kernel and by option, of addresses and
+"""limits.py EXHAUST ONE_BLOCK TABLES_MIB: small address spaces and limits, by the kernel and by option, of addresses and
 of data; exhaustion is survived."""
 
 import sys
@@ -15,17 +15,31 @@ PROGRAMS = [
     ["git", "--version"],
 ]
 
+NO_HUGE = {"VALLOC_HUGE_PAGES": "never"}
+
 # The limit in MiB, what a program must get of it at least, and of what kind: huge blocks of which
 # little is touched, or all.
 for limit, least, kind in (64, 16, []), (256, 120, []), (1024, 600, []), (8192, 5000, ["large"]):
     got = run([sys.argv[1], str(least), *kind], limit_kib=limit << 10,
-              more={"VALLOC_HUGE_PAGES": "never"} if kind else {})
+              more=NO_HUGE if kind else {})
     for program in PROGRAMS:
         run(program, limit_kib=limit << 10)
     print(f"{limit} MiB of address space: {got}", end="")
 
+# One block may take nearly all of it.
+for limit, least in (64, 24), (256, 200), (1024, 940), (8192, 7700):
+    run([sys.argv[2], str(least)], limit_kib=limit << 10, more=NO_HUGE)
+    print(f"{limit} MiB of address space: {least} MiB in one block")
+run(["python3", "-c", "print(len(bytearray(600 << 20)))"], limit_kib=1 << 20)
+
+# Small reserves end no earlier.
+for mib in 8, 16, 64:
+    got = run([sys.argv[1], "1200", "large"], limit_kib=2 << 20,
+              more={**NO_HUGE, "VALLOC_RESERVE_MIB": str(mib)})
+    print(f"2 GiB of address space in reserves of {mib} MiB: {got}", end="")
+
 # RLIMIT_DATA counts what is made accessible: beyond a small heap tables that a secure build has, too.
-for limit, least in (64, 24), (256, 160 - int(sys.argv[2])):
+for limit, least in (64, 24), (256, 160 - int(sys.argv[3])):
     limited = ["sh", "-c", f'ulimit -d {limit << 10}; exec "$@"', "sh", sys.argv[1], str(least)]
     print(f"{limit} MiB of data:", run(limited), end="")
 
