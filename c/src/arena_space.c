@@ -8,6 +8,10 @@
 #include "os.h"
 #include "run_set.h"
 
+/* What is known of huge pages. Arena lock. */
+static struct {
+    bool asked, allowed; /* what the kernel said when they were first wanted, for good */
+} huge;
 static bool huge_is_dear; /* see try_huge; arena lock */
 static bool huge_is_timed;
 
@@ -113,10 +117,16 @@ static VA_STARTUP size_t huge_from(const Arena *arena, const Zone *zone, size_t 
                                           VA_HUGE_BYTES >> VA_BLOCK_SHIFT));
 }
 
+/* For memory that may lie on huge pages: a small heap never asks the kernel. */
 static VA_STARTUP bool huge_is_wanted(void)
 {
-    return va_options.huge_pages != HUGE_PAGES_NEVER &&
-           (va_options.huge_pages == HUGE_PAGES_ALWAYS || !huge_is_dear);
+    if (va_options.huge_pages == HUGE_PAGES_NEVER)
+        return false;
+    if (!huge.asked) {
+        huge.asked = true;
+        huge.allowed = va_os_may_be_huge();
+    }
+    return huge.allowed && (va_options.huge_pages == HUGE_PAGES_ALWAYS || !huge_is_dear);
 }
 
 static VA_STARTUP void advise_blocks(const Arena *arena, size_t from, size_t to, bool huge)
@@ -162,8 +172,8 @@ static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, siz
 {
     from = huge_from(arena, zone, from);
     const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
-    if (va_options.huge_pages == HUGE_PAGES_AUTO && huge_is_wanted() && from < to &&
-        to - from >= huge_blocks) {
+    if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to && to - from >= huge_blocks &&
+        huge_is_wanted()) {
         uint64_t start = va_os_thread_ns();
         advise_huge(arena, zone, from, from + huge_blocks);
         va_os_populate(arena->base + (from << VA_BLOCK_SHIFT), VA_HUGE_BYTES);

@@ -9,9 +9,11 @@
 #include "os.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -40,6 +42,9 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
+#endif
+#ifndef PR_GET_THP_DISABLE
+#define PR_GET_THP_DISABLE 42
 #endif
 #ifndef FUTEX_WAIT_PRIVATE
 #define FUTEX_WAIT_PRIVATE 128
@@ -156,6 +161,37 @@ size_t va_os_purged(void)
 void va_os_advise_huge(void *address, size_t bytes, bool on)
 {
     advise(address, bytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+/* The word in brackets is the one that holds. Whether it is this one; false if nothing can be read.
+ */
+static VA_COLD bool setting_is(const char *path, const char *word)
+{
+    char text[128];
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return false;
+    ssize_t length = read(file, text, sizeof text - 1);
+    close(file);
+    text[length > 0 ? length : 0] = '\0';
+    return strstr(text, word) != NULL;
+}
+
+/* prctl says 1 for no huge pages, 3 for none but where advised, as here. Kernels from 6.8 on have a
+ * setting for each size, which may leave it to the general one. */
+VA_COLD bool va_os_may_be_huge(void)
+{
+#define SETTINGS "/sys/kernel/mm/transparent_hugepage/"
+    static const char of_size[] = SETTINGS "hugepages-2048kB/enabled";
+    static const char of_all[] = SETTINGS "enabled";
+#undef SETTINGS
+    static_assert(VA_HUGE_BYTES == (size_t)2048 << 10, "the setting is that of this size");
+    int saved = errno;
+    bool may = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) != 1 && !setting_is(of_size, "[never]") &&
+               (!setting_is(of_all, "[never]") || setting_is(of_size, "[always]") ||
+                setting_is(of_size, "[madvise]"));
+    errno = saved;
+    return may;
 }
 
 void va_os_populate(void *address, size_t bytes)
