@@ -14,12 +14,18 @@ Options va_options = {
     .reserve_bytes = VA_RESERVE_BYTES,
 };
 
-static VA_COLD void reject(const char *setting)
+static VA_COLD void report(const char *text)
 {
-    static const char before[] = "valloc: option ignored: ";
-    va_os_report(before, sizeof before - 1);
-    va_os_report(setting, strlen(setting));
-    va_os_report("\n", 1);
+    va_os_report(text, strlen(text));
+}
+
+static VA_COLD void reject(const char *setting, const char *understood)
+{
+    report("valloc: option ignored: ");
+    report(setting);
+    report(" (understood: ");
+    report(understood);
+    report(")\n");
 }
 
 static VA_COLD bool parse_number(const char *text, uint64_t *value)
@@ -74,44 +80,44 @@ static VA_COLD void read_setting(const char *setting)
     unsigned which;
     if ((value = value_of(setting, "VALLOC_HUGE_PAGES")) != NULL) {
         if (!parse_name(value, huge_pages, &which))
-            reject(setting);
+            reject(setting, "auto, always, never");
         else
             va_options.huge_pages = (HugePages)which;
     } else if ((value = value_of(setting, "VALLOC_FOREIGN")) != NULL) {
         if (!parse_name(value, foreign, &which))
-            reject(setting);
+            reject(setting, "abort, forward, ignore");
         else
             va_options.foreign = (Foreign)which;
     } else if ((value = value_of(setting, "VALLOC_PURGE_DELAY_MS")) != NULL) {
         if (!parse_number(value, &va_options.purge_delay_ms))
-            reject(setting);
+            reject(setting, "milliseconds");
     } else if ((value = value_of(setting, "VALLOC_RESERVE_MIB")) != NULL) {
         if (!parse_number(value, &number) || number * VA_MIB < VA_RESERVE_MIN_BYTES ||
             number * VA_MIB > VA_RESERVE_BYTES)
-            reject(setting);
+            reject(setting, "8 to 1048576");
         else
             va_options.reserve_bytes = (size_t)number * VA_MIB;
     } else if ((value = value_of(setting, "VALLOC_SOFT_LIMIT_MIB")) != NULL) {
         if (!parse_number(value, &number))
-            reject(setting);
+            reject(setting, "MiB, 0 for none");
         else
             va_options.soft_limit_bytes = (size_t)number * VA_MIB;
     } else if ((value = value_of(setting, "VALLOC_HARD_LIMIT_MIB")) != NULL) {
         if (!parse_number(value, &number))
-            reject(setting);
+            reject(setting, "MiB, 0 for none");
         else
             va_options.hard_limit_bytes = (size_t)number * VA_MIB;
     } else if ((value = value_of(setting, "VALLOC_STATS")) != NULL) {
         if (!parse_stats(value, &va_options.stats))
-            reject(setting);
+            reject(setting, "0, 1, json");
     } else if ((value = value_of(setting, "VALLOC_BACKGROUND")) != NULL) {
         if (!parse_number(value, &number) || number > 1)
-            reject(setting);
+            reject(setting, "0, 1");
         else
             va_options.background = number == 1;
     } else if ((value = value_of(setting, "VALLOC_SHOW_LEAKS")) != NULL) {
         if (!parse_number(value, &number) || number > 1)
-            reject(setting);
+            reject(setting, "0, 1");
         else
             va_options.show_leaks = number == 1;
     }

@@ -34,7 +34,7 @@ typedef struct Options {
 } Options;
 
 /* Const after va_options_read, which the first arena calls under its lock. A value that is not
- * understood is reported on stderr and leaves the default. */
+ * understood is reported on stderr, with those that are, and leaves the default. */
 extern Options va_options;
 void va_options_read(void);
 

@@ -12,7 +12,7 @@ from support import OVERRIDE, preloaded
 FOREIGN, NEXT = sys.argv[1:]
 REPORT = "valloc: free: not a pointer of this allocator (pointer 0x"
 IGNORED = "valloc: free: ignored, as all that follow: not a pointer of this allocator (pointer 0x"
-UNKNOWN = "valloc: option ignored: VALLOC_FOREIGN=forwards\n"
+UNKNOWN = "valloc: option ignored: VALLOC_FOREIGN=forwards (understood: abort, forward, ignore)\n"
 
 
 def check(what, option, status, said, **more):

@@ -41,7 +41,8 @@ def check_text():
     check("\ncommitted" in text and "\n slot size    blocks " in text, "no table")
     check("\nthread cache 1: " in text, "no thread cache")
     check(at_exit("0") == "", "statistics unasked for")
-    check("option ignored: VALLOC_STATS=much" in at_exit("much"), "a wrong value is not told")
+    check("option ignored: VALLOC_STATS=much (understood: 0, 1, json)\n" in at_exit("much"),
+          "a wrong value is not told")
     print("text: a table, or nothing")
 
 
