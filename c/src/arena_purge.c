@@ -8,6 +8,7 @@
  */
 #include "arena_purge.h"
 
+#include "arena_space.h"
 #include "lock.h"
 #include "options.h"
 #include "os.h"
@@ -151,6 +152,8 @@ static VA_COLD void purge_taken_locked(DueRuns *due, size_t *purged)
     for (size_t i = 0; i < due->count; i++) {
         size_t bytes = due->runs[i].purged ? due->runs[i].blocks << VA_BLOCK_SHIFT : 0;
         va_runs_return(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks, bytes == 0);
+        if (bytes != 0)
+            va_space_settle_huge(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks);
         *purged += bytes;
     }
 }

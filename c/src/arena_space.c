@@ -4,16 +4,18 @@
  * and all of it can become one block. */
 #include "arena_space.h"
 
+#include "bitmap.h"
 #include "options.h"
 #include "os.h"
 #include "run_set.h"
 
+#define HUGE_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
+
 /* What is known of huge pages. Arena lock. */
 static struct {
     bool asked, allowed; /* what the kernel said when they were first wanted, for good */
+    bool timed, dear;    /* see try_huge */
 } huge;
-static bool huge_is_dear; /* see try_huge; arena lock */
-static bool huge_is_timed;
 
 typedef struct Tables {
     size_t records, live, bitmaps; /* offsets in bytes; entries at 0, groups end at `records` */
@@ -114,7 +116,7 @@ static VA_STARTUP size_t huge_from(const Arena *arena, const Zone *zone, size_t 
     return va_max(from, dense->first > arena->first
                             ? dense->first
                             : va_align_up(arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT),
-                                          VA_HUGE_BYTES >> VA_BLOCK_SHIFT));
+                                          HUGE_BLOCKS));
 }
 
 /* For memory that may lie on huge pages: a small heap never asks the kernel. */
@@ -126,14 +128,37 @@ static VA_STARTUP bool huge_is_wanted(void)
         huge.asked = true;
         huge.allowed = va_os_may_be_huge();
     }
-    return huge.allowed && (va_options.huge_pages == HUGE_PAGES_ALWAYS || !huge_is_dear);
+    return huge.allowed && !huge.dear;
 }
 
-static VA_STARTUP void advise_blocks(const Arena *arena, size_t from, size_t to, bool huge)
+static VA_STARTUP void advise_blocks(const Arena *arena, size_t from, size_t to, bool on)
 {
     if (from < to)
         va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT,
-                          huge);
+                          on);
+}
+
+/* Whether the huge page at a block shall be none. Any thread: it is a hint. */
+static bool is_small(const Arena *arena, size_t block)
+{
+    const BlockGroup *group = va_group(arena, block / VA_GROUP_BLOCKS);
+    unsigned bits = atomic_load_explicit(&group->small, memory_order_relaxed);
+    return (bits >> block % VA_GROUP_BLOCKS / HUGE_BLOCKS & 1) != 0;
+}
+
+/* Says so of whole huge pages, or the contrary. All of them were advised alike before. */
+static VA_COLD void advise_small(const Arena *arena, Zone *zone, size_t from, size_t to, bool small)
+{
+    size_t beside = from > zone->first && is_small(arena, from - 1);
+    beside += to < zone->committed && is_small(arena, to);
+    advise_blocks(arena, from, to, !small);
+    for (size_t block = from; block < to; block += HUGE_BLOCKS) {
+        _Atomic uint8_t *bits = &va_group(arena, block / VA_GROUP_BLOCKS)->small;
+        unsigned bit = 1u << block % VA_GROUP_BLOCKS / HUGE_BLOCKS;
+        unsigned others = atomic_load_explicit(bits, memory_order_relaxed) & ~bit;
+        atomic_store_explicit(bits, (uint8_t)(small ? others | bit : others), memory_order_relaxed);
+    }
+    zone->small_ranges += small ? 1 - beside : beside - 1; /* may wrap; so does the sum */
 }
 
 static VA_STARTUP void advise_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
@@ -154,14 +179,70 @@ static VA_STARTUP void refuse_huge(const Arena *arena, Zone *zone, size_t end)
     atomic_store_explicit(&zone->huge_start, end, memory_order_relaxed);
 }
 
-VA_COLD void va_space_refuse_huge(void)
+/* A huge page that was split has made blocks resident that are free and count as purged. */
+static VA_COLD void purge_rest(const Arena *arena, size_t block)
 {
-    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    for (unsigned i = 0; i < arenas; i++) {
-        Zone *zone = &va_arenas[i].zones[ZONE_DENSE];
-        if (atomic_load_explicit(&zone->huge_end, memory_order_relaxed) >
-            atomic_load_explicit(&zone->huge_start, memory_order_relaxed))
-            refuse_huge(&va_arenas[i], zone, zone->committed);
+    const BlockGroup *group = va_group(arena, block / VA_GROUP_BLOCKS);
+    uint64_t rest =
+        group->free & ~group->dirty & va_bitmap_mask(block / VA_GROUP_BLOCKS, block, HUGE_BLOCKS);
+    while (rest != 0) {
+        unsigned bit = va_lowest_bit(rest);
+        unsigned count = va_lowest_bit(~(rest >> bit)); /* half of the bits at most are set */
+        size_t first = va_align_down(block, VA_GROUP_BLOCKS) + bit;
+        va_os_purge_again(arena->base + (first << VA_BLOCK_SHIFT), (size_t)count << VA_BLOCK_SHIFT);
+        rest &= ~((((uint64_t)1 << count) - 1) << bit);
+    }
+}
+
+VA_COLD void va_space_refuse_huge(const Block *slab)
+{
+    Arena *arena = &va_arenas[slab->arena];
+    Zone *zone = &arena->zones[ZONE_DENSE];
+    size_t block = va_align_down(va_block_number(slab), HUGE_BLOCKS);
+    size_t from = huge_from(arena, zone, 0);
+    size_t end = atomic_load_explicit(&zone->huge_end, memory_order_relaxed);
+    if (va_options.huge_pages != HUGE_PAGES_AUTO || block < from || block >= end ||
+        is_small(arena, block))
+        return;
+    va_lock_acquire(&va_use.lock);
+    if (!is_small(arena, block)) {
+        advise_small(arena, zone, block, block + HUGE_BLOCKS, true);
+        purge_rest(arena, block);
+    }
+    if (zone->small_ranges > VA_SMALL_RANGES_MAX) {
+        advise_small(arena, zone, from, zone->committed, true);
+        zone->small_ranges = 1;
+    }
+    va_lock_release(&va_use.lock);
+}
+
+/* Whether the huge page at a block has no pages: all its blocks are free and were purged. */
+static VA_COLD bool is_purged(const Arena *arena, size_t block)
+{
+    const BlockGroup *group = va_group(arena, block / VA_GROUP_BLOCKS);
+    uint64_t all = va_bitmap_mask(block / VA_GROUP_BLOCKS, block, HUGE_BLOCKS);
+    return (group->free & ~group->dirty & all) == all;
+}
+
+VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
+{
+    Zone *zone = va_zone_at(arena, first);
+    size_t start = va_max(huge_from(arena, zone, 0), va_align_down(first, HUGE_BLOCKS));
+    size_t end = va_min(va_align_up(first + blocks, HUGE_BLOCKS),
+                        atomic_load_explicit(&zone->huge_end, memory_order_relaxed));
+    if (va_options.huge_pages != HUGE_PAGES_AUTO)
+        return;
+    for (size_t from = start, to; from < end; from = to + HUGE_BLOCKS) {
+        for (to = from; to < end && is_small(arena, to) && is_purged(arena, to); to += HUGE_BLOCKS)
+            ;
+        if (from < to && !huge.dear && zone->small_ranges < VA_SMALL_RANGES_MAX) {
+            /* Purged as a whole they lose the kernel's table of small pages, too. */
+            va_os_purge_again(arena->base + (from << VA_BLOCK_SHIFT), (to - from)
+                                                                          << VA_BLOCK_SHIFT);
+            advise_small(arena, zone, from, to, false);
+        }
+        if (to < end && !is_small(arena, to) && !is_purged(arena, to))
+            purge_rest(arena, to);
     }
 }
 
@@ -171,15 +252,14 @@ VA_COLD void va_space_refuse_huge(void)
 static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
     from = huge_from(arena, zone, from);
-    const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
-    if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to && to - from >= huge_blocks &&
+    if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to && to - from >= HUGE_BLOCKS &&
         huge_is_wanted()) {
         uint64_t start = va_os_thread_ns();
-        advise_huge(arena, zone, from, from + huge_blocks);
+        advise_huge(arena, zone, from, from + HUGE_BLOCKS);
         va_os_populate(arena->base + (from << VA_BLOCK_SHIFT), VA_HUGE_BYTES);
-        huge_is_dear = va_os_thread_ns() - start > VA_HUGE_DEAR_NS;
-        huge_is_timed = true;
-        from += huge_blocks;
+        huge.dear = va_os_thread_ns() - start > VA_HUGE_DEAR_NS;
+        huge.timed = true;
+        from += HUGE_BLOCKS;
         zone->populated = from;
     }
     advise_huge(arena, zone, from, to);
@@ -187,12 +267,11 @@ static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, siz
 
 VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
 {
-    const size_t huge_blocks = VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
     size_t heap = (zone->committed - zone->first) << VA_BLOCK_SHIFT;
     size_t step = heap == 0 ? VA_COMMIT_FIRST_BYTES
                             : va_max(VA_COMMIT_MIN_BYTES, va_min(heap / 8, VA_COMMIT_MAX_BYTES));
-    size_t least = va_min(va_align_up(end, huge_blocks), zone->end);
-    size_t wanted = va_align_up(zone->committed + (step >> VA_BLOCK_SHIFT), huge_blocks);
+    size_t least = va_min(va_align_up(end, HUGE_BLOCKS), zone->end);
+    size_t wanted = va_align_up(zone->committed + (step >> VA_BLOCK_SHIFT), HUGE_BLOCKS);
     wanted = va_min(va_max(least, wanted), zone->end);
     if (end <= zone->committed)
         return true;
@@ -208,7 +287,7 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
             return false;
     }
     /* How much of a large block will be touched nobody knows; its start most likely will. */
-    if (end - zone->committed <= huge_blocks || !huge_is_timed)
+    if (end - zone->committed <= HUGE_BLOCKS || !huge.timed)
         try_huge(arena, zone, zone->committed, wanted);
     else
         advise_huge(arena, zone, zone->committed, wanted);
@@ -385,7 +464,12 @@ VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
     /* As its neighbours are advised, so that they become one mapping. */
     size_t start = atomic_load_explicit(&zone->huge_start, memory_order_relaxed);
     advise_blocks(arena, first, va_min(end, start), false);
-    size_t huge_end = atomic_load_explicit(&zone->huge_end, memory_order_relaxed);
-    advise_blocks(arena, huge_from(arena, zone, first), va_min(end, huge_end), true);
+    end = va_min(end, atomic_load_explicit(&zone->huge_end, memory_order_relaxed));
+    for (size_t from = huge_from(arena, zone, first), to; from < end; from = to) {
+        bool small = is_small(arena, from);
+        for (to = from; to < end && is_small(arena, to) == small;)
+            to = va_min(va_align_down(to, HUGE_BLOCKS) + HUGE_BLOCKS, end);
+        advise_blocks(arena, from, to, !small);
+    }
     return true;
 }

@@ -1,5 +1,5 @@
 /* arena_space.h: the address space of arenas: reserves it, makes it and the tables accessible,
- * advises huge pages. All functions: under the arena lock, but va_space_remap. */
+ * advises huge pages. All functions: under the arena lock, unless they say otherwise. */
 #ifndef VA_ARENA_SPACE_H
 #define VA_ARENA_SPACE_H
 
@@ -16,12 +16,17 @@ bool va_space_extend(Arena *arena, size_t end);
 /* Makes blocks below `end` accessible, and some more; at least these if more is refused. */
 bool va_space_commit(Arena *arena, Zone *zone, size_t end);
 
-/* What is accessible at present shall not lie on huge pages any more: holes were given back, and
- * the kernel would fill them again. What becomes accessible later may. */
-void va_space_refuse_huge(void);
+/* Holes of a slab were given back: the huge page that it lies on, if it does, is split, and shall
+ * stay so, or the kernel would fill them again. Under the mutex of the slab's owner; takes the
+ * arena lock. */
+void va_space_refuse_huge(const Block *slab);
+
+/* Free blocks were purged. Split pages of which nothing is left may be huge again; of a huge page
+ * that is split by this, what is free goes as well. */
+void va_space_settle_huge(Arena *arena, size_t first, size_t blocks);
 
 /* Pages that were moved into a run brought a mapping of their own with them: puts it right.
- * The blocks then read as zero. */
+ * The blocks then read as zero. Without the lock. */
 bool va_space_remap(const Arena *arena, size_t first, size_t blocks);
 
 #endif

@@ -79,6 +79,7 @@ typedef struct BlockGroup {
     uint64_t aged;              /* free and dirty since the last tick of the purge clock */
     uint64_t due;               /* to be purged */
     FreeSpan spans[2];          /* two nodes of the tree of free runs, see run_set.c */
+    _Atomic uint8_t small; /* its huge pages that shall be none, a bit each; read without lock */
 } BlockGroup;
 static_assert(sizeof(BlockGroup) == 64, "a group is one cache line");
 
@@ -90,7 +91,7 @@ typedef enum ZoneKind { ZONE_SPARSE, ZONE_DENSE, ZONES } ZoneKind;
 typedef struct Zone {
     size_t first, end; /* its blocks; const, but the last zone's end. Zones share no group. */
     /* Blocks below huge_start refuse huge pages; from where they may be at all to huge_end they are
-     * advised. Read without lock. */
+     * advised, or refuse them if their group says so. Read without lock. */
     _Atomic size_t huge_start, huge_end;
     /* Arena lock. first <= top <= committed <= end */
     _Alignas(64) size_t top; /* blocks from here on were never lent */
@@ -100,6 +101,7 @@ typedef struct Zone {
     size_t lowest_group; /* groups below it have no free block */
     size_t dirty_end;    /* groups from here on have nothing that is free and dirty */
     size_t purge_group;  /* groups below it have nothing due */
+    size_t small_ranges; /* of neighbouring huge pages that shall be none */
 } Zone;
 
 /* Who frees reads the first cache line; what changes under the lock stays off it. */

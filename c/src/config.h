@@ -118,6 +118,9 @@
  * its own, take 0.3 to 1.3 ms, a huge one 0.1 to 0.3, but 4.7 on a virtual machine whose host gives
  * it memory in small pieces. Nanoseconds. */
 #define VA_HUGE_DEAR_NS 1500000u
+/* Pages around holes are kept small: each range of them splits the mapping. So many ranges at most,
+ * or all becomes one. */
+#define VA_SMALL_RANGES_MAX 256
 /* The sparse zone of arenas from the second size on. */
 #define VA_SPARSE_BYTES ((size_t)1 << 30)
 #define VA_ZONED_BYTES ((size_t)64 << 30)

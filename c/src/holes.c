@@ -1,7 +1,6 @@
 /* holes.c: see holes.h. */
 #include "holes.h"
 
-#include "arena_space.h"
 #include "delivery.h"
 #include "slab.h"
 
@@ -59,16 +58,6 @@ VA_COLD size_t va_holes_purge(ThreadCache *cache)
     return bytes;
 }
 
-/* So many that huge pages would be mostly holes? */
-static VA_COLD void made_holes(size_t bytes)
-{
-    if (bytes < VA_HUGE_BYTES)
-        return;
-    va_lock_acquire(&va_use.lock);
-    va_space_refuse_huge();
-    va_lock_release(&va_use.lock);
-}
-
 /* A slab of a cache of the process, unless it is none any more: under its owner's mutex it stays
  * one. */
 static VA_COLD size_t purge_slab(const RunView *view)
@@ -96,7 +85,6 @@ VA_COLD size_t va_holes_purge_process(void)
                 va_entry_class(views[i].entry) < VA_CLASSES_SMALL)
                 bytes += purge_slab(&views[i]);
         }
-    made_holes(bytes);
     return bytes;
 }
 
@@ -146,14 +134,11 @@ VA_COLD size_t va_holes_decay(ThreadCache *cache, size_t max_bytes)
         else
             bytes += purge_list(cache, rest, SIZE_MAX, max_bytes - va_min(bytes, max_bytes));
     }
-    made_holes(bytes);
     return bytes;
 }
 
 VA_COLD size_t va_holes_purge_draining(ThreadCache *cache, unsigned class, size_t max_bytes)
 {
     const SlabList *draining = &cache->classes[class].draining;
-    size_t bytes = purge_list(cache, draining, VA_DRAIN_VISIT_SLABS, max_bytes);
-    made_holes(bytes);
-    return bytes;
+    return purge_list(cache, draining, VA_DRAIN_VISIT_SLABS, max_bytes);
 }

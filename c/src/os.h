@@ -29,6 +29,9 @@ void va_os_exclude_from_dump(void *address, size_t bytes);
 /* Drops the pages: the memory stays accessible and reads as zero. */
 bool va_os_purge(void *address, size_t bytes);
 
+/* The same for what was purged before and may have come back with its neighbours; not counted. */
+void va_os_purge_again(void *address, size_t bytes);
+
 /* The bytes of all purges since the start; may be called by a signal handler. */
 size_t va_os_purged(void);
 

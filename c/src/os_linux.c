@@ -153,6 +153,11 @@ bool va_os_purge(void *address, size_t bytes)
     return done;
 }
 
+void va_os_purge_again(void *address, size_t bytes)
+{
+    advise(address, bytes, MADV_DONTNEED);
+}
+
 size_t va_os_purged(void)
 {
     return atomic_load_explicit(&purged_bytes, memory_order_relaxed);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "arena_space.h"
 #include "bitmap.h"
 #include "check.h"
 #include "os.h"
@@ -83,6 +84,8 @@ VA_COLD size_t va_slab_purge(Block *slab)
         }
         pieces &= ~run;
     }
+    if (bytes != 0)
+        va_space_refuse_huge(slab);
     return bytes;
 }
 
