@@ -14,7 +14,8 @@
 /* What is known of huge pages. Arena lock. */
 static struct {
     bool asked, allowed; /* what the kernel said when they were first wanted, for good */
-    bool timed, dear;    /* see try_huge */
+    bool timed;          /* one was, and was not dear */
+    size_t from_blocks;  /* none before so much is accessible, since the last one timed was dear */
 } huge;
 
 typedef struct Tables {
@@ -128,7 +129,7 @@ static VA_STARTUP bool huge_is_wanted(void)
         huge.asked = true;
         huge.allowed = va_os_may_be_huge();
     }
-    return huge.allowed && !huge.dear;
+    return huge.allowed && va_use.committed_blocks >= huge.from_blocks;
 }
 
 static VA_STARTUP void advise_blocks(const Arena *arena, size_t from, size_t to, bool on)
@@ -164,9 +165,14 @@ static VA_COLD void advise_small(const Arena *arena, Zone *zone, size_t from, si
 static VA_STARTUP void advise_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
     from = huge_from(arena, zone, from);
-    if (from >= to || !huge_is_wanted())
+    if (from >= to)
         return;
-    advise_blocks(arena, from, to, true);
+    if (huge_is_wanted())
+        advise_blocks(arena, from, to, true);
+    else if (huge.allowed)
+        advise_small(arena, zone, from, to, true);
+    else
+        return;
     atomic_store_explicit(&zone->huge_end, to, memory_order_relaxed);
 }
 
@@ -235,7 +241,7 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
     for (size_t from = start, to; from < end; from = to + HUGE_BLOCKS) {
         for (to = from; to < end && is_small(arena, to) && is_purged(arena, to); to += HUGE_BLOCKS)
             ;
-        if (from < to && !huge.dear && zone->small_ranges < VA_SMALL_RANGES_MAX) {
+        if (from < to && huge.timed && zone->small_ranges < VA_SMALL_RANGES_MAX) {
             /* Purged as a whole they lose the kernel's table of small pages, too. */
             va_os_purge_again(arena->base + (from << VA_BLOCK_SHIFT), (to - from)
                                                                           << VA_BLOCK_SHIFT);
@@ -247,8 +253,8 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
 }
 
 /* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
- * depends on the machine: the first one, which is wanted now, is made resident and timed. A dear
- * one is the last. */
+ * depends on the machine, and there on what others have just given back: the first one, which is
+ * wanted now, is made resident and timed. A dear one is the last for a while. */
 static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
     from = huge_from(arena, zone, from);
@@ -257,8 +263,9 @@ static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, siz
         uint64_t start = va_os_thread_ns();
         advise_huge(arena, zone, from, from + HUGE_BLOCKS);
         va_os_populate(arena->base + (from << VA_BLOCK_SHIFT), VA_HUGE_BYTES);
-        huge.dear = va_os_thread_ns() - start > VA_HUGE_DEAR_NS;
-        huge.timed = true;
+        huge.timed = va_os_thread_ns() - start <= VA_HUGE_DEAR_NS;
+        if (!huge.timed)
+            huge.from_blocks = VA_HUGE_RETRY * va_use.committed_blocks;
         from += HUGE_BLOCKS;
         zone->populated = from;
     }

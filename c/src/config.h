@@ -118,6 +118,9 @@
  * its own, take 0.3 to 1.3 ms, a huge one 0.1 to 0.3, but 4.7 on a virtual machine whose host gives
  * it memory in small pieces. Nanoseconds. */
 #define VA_HUGE_DEAR_NS 1500000u
+/* After a dear one none is asked for until so many times as much memory is accessible: twice as
+ * much costs programs of 200 MiB another try, and where one was dear most are. */
+#define VA_HUGE_RETRY 4
 /* Pages around holes are kept small: each range of them splits the mapping. So many ranges at most,
  * or all becomes one. */
 #define VA_SMALL_RANGES_MAX 256

@@ -1,7 +1,7 @@
 /* options.h: what the environment may change, read once.
  *
  *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: past the first MiBs,
- *                                         until one proves dear)
+ *                                         while they are not dear)
  *   VALLOC_PURGE_DELAY_MS=N               how long a free block stays dirty; 0 purges at once
  *   VALLOC_RESERVE_MIB=N                  address space to ask for at a time
  *   VALLOC_FOREIGN=abort|forward|ignore   what the override library does with foreign pointers
