@@ -1,0 +1,317 @@
+/* test_huge.c: where huge pages are asked for and where not: dense memory past the first MiBs,
+ * while they are not dear, if the kernel allows them; not around holes; and a child of a fork that
+ * writes here and there does not copy what lies on them. Each case has a process of its own, with
+ * options of its own; how long a huge page takes, the test says. */
+#include "support.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "child.h"
+
+#define TEST_API 1
+#include "arena_space.h"
+#include "run_set.h"
+#include "subject.h"
+
+#define MIB ((size_t)1 << 20)
+#define CHUNK_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
+#define SLOT_BYTES ((size_t)4096)
+#define SLOTS_MAX (400 * MIB / SLOT_BYTES)
+
+extern uint64_t test_page_ns;
+extern const char *test_setting;
+extern unsigned test_advised, test_asked;
+
+static char *slots[SLOTS_MAX];
+
+/* The sum of the lines of smaps that begin so, in KiB. */
+static size_t smaps_kib(const char *name)
+{
+    char line[512];
+    size_t kib = 0;
+    FILE *file = fopen("/proc/self/smaps", "r");
+    require(file != NULL);
+    while (fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, name, strlen(name)) == 0)
+            kib += strtoul(line + strlen(name), NULL, 10);
+    fclose(file);
+    return kib;
+}
+
+static size_t huge_kib(void)
+{
+    return smaps_kib("AnonHugePages:");
+}
+
+/* Does the kernel give this process any? */
+static bool kernel_gives(void)
+{
+    char *start =
+        mmap(NULL, 2 * VA_HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    require(start != MAP_FAILED);
+    char *page = start + (-(uintptr_t)start & (VA_HUGE_BYTES - 1));
+    bool given = madvise(page, VA_HUGE_BYTES, MADV_HUGEPAGE) == 0;
+    *page = 1;
+    given = given && huge_kib() != 0;
+    munmap(start, 2 * VA_HUGE_BYTES);
+    return given;
+}
+
+/* Slots [from, to), in so many MiB of them, written. */
+static void fill(size_t from_mib, size_t to_mib)
+{
+    for (size_t i = from_mib * MIB / SLOT_BYTES; i < to_mib * MIB / SLOT_BYTES; i++) {
+        require((slots[i] = valloc_malloc(SLOT_BYTES - 8 * SECURED)) != NULL);
+        memset(slots[i], 1, 64);
+    }
+}
+
+/* Frees all slots there but every `keep`th (0: none). */
+static void empty(size_t from_mib, size_t to_mib, size_t keep)
+{
+    for (size_t i = from_mib * MIB / SLOT_BYTES; i < to_mib * MIB / SLOT_BYTES; i++) {
+        if (keep != 0 && i % keep == 0)
+            continue;
+        valloc_free(slots[i]);
+        slots[i] = NULL;
+    }
+}
+
+static bool is_small(size_t block)
+{
+    return (va_group(&va_arenas[0], block / VA_GROUP_BLOCKS)->small >>
+                (block % VA_GROUP_BLOCKS / CHUNK_BLOCKS) &
+            1) != 0;
+}
+
+/* Huge pages of the dense zone that shall be none; their ranges are what is counted. */
+static size_t small_pages(void)
+{
+    const Zone *zone = &va_arenas[0].zones[ZONE_DENSE];
+    size_t pages = 0;
+    size_t ranges = 0;
+    bool before = false;
+    for (size_t block = zone->first; block < zone->committed; block += CHUNK_BLOCKS) {
+        bool small = is_small(block);
+        pages += small;
+        ranges += small && !before;
+        before = small;
+    }
+    require(ranges == zone->small_ranges);
+    return pages;
+}
+
+static void always_from_the_first_byte(void)
+{
+    fill(0, 16);
+    require(huge_kib() >= 4096 && test_asked == 1);
+}
+
+static void never(void)
+{
+    fill(0, 200);
+    require(huge_kib() == 0 && test_advised == 0 && test_asked == 0);
+}
+
+static void dense_memory_alone(void)
+{
+    fill(0, 32);
+    require(huge_kib() == 0 && test_advised == 0 && test_asked == 0);
+    fill(32, 200);
+    require(huge_kib() >= 100 << 10 && test_asked == 1);
+    require(small_pages() == 0);
+    /* The first slabs of each other class go to the sparse zone all the same. */
+    size_t advised = test_advised;
+    for (size_t size = 64; size <= 1024; size += 64)
+        require(va_zone_of(&va_arenas[0], va_block_index(&va_arenas[0], valloc_malloc(size))) ==
+                ZONE_SPARSE);
+    require(test_advised == advised);
+}
+
+static void none_where_prctl_forbids_them(void)
+{
+    require(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+    fill(0, 100);
+    require(prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) == 0);
+    fill(100, 200);
+    require(huge_kib() == 0 && test_advised == 0 && test_asked == 1);
+}
+
+/* With a file that says so in the place of the kernel's. */
+static void with_setting(const char *text, bool allowed)
+{
+    char path[] = "/tmp/valloc-huge-XXXXXX";
+    int file = mkstemp(path);
+    require(file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text));
+    close(file);
+    test_setting = path;
+    errno = 77;
+    fill(0, 100);
+    require(errno == 77);
+    unlink(path);
+    require((test_advised != 0) == allowed);
+}
+
+static void none_where_the_kernel_is_set_to_never(void)
+{
+    with_setting("always madvise [never]\n", false);
+}
+
+static void some_where_the_setting_says_so(void)
+{
+    with_setting("always [madvise] never\n", true);
+}
+
+static void some_where_the_setting_cannot_be_read(void)
+{
+    test_setting = "/nowhere";
+    errno = 77;
+    fill(0, 100);
+    require(errno == 77 && test_advised != 0);
+}
+
+/* A dear one is the last until the heap is four times as large. */
+static void a_dear_one_ends_it_for_a_while(void)
+{
+    test_page_ns = 2 * VA_HUGE_DEAR_NS;
+    fill(0, 150);
+    require(test_advised == 1 && huge_kib() <= 2048 && small_pages() != 0);
+    test_page_ns = 0;
+    fill(150, 400);
+    require(test_advised > 1 && huge_kib() >= 50 << 10);
+    small_pages();
+}
+
+/* Pages around holes are split, others stay, and come again when nothing is left on them. */
+static void pages_with_holes_are_split(void)
+{
+    fill(0, 300);
+    size_t before = huge_kib();
+    require(small_pages() == 0);
+    empty(100, 200, 200);
+    valloc_purge();
+    size_t small = small_pages();
+    require(small >= 30 && small <= 60); /* of 50; random order mixes a few more in */
+    require(huge_kib() >= (before - (110 << 10)));
+    fill(300, 340);
+    empty(0, 100, 0);
+    empty(200, 340, 0);
+    for (size_t i = 100 * MIB / SLOT_BYTES; i < 200 * MIB / SLOT_BYTES; i++)
+        valloc_free(slots[i]);
+    valloc_purge();
+    require(small_pages() <= 8);
+    fill(0, 300);
+
+    require(huge_kib() >= before - (32 << 10));
+}
+
+/* However they lie, the ranges of split pages are bounded. */
+static void split_ranges_are_bounded(void)
+{
+    fill(0, 64);
+    char *large = valloc_malloc(1500 * MIB);
+    require(large != NULL);
+    size_t most = 0;
+    size_t first = va_block_index(&va_arenas[0], large) + CHUNK_BLOCKS;
+    for (size_t i = 0; i < 700; i += 2) {
+        va_space_refuse_huge(&va_arenas[0].records[first + i * CHUNK_BLOCKS]);
+        require(is_small(first + i * CHUNK_BLOCKS));
+        size_t ranges = va_arenas[0].zones[ZONE_DENSE].small_ranges;
+        require(ranges >= 1 && ranges <= VA_SMALL_RANGES_MAX);
+        most = ranges > most ? ranges : most;
+    }
+    require(most == VA_SMALL_RANGES_MAX && small_pages() > 700);
+}
+
+static void a_child_copies_what_it_writes(void)
+{
+    fill(0, 200);
+    size_t huge = huge_kib();
+    require(huge >= 100 << 10);
+    int status = -1;
+    pid_t pid = fork();
+    require(pid >= 0);
+    if (pid == 0) {
+        for (size_t mib = 0; mib < 200; mib += 20)
+            memset(slots[mib * MIB / SLOT_BYTES], 2, 64);
+        for (size_t mib = 10; mib < 200; mib += 20)
+            valloc_free(slots[mib * MIB / SLOT_BYTES]);
+        require(smaps_kib("Private_Dirty:") < 30 << 10);
+        fill(300, 330); /* and works on */
+        _exit(0);
+    }
+    require(waitpid(pid, &status, 0) == pid && status == 0);
+    require(huge_kib() >= huge / 2);
+}
+
+typedef struct Case {
+    void (*body)(void);
+    const char *mode;
+    bool wants_huge; /* nothing to be seen where the kernel gives none */
+} Case;
+
+static Case cases[] = {
+    {always_from_the_first_byte, "always", true},
+    {never, "never", false},
+    {dense_memory_alone, "auto", true},
+    {none_where_prctl_forbids_them, "auto", false},
+    {none_where_prctl_forbids_them, "always", false},
+    {none_where_the_kernel_is_set_to_never, "auto", false},
+    {some_where_the_setting_says_so, "auto", false},
+    {some_where_the_setting_cannot_be_read, "auto", false},
+    {a_dear_one_ends_it_for_a_while, "auto", true},
+    {pages_with_holes_are_split, "auto", true},
+    {split_ranges_are_bounded, "auto", false},
+    {a_child_copies_what_it_writes, "auto", true},
+    {a_child_copies_what_it_writes, "always", true},
+};
+
+/* Options are read when a program starts. */
+static void start_anew(void *test)
+{
+    char number[] = {(char)('a' + ((Case *)test - cases)), '\0'};
+    setenv("VALLOC_HUGE_PAGES", ((Case *)test)->mode, 1);
+    execl("/proc/self/exe", "huge", number, (char *)NULL);
+    require(false);
+}
+
+static void in_a_child(void **state)
+{
+    const Case *test = *state;
+    if (test->wants_huge && (VALLOC_SECURE_GUARD || !kernel_gives())) {
+        print_message(VALLOC_SECURE_GUARD ? "guard pages split every huge page\n"
+                                          : "the kernel gives this process no huge pages\n");
+        skip();
+    }
+    Child child = child_run(start_anew, *state);
+    if (child.status != 0)
+        fail_msg("status %x, said '%s'", child.status, child.text);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) {
+        alarm(CHILD_SECONDS);
+        cases[argv[1][0] - 'a'].body();
+        return 0;
+    }
+    const struct CMUnitTest tests[] = {
+        {"always_from_the_first_byte", in_a_child, NULL, NULL, &cases[0]},
+        {"never", in_a_child, NULL, NULL, &cases[1]},
+        {"dense_memory_alone", in_a_child, NULL, NULL, &cases[2]},
+        {"none_where_prctl_forbids_them", in_a_child, NULL, NULL, &cases[3]},
+        {"none_where_prctl_forbids_them, always", in_a_child, NULL, NULL, &cases[4]},
+        {"none_where_the_kernel_is_set_to_never", in_a_child, NULL, NULL, &cases[5]},
+        {"some_where_the_setting_says_so", in_a_child, NULL, NULL, &cases[6]},
+        {"some_where_the_setting_cannot_be_read", in_a_child, NULL, NULL, &cases[7]},
+        {"a_dear_one_ends_it_for_a_while", in_a_child, NULL, NULL, &cases[8]},
+        {"pages_with_holes_are_split", in_a_child, NULL, NULL, &cases[9]},
+        {"split_ranges_are_bounded", in_a_child, NULL, NULL, &cases[10]},
+        {"a_child_copies_what_it_writes", in_a_child, NULL, NULL, &cases[11]},
+        {"a_child_copies_what_it_writes, always", in_a_child, NULL, NULL, &cases[12]},
+    };
+    return cmocka_run_group_tests_name("huge pages", tests, NULL, NULL);
+}
