@@ -25,7 +25,7 @@ GLIBC = "libc.so.6"
 
 def find(build, names=None, extra=()):
     """Name -> library to preload. names: only these of ours and the peers.
-    extra: NAME=LIBRARY, for other versions."""
+    extra: NAME=LIBRARY[,VARIABLE=VALUE]..., for other versions and settings."""
     folders = [Path("/usr/lib") / f"{os.uname().machine}-linux-gnu", Path("/usr/lib")]
     found = {"valloc": str(Path(build).resolve() / "libvalloc-override.so"), "glibc": GLIBC}
     for name, library in PEERS.items():
@@ -45,9 +45,11 @@ def find(build, names=None, extra=()):
         sys.exit(f"{found['valloc']} is not built; make builds it")
     for item in extra:
         name, _, library = item.partition("=")
-        if not Path(library).is_file():
-            sys.exit(f"--extra {item}: there is no such library; NAME=LIBRARY is wanted")
-        found[name] = str(Path(library).resolve())
+        library, *settings = library.split(",")
+        if not Path(library).is_file() or not all("=" in setting for setting in settings):
+            sys.exit(f"--extra {item}: there is no such library; "
+                     "NAME=LIBRARY[,VARIABLE=VALUE]... is wanted")
+        found[name] = ",".join([str(Path(library).resolve()), *settings])
     return found
 
 
@@ -82,7 +84,10 @@ def containing(names):
 
 
 def environment(library):
-    return {**os.environ, "LD_PRELOAD": library} if library else dict(os.environ)
+    """That of a program on one that find found, with its settings."""
+    library, *settings = library.split(",") if library else [None]
+    preload = {"LD_PRELOAD": library} if library else {}
+    return {**os.environ, **preload, **dict(setting.split("=", 1) for setting in settings)}
 
 
 def in_turn(items, turn):

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Whole programs from the distribution on each allocator, by LD_PRELOAD, in turns.
 
-run.py BUILD [--out FILE] [--rounds N] [--only A,B] [--allocators A,B] [--extra NAME=LIBRARY]...
+run.py BUILD [--out FILE] [--rounds N] [--only A,B] [--allocators A,B]
+       [--extra NAME=LIBRARY[,VARIABLE=VALUE]...]...
 
 Prints medians of processor seconds (user + system, with the program's own children) and peak
 resident MiB with the largest half distance between quartiles of a row's times, then the geometric
@@ -356,7 +357,8 @@ def main():
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--only", default=NAMES, type=known(NAMES), help="programs, by commas")
     parser.add_argument("--allocators", type=lambda text: text.split(","))
-    parser.add_argument("--extra", action="append", default=[], help="NAME=LIBRARY")
+    parser.add_argument("--extra", action="append", default=[],
+                        help="NAME=LIBRARY[,VARIABLE=VALUE]...")
     options = parser.parse_args()
     libraries = find(options.build, options.allocators, options.extra)
     with tempfile.TemporaryDirectory() as folder:
