@@ -121,7 +121,7 @@ static VA_STARTUP size_t huge_from(const Arena *arena, const Zone *zone, size_t 
 }
 
 /* For memory that may lie on huge pages: a small heap never asks the kernel. */
-static VA_STARTUP bool huge_is_wanted(void)
+static VA_COLD bool huge_is_wanted(void)
 {
     if (va_options.huge_pages == HUGE_PAGES_NEVER)
         return false;
@@ -140,7 +140,7 @@ static VA_STARTUP void advise_blocks(const Arena *arena, size_t from, size_t to,
 }
 
 /* Whether the huge page at a block shall be none. Any thread: it is a hint. */
-static bool is_small(const Arena *arena, size_t block)
+static VA_COLD bool is_small(const Arena *arena, size_t block)
 {
     const BlockGroup *group = va_group(arena, block / VA_GROUP_BLOCKS);
     unsigned bits = atomic_load_explicit(&group->small, memory_order_relaxed);
@@ -162,9 +162,9 @@ static VA_COLD void advise_small(const Arena *arena, Zone *zone, size_t from, si
     zone->small_ranges += small ? 1 - beside : beside - 1; /* may wrap; so does the sum */
 }
 
-static VA_STARTUP void advise_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
+/* Blocks just made accessible that may lie on huge pages. */
+static VA_COLD void advise_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
-    from = huge_from(arena, zone, from);
     if (from >= to)
         return;
     if (huge_is_wanted())
@@ -252,14 +252,12 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
     }
 }
 
-/* The same for blocks just made accessible that are wanted a few at a time. Whether huge pages pay
+/* The same for those that are wanted a few at a time. Whether huge pages pay
  * depends on the machine, and there on what others have just given back: the first one, which is
  * wanted now, is made resident and timed. A dear one is the last for a while. */
-static VA_STARTUP void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
+static VA_COLD void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
-    from = huge_from(arena, zone, from);
-    if (va_options.huge_pages == HUGE_PAGES_AUTO && from < to && to - from >= HUGE_BLOCKS &&
-        huge_is_wanted()) {
+    if (va_options.huge_pages == HUGE_PAGES_AUTO && to - from >= HUGE_BLOCKS && huge_is_wanted()) {
         uint64_t start = va_os_thread_ns();
         advise_huge(arena, zone, from, from + HUGE_BLOCKS);
         va_os_populate(arena->base + (from << VA_BLOCK_SHIFT), VA_HUGE_BYTES);
@@ -293,11 +291,12 @@ VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
         if (!commit_limited(start, (wanted - zone->committed) << VA_BLOCK_SHIFT))
             return false;
     }
+    size_t from = huge_from(arena, zone, zone->committed);
     /* How much of a large block will be touched nobody knows; its start most likely will. */
-    if (end - zone->committed <= HUGE_BLOCKS || !huge.timed)
-        try_huge(arena, zone, zone->committed, wanted);
-    else
-        advise_huge(arena, zone, zone->committed, wanted);
+    if (from < wanted && (end - zone->committed <= HUGE_BLOCKS || !huge.timed))
+        try_huge(arena, zone, from, wanted);
+    else if (from < wanted)
+        advise_huge(arena, zone, from, wanted);
     va_use_add(&va_use.committed_blocks, wanted - zone->committed);
     zone->committed = wanted;
     return true;
