@@ -312,9 +312,11 @@ void va_purge_visit(void)
 
 VA_COLD uint64_t va_arena_decay(uint64_t since_ms)
 {
-    do
-        va_purge_visit();
-    while (atomic_load_explicit(&purge_clock.purging, memory_order_relaxed));
+    size_t purged = 0;
+    va_purge_visit();
+    while (atomic_load_explicit(&purge_clock.purging, memory_order_relaxed) &&
+           purge_due(VA_PURGE_VISIT_BYTES, &purged))
+        ;
     va_lock_acquire(&va_use.lock);
     if (purge_clock.last_tick_ms >= since_ms)
         mark_due_locked(DUE_NONE);

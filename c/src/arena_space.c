@@ -13,9 +13,8 @@
 
 /* What is known of huge pages. Arena lock. */
 static struct {
-    bool asked, allowed; /* what the kernel said when they were first wanted, for good */
-    bool timed;          /* one was, and was not dear */
-    size_t from_blocks;  /* none before so much is accessible, since the last one timed was dear */
+    bool timed;         /* one was, and was not dear */
+    size_t from_blocks; /* none before so much is accessible, since the last one timed was dear */
 } huge;
 
 typedef struct Tables {
@@ -111,6 +110,8 @@ static VA_STARTUP bool commit_tables(Arena *arena, size_t end, size_t more)
 static VA_STARTUP size_t huge_from(const Arena *arena, const Zone *zone, size_t from)
 {
     const Zone *dense = &arena->zones[ZONE_DENSE];
+    if (va_options.huge_pages == HUGE_PAGES_NEVER)
+        return SIZE_MAX;
     if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
         return va_max(from, arena->first);
     from = va_max(from, atomic_load_explicit(&zone->huge_start, memory_order_relaxed));
@@ -120,16 +121,9 @@ static VA_STARTUP size_t huge_from(const Arena *arena, const Zone *zone, size_t 
                                           HUGE_BLOCKS));
 }
 
-/* For memory that may lie on huge pages: a small heap never asks the kernel. */
 static VA_COLD bool huge_is_wanted(void)
 {
-    if (va_options.huge_pages == HUGE_PAGES_NEVER)
-        return false;
-    if (!huge.asked) {
-        huge.asked = true;
-        huge.allowed = va_os_may_be_huge();
-    }
-    return huge.allowed && va_use.committed_blocks >= huge.from_blocks;
+    return va_use.committed_blocks >= huge.from_blocks;
 }
 
 static VA_STARTUP void advise_blocks(const Arena *arena, size_t from, size_t to, bool on)
@@ -169,10 +163,8 @@ static VA_COLD void advise_huge(const Arena *arena, Zone *zone, size_t from, siz
         return;
     if (huge_is_wanted())
         advise_blocks(arena, from, to, true);
-    else if (huge.allowed)
-        advise_small(arena, zone, from, to, true);
     else
-        return;
+        advise_small(arena, zone, from, to, true);
     atomic_store_explicit(&zone->huge_end, to, memory_order_relaxed);
 }
 
@@ -207,7 +199,7 @@ VA_COLD void va_space_refuse_huge(const Block *slab)
     size_t block = va_align_down(va_block_number(slab), HUGE_BLOCKS);
     size_t from = huge_from(arena, zone, 0);
     size_t end = atomic_load_explicit(&zone->huge_end, memory_order_relaxed);
-    if (va_options.huge_pages != HUGE_PAGES_AUTO || block < from || block >= end ||
+    if (va_options.huge_pages != HUGE_PAGES_AUTO || block < from || block + HUGE_BLOCKS > end ||
         is_small(arena, block))
         return;
     va_lock_acquire(&va_use.lock);
@@ -254,13 +246,14 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
 
 /* The same for those that are wanted a few at a time. Whether huge pages pay
  * depends on the machine, and there on what others have just given back: the first one, which is
- * wanted now, is made resident and timed. A dear one is the last for a while. */
+ * wanted now, is made resident by its first byte, and timed. A dear one is the last for a while.
+ * Where the kernel gives none, whatever forbids them, a small page comes of it. */
 static VA_COLD void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
 {
     if (va_options.huge_pages == HUGE_PAGES_AUTO && to - from >= HUGE_BLOCKS && huge_is_wanted()) {
         uint64_t start = va_os_thread_ns();
         advise_huge(arena, zone, from, from + HUGE_BLOCKS);
-        va_os_populate(arena->base + (from << VA_BLOCK_SHIFT), VA_HUGE_BYTES);
+        *(volatile char *)(arena->base + (from << VA_BLOCK_SHIFT)) = 0;
         huge.timed = va_os_thread_ns() - start <= VA_HUGE_DEAR_NS;
         if (!huge.timed)
             huge.from_blocks = VA_HUGE_RETRY * va_use.committed_blocks;
@@ -381,7 +374,9 @@ VA_COLD bool va_space_extend(Arena *arena, size_t end)
     size_t limit = va_os_address_limit();
     char *there = arena->base + (blocks << VA_BLOCK_SHIFT);
     size_t least = va_align_up((end - blocks) << VA_BLOCK_SHIFT, VA_HUGE_BYTES);
-    size_t bytes = va_min(va_options.reserve_bytes, (arena->blocks_max - blocks) << VA_BLOCK_SHIFT);
+    size_t bytes = va_align_down(
+        va_min(va_options.reserve_bytes, (arena->blocks_max - blocks) << VA_BLOCK_SHIFT),
+        VA_HUGE_BYTES);
     if ((limit == SIZE_MAX ? reserve(there, &bytes, least)
                            : reserve_limited(there, &bytes, least, limit)) == NULL)
         return false;

@@ -38,10 +38,6 @@ size_t va_os_purged(void);
 /* Allows or forbids huge pages in the range; a hint. */
 void va_os_advise_huge(void *address, size_t bytes, bool on);
 
-/* Whether the kernel gives this process huge pages where they are advised: false if prctl or the
- * kernel's settings forbid them, true if that cannot be told. Reads files. */
-bool va_os_may_be_huge(void);
-
 /* Makes the pages resident at once; a hint. */
 void va_os_populate(void *address, size_t bytes);
 

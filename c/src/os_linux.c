@@ -9,11 +9,9 @@
 #include "os.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -168,37 +166,6 @@ void va_os_advise_huge(void *address, size_t bytes, bool on)
     advise(address, bytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
-/* The word in brackets is the one that holds. Whether it is this one; false if nothing can be read.
- */
-static VA_COLD bool setting_is(const char *path, const char *word)
-{
-    char text[128];
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
-        return false;
-    ssize_t length = read(file, text, sizeof text - 1);
-    close(file);
-    text[length > 0 ? length : 0] = '\0';
-    return strstr(text, word) != NULL;
-}
-
-/* prctl says 1 for no huge pages, 3 for none but where advised, as here. Kernels from 6.8 on have a
- * setting for each size, which may leave it to the general one. */
-VA_COLD bool va_os_may_be_huge(void)
-{
-#define SETTINGS "/sys/kernel/mm/transparent_hugepage/"
-    static const char of_size[] = SETTINGS "hugepages-2048kB/enabled";
-    static const char of_all[] = SETTINGS "enabled";
-#undef SETTINGS
-    static_assert(VA_HUGE_BYTES == (size_t)2048 << 10, "the setting is that of this size");
-    int saved = errno;
-    bool may = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) != 1 && !setting_is(of_size, "[never]") &&
-               (!setting_is(of_all, "[never]") || setting_is(of_size, "[always]") ||
-                setting_is(of_size, "[madvise]"));
-    errno = saved;
-    return may;
-}
-
 void va_os_populate(void *address, size_t bytes)
 {
     static atomic_bool refused; /* relaxed: a stale false costs one more refused call */
@@ -341,12 +308,12 @@ void va_os_wake_one(_Atomic uint32_t *word)
 
 #if VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY
 /* Before the kernel's pool is ready, or without the call, what it gave this process at its start.
- */
+ * In libc's function a thread may be cancelled. */
 void va_os_random(void *buffer, size_t bytes)
 {
     int saved = errno;
     const unsigned char *given = (const unsigned char *)getauxval(AT_RANDOM);
-    if (getrandom(buffer, bytes, GRND_NONBLOCK) != (ssize_t)bytes)
+    if (syscall(SYS_getrandom, buffer, bytes, GRND_NONBLOCK) != (long)bytes)
         for (size_t i = 0; i < bytes; i++)
             ((unsigned char *)buffer)[i] = (unsigned char)(given[i % 16] ^ va_os_thread_ns());
     errno = saved;
@@ -366,12 +333,13 @@ void va_os_unguard(void *address, size_t bytes)
 }
 #endif
 
+/* In libc's function a thread may be cancelled, with locks of ours held. */
 void va_os_write(int file, const char *text, size_t length)
 {
     int saved = errno;
-    ssize_t written;
-    while (length > 0 &&
-           ((written = write(file, text, length)) > 0 || (written < 0 && errno == EINTR))) {
+    long written;
+    while (length > 0 && ((written = syscall(SYS_write, file, text, length)) > 0 ||
+                          (written < 0 && errno == EINTR))) {
         size_t done = written > 0 ? (size_t)written : 0;
         text += done;
         length -= done;

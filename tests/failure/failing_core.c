@@ -106,6 +106,24 @@ static long failing_futex(_Atomic unsigned *word, int operation, unsigned value)
     return wakes && fails(CALL_WAKE, EFAULT) ? -1 : result;
 }
 
+static long failing_syscall(long number, ...)
+{
+    va_list rest;
+    va_start(rest, number);
+    long result;
+    if (number == SYS_futex) {
+        _Atomic unsigned *word = va_arg(rest, _Atomic unsigned *);
+        int operation = va_arg(rest, int);
+        result = failing_futex(word, operation, va_arg(rest, unsigned));
+    } else { /* write, getrandom */
+        long first = va_arg(rest, long);
+        long second = va_arg(rest, long);
+        result = syscall(number, first, second, va_arg(rest, long));
+    }
+    va_end(rest);
+    return result;
+}
+
 static int failing_key_create(pthread_key_t *key, void (*destructor)(void *))
 {
     return inject_hits(CALL_KEY) ? EAGAIN : pthread_key_create(key, destructor);
@@ -116,8 +134,7 @@ static int failing_key_create(pthread_key_t *key, void (*destructor)(void *))
 #define mprotect failing_mprotect
 #define madvise failing_madvise
 #define mremap failing_mremap
-#define syscall(number, word, operation, value, timeout, ...)                                      \
-    ((void)(timeout), failing_futex(word, operation, value))
+#define syscall failing_syscall
 #define pthread_key_create failing_key_create
 
 #include "unity.c"

@@ -219,6 +219,48 @@ static void four_fork_while_eight_allocate(void **state)
     matrix(8, 4);
 }
 
+/* Past the first MiBs, where huge pages begin. */
+static bool grow(void)
+{
+    static void *blocks[70];
+    for (size_t i = 0; i < 70; i++) {
+        if ((blocks[i] = subject_malloc((size_t)1 << 20)) == NULL)
+            return false;
+        *(char *)blocks[i] = 1;
+    }
+    for (size_t i = 0; i < 70; i++)
+        subject_free(blocks[i]);
+    return true;
+}
+
+static void *grow_and_fork(void *status)
+{
+    pthread_cancel(pthread_self());
+    if (!grow())
+        return NULL;
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(CHILD_SECONDS);
+        _exit(grow() ? 0 : 1);
+    }
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL); /* waitpid is the first such place */
+    return waitpid(child, status, 0) == child ? status : NULL;
+}
+
+/* No call of malloc's, and no handler at a fork, is a place where threads end. */
+static void a_thread_about_to_end_allocates_and_forks(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    int status = -1;
+    void *result = NULL;
+    assert_int_equal(pthread_create(&thread, NULL, grow_and_fork, &status), 0);
+    pthread_join(thread, &result);
+    assert_ptr_equal(result, &status);
+    assert_int_equal(status, 0);
+    assert_true(grow());
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +270,7 @@ int main(void)
         cmocka_unit_test(one_forks_while_eight_allocate),
         cmocka_unit_test(four_fork_while_one_allocates),
         cmocka_unit_test(four_fork_while_eight_allocate),
+        cmocka_unit_test(a_thread_about_to_end_allocates_and_forks),
     };
     return cmocka_run_group_tests_name("fork", tests, NULL, NULL);
 }

@@ -2,18 +2,14 @@
  * -DVALLOC_TEST_OS_HEADER="os_huge.h" includes it behind the system's headers.
  *
  *   test_page_ns   processor time between two readings of the clock
- *   test_setting   a file in the place of the kernel's settings, if not NULL
- *   test_advised   how often huge pages were asked for
- *   test_asked     how often prctl was */
+ *   test_advised   how often huge pages were asked for */
 #ifndef OS_HUGE_H
 #define OS_HUGE_H
 
 extern uint64_t test_page_ns;
-extern const char *test_setting;
-extern unsigned test_advised, test_asked;
+extern unsigned test_advised;
 uint64_t test_page_ns;
-const char *test_setting;
-unsigned test_advised, test_asked;
+unsigned test_advised;
 
 static int test_clock_gettime(clockid_t clock, struct timespec *time)
 {
@@ -31,20 +27,7 @@ static int test_madvise(void *address, size_t bytes, int advice)
     return madvise(address, bytes, advice);
 }
 
-static int test_prctl(int option)
-{
-    test_asked++;
-    return prctl(option, 0, 0, 0, 0);
-}
-
-static int test_open(const char *path, int flags)
-{
-    return open(test_setting != NULL ? test_setting : path, flags);
-}
-
 #define clock_gettime test_clock_gettime
 #define madvise test_madvise
-#define prctl(option, ...) test_prctl(option)
-#define open test_open
 
 #endif
