@@ -177,6 +177,11 @@ static VA_STARTUP void refuse_huge(const Arena *arena, Zone *zone, size_t end)
     atomic_store_explicit(&zone->huge_start, end, memory_order_relaxed);
 }
 
+static VA_COLD void purge_again(const Arena *arena, size_t first, size_t blocks)
+{
+    va_os_purge_again(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
+}
+
 /* A huge page that was split has made blocks resident that are free and count as purged. */
 static VA_COLD void purge_rest(const Arena *arena, size_t block)
 {
@@ -186,9 +191,19 @@ static VA_COLD void purge_rest(const Arena *arena, size_t block)
     while (rest != 0) {
         unsigned bit = va_lowest_bit(rest);
         unsigned count = va_lowest_bit(~(rest >> bit)); /* half of the bits at most are set */
-        size_t first = va_align_down(block, VA_GROUP_BLOCKS) + bit;
-        va_os_purge_again(arena->base + (first << VA_BLOCK_SHIFT), (size_t)count << VA_BLOCK_SHIFT);
+        purge_again(arena, va_align_down(block, VA_GROUP_BLOCKS) + bit, count);
         rest &= ~((((uint64_t)1 << count) - 1) << bit);
+    }
+}
+
+/* The huge page at a block shall be none; of too many ranges of them, none from `from` on. */
+static VA_COLD void split(const Arena *arena, Zone *zone, size_t from, size_t block)
+{
+    advise_small(arena, zone, block, block + HUGE_BLOCKS, true);
+    purge_rest(arena, block);
+    if (zone->small_ranges > VA_SMALL_RANGES_MAX) {
+        advise_small(arena, zone, from, zone->committed, true);
+        zone->small_ranges = 1;
     }
 }
 
@@ -203,14 +218,8 @@ VA_COLD void va_space_refuse_huge(const Block *slab)
         is_small(arena, block))
         return;
     va_lock_acquire(&va_use.lock);
-    if (!is_small(arena, block)) {
-        advise_small(arena, zone, block, block + HUGE_BLOCKS, true);
-        purge_rest(arena, block);
-    }
-    if (zone->small_ranges > VA_SMALL_RANGES_MAX) {
-        advise_small(arena, zone, from, zone->committed, true);
-        zone->small_ranges = 1;
-    }
+    if (!is_small(arena, block))
+        split(arena, zone, from, block);
     va_lock_release(&va_use.lock);
 }
 
@@ -225,22 +234,26 @@ static VA_COLD bool is_purged(const Arena *arena, size_t block)
 VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
 {
     Zone *zone = va_zone_at(arena, first);
-    size_t start = va_max(huge_from(arena, zone, 0), va_align_down(first, HUGE_BLOCKS));
+    size_t lowest = huge_from(arena, zone, 0);
     size_t end = va_min(va_align_up(first + blocks, HUGE_BLOCKS),
                         atomic_load_explicit(&zone->huge_end, memory_order_relaxed));
     if (va_options.huge_pages != HUGE_PAGES_AUTO)
         return;
-    for (size_t from = start, to; from < end; from = to + HUGE_BLOCKS) {
+    size_t from = va_max(lowest, va_align_down(first, HUGE_BLOCKS));
+    for (size_t to; from < end; from = to + HUGE_BLOCKS) {
         for (to = from; to < end && is_small(arena, to) && is_purged(arena, to); to += HUGE_BLOCKS)
             ;
         if (from < to && huge.timed && zone->small_ranges < VA_SMALL_RANGES_MAX) {
             /* Purged as a whole they lose the kernel's table of small pages, too. */
-            va_os_purge_again(arena->base + (from << VA_BLOCK_SHIFT), (to - from)
-                                                                          << VA_BLOCK_SHIFT);
+            purge_again(arena, from, to - from);
             advise_small(arena, zone, from, to, false);
         }
-        if (to < end && !is_small(arena, to) && !is_purged(arena, to))
-            purge_rest(arena, to);
+        if (to >= end || is_small(arena, to))
+            continue;
+        if (!is_purged(arena, to))
+            split(arena, zone, lowest, to);
+        else if (to < first || to + HUGE_BLOCKS > first + blocks)
+            purge_again(arena, to, HUGE_BLOCKS);
     }
 }
 

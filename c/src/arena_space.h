@@ -21,8 +21,8 @@ bool va_space_commit(Arena *arena, Zone *zone, size_t end);
  * arena lock. */
 void va_space_refuse_huge(const Block *slab);
 
-/* Free blocks were purged. Split pages of which nothing is left may be huge again; of a huge page
- * that is split by this, what is free goes as well. */
+/* Free blocks were purged. A huge page that is split by this stays so, as around holes, and what is
+ * free of it goes as well; split pages of which nothing is left may be huge again. */
 void va_space_settle_huge(Arena *arena, size_t first, size_t blocks);
 
 /* Pages that were moved into a run brought a mapping of their own with them: puts it right.

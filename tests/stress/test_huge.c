@@ -15,6 +15,10 @@
 #include "run_set.h"
 #include "subject.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
 #define MIB ((size_t)1 << 20)
 #define CHUNK_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
 #define SLOT_BYTES ((size_t)4096)
@@ -209,6 +213,78 @@ static void split_ranges_are_bounded(void)
     require(most == VA_SMALL_RANGES_MAX && small_pages() > 700);
 }
 
+/* Resident pages of the dense zone's chunks that hold a live block, or of those that hold none. */
+static size_t pages_of_chunks(bool live, bool collapse)
+{
+    static unsigned char present[VA_HUGE_BYTES / 4096];
+    const Arena *arena = &va_arenas[0];
+    const Zone *zone = &arena->zones[ZONE_DENSE];
+    size_t pages = 0;
+    for (size_t block = zone->first; block + CHUNK_BLOCKS <= zone->top; block += CHUNK_BLOCKS) {
+        char *chunk = arena->base + (block << VA_BLOCK_SHIFT);
+        uint64_t all = va_bitmap_mask(block / VA_GROUP_BLOCKS, block, CHUNK_BLOCKS);
+        uint64_t free = va_group(arena, block / VA_GROUP_BLOCKS)->free & all;
+        if (free == 0 || (free != all) != live)
+            continue;
+        if (collapse)
+            madvise(chunk, VA_HUGE_BYTES, MADV_COLLAPSE);
+        require(mincore(chunk, VA_HUGE_BYTES, present) == 0);
+        for (size_t i = 0; i < VA_HUGE_BYTES / (size_t)sysconf(_SC_PAGESIZE); i++)
+            pages += present[i] & 1u;
+    }
+    return pages;
+}
+
+#define RUNS 1000
+#define RUN_BYTES ((size_t)150 << 10)
+
+static char *runs[RUNS];
+
+static void fill_runs(size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        require((runs[i] = valloc_malloc(RUN_BYTES)) != NULL);
+        memset(runs[i], 1, RUN_BYTES);
+    }
+}
+
+/* The kernel collects pages of what is advised to huge ones, with time: what was free comes back
+ * with them. Here it is asked to, at once. */
+static void what_was_purged_stays_so(void)
+{
+    fill_runs(RUNS);
+    uint64_t seed = 3;
+    for (size_t i = 0; i < RUNS; i++)
+        if (random_next(&seed) % 8 != 0)
+            valloc_free(runs[i]);
+    valloc_purge();
+    size_t pages = pages_of_chunks(true, false);
+    require(pages > 1000 && small_pages() >= 10);
+    require(pages_of_chunks(true, true) == pages);
+    require(pages_of_chunks(false, false) == 0);
+}
+
+/* One byte makes a huge page resident, also the blocks of it that are free. */
+static void what_came_in_with_a_byte_goes(void)
+{
+    require(valloc_malloc(64 * MIB) != NULL); /* else it were too small a heap */
+    for (size_t count = 1; count < 40; count++) {
+        /* Purged in one, they lose the kernel's tables of small pages. */
+        char *large = valloc_malloc(100 * MIB);
+        require(large != NULL);
+        memset(large, 1, 100 * MIB);
+        valloc_free(large);
+        valloc_purge();
+        fill_runs(count);
+        for (size_t i = 0; i < count; i++)
+            valloc_free(runs[i]);
+        valloc_purge();
+        /* What is cleared by giving it back keeps a page, and the block before it, with its guard.
+         */
+        require(pages_of_chunks(false, false) <= 16 * SECURED);
+    }
+}
+
 static void a_child_copies_what_it_writes(void)
 {
     fill(0, 200);
@@ -245,6 +321,8 @@ static Case cases[] = {
     {a_dear_one_ends_it_for_a_while, "auto", true},
     {pages_with_holes_are_split, "auto", true},
     {split_ranges_are_bounded, "auto", false},
+    {what_was_purged_stays_so, "auto", false},
+    {what_came_in_with_a_byte_goes, "auto", false},
     {a_child_copies_what_it_writes, "auto", true},
     {a_child_copies_what_it_writes, "always", true},
 };
@@ -287,8 +365,10 @@ int main(int argc, char **argv)
         {"a_dear_one_ends_it_for_a_while", in_a_child, NULL, NULL, &cases[5]},
         {"pages_with_holes_are_split", in_a_child, NULL, NULL, &cases[6]},
         {"split_ranges_are_bounded", in_a_child, NULL, NULL, &cases[7]},
-        {"a_child_copies_what_it_writes", in_a_child, NULL, NULL, &cases[8]},
-        {"a_child_copies_what_it_writes, always", in_a_child, NULL, NULL, &cases[9]},
+        {"what_was_purged_stays_so", in_a_child, NULL, NULL, &cases[8]},
+        {"what_came_in_with_a_byte_goes", in_a_child, NULL, NULL, &cases[9]},
+        {"a_child_copies_what_it_writes", in_a_child, NULL, NULL, &cases[10]},
+        {"a_child_copies_what_it_writes, always", in_a_child, NULL, NULL, &cases[11]},
     };
     return cmocka_run_group_tests_name("huge pages", tests, NULL, NULL);
 }
