@@ -181,8 +181,8 @@ static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty
         va_purge_end_locking();
     }
     va_runs_return(arena, first, blocks, dirty);
-    if (va_unlikely(excess))
-        va_space_settle_huge(arena, first, blocks);
+    if (va_unlikely(!dirty))
+        va_space_settle_huge(arena, first, blocks, false);
 }
 
 VA_APART void va_arena_reclaim(Block *runs)

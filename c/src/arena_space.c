@@ -231,7 +231,7 @@ static VA_COLD bool is_purged(const Arena *arena, size_t block)
     return (group->free & ~group->dirty & all) == all;
 }
 
-VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
+VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks, bool for_good)
 {
     Zone *zone = va_zone_at(arena, first);
     size_t lowest = huge_from(arena, zone, 0);
@@ -250,8 +250,10 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
         }
         if (to >= end || is_small(arena, to))
             continue;
-        if (!is_purged(arena, to))
+        if (!is_purged(arena, to) && for_good)
             split(arena, zone, lowest, to);
+        else if (!is_purged(arena, to))
+            purge_rest(arena, to);
         else if (to < first || to + HUGE_BLOCKS > first + blocks)
             purge_again(arena, to, HUGE_BLOCKS);
     }
