@@ -12,6 +12,7 @@
  *   aligned SIZE      aligned_alloc to 64 bytes, free
  *   sized SIZE        C++'s operator new, its sized delete
  *   growth SIZE       a buffer grown by realloc from 64 bytes to SIZE, in steps of a half, free
+ *   resize SIZE       a block that realloc makes twice as large and so large again, in turns
  *   fresh SIZE        10,000 mallocs, nothing ever freed
  *   ordered SIZE      10,000 mallocs, then all frees in the same order
  *   random SIZE       the same, freed at random
@@ -154,6 +155,14 @@ static void growth(void)
     }
 }
 
+static void resize(void)
+{
+    char *block = touched(malloc(size));
+    for (int i = 0; i < PAIRS; i++)
+        block = touched(call_realloc(block, i % 2 == 0 ? 2 * size : size));
+    call_free(block);
+}
+
 static void fill(void)
 {
     for (int i = 0; i < BLOCKS; i++)
@@ -242,9 +251,10 @@ static const struct {
     const char *name;
     void (*work)(void);
 } operations[] = {
-    {"pair", pair},     {"calloc", zeroed},     {"aligned", aligned},   {"sized", sized},
-    {"growth", growth}, {"fresh", fill},        {"ordered", bulk},      {"random", shuffled},
-    {"remote", remote}, {"exchange", exchange}, {"instance", instance}, {"loop", loop},
+    {"pair", pair},       {"calloc", zeroed}, {"aligned", aligned},   {"sized", sized},
+    {"growth", growth},   {"resize", resize}, {"fresh", fill},        {"ordered", bulk},
+    {"random", shuffled}, {"remote", remote}, {"exchange", exchange}, {"instance", instance},
+    {"loop", loop},
 };
 
 /* callgrind forgets what it counted before: --zero-before. */

@@ -5,6 +5,8 @@
 #ifndef VA_ALLOC_H
 #define VA_ALLOC_H
 
+#include <string.h>
+
 #include "allocator.h"
 #include "passage.h"
 #include "quarantine.h"
@@ -169,14 +171,40 @@ VA_INLINE bool va_free_sized_foreign_fast(void *pointer, size_t size)
     return va_push_fast(front, index, offset, pointer, false);
 }
 
+/* ptr may be NULL. The function's name is for the report of a bad pointer. */
+void va_free(void *pointer, const char *function);
+
+/* Moves a slot of the thread's cache to one of another class, if it has one free, or leaves it
+ * where its class is right. NULL with nothing changed: then va_reallocate, which also reports. */
+VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
+{
+    CacheFront *front = va_thread_front;
+    size_t index = va_index_fast(front, pointer);
+    uint32_t offset = va_entry_fast(front, index) ^ front->tag;
+    if (VA_PASSAGE_CHECKED || va_unlikely(offset >= VA_CLASSES_SMALL << VA_CLASS_SHIFT) ||
+        va_unlikely(size > VA_SMALL_MAX))
+        return NULL;
+    const SizeClass *old = &va_size_classes[offset >> VA_CLASS_SHIFT];
+    uint64_t start = va_block_offset(pointer);
+    if (va_unlikely(start != (start * old->reciprocal >> 32) * old->bytes))
+        return NULL;
+    uint32_t wanted = va_small_class_offset(size);
+    if (wanted == offset)
+        return pointer;
+    void *moved = va_pop_out(front, wanted, true);
+    if (va_unlikely(moved == NULL))
+        return NULL;
+    memcpy(moved, pointer, va_min(old->bytes, size));
+    if (va_unlikely(!va_push_fast(front, index, offset, pointer, true)))
+        va_free(pointer, "realloc");
+    return moved;
+}
+
 void *va_allocate(MemoryAllocator *allocator, size_t size, size_t alignment);
 void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment);
 
 /* *zero tells whether the memory should be zero, then whether it is known to be. */
 void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero);
-
-/* ptr may be NULL. The function's name is for the report of a bad pointer. */
-void va_free(void *pointer, const char *function);
 
 /* Frees after checking that size and alignment belong to the block. */
 void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function);

@@ -74,9 +74,15 @@ void *valloc_calloc(size_t count, size_t size)
     return or_no_memory(va_allocate_zeroed(&va_process, bytes, VA_MIN_ALIGN));
 }
 
-void *valloc_realloc(void *ptr, size_t size)
+static VA_NOINLINE void *realloc_slow(void *ptr, size_t size)
 {
     return or_no_memory(va_reallocate(&va_process, ptr, size, VA_MIN_ALIGN, "realloc"));
+}
+
+void *valloc_realloc(void *ptr, size_t size)
+{
+    void *block = va_reallocate_fast(ptr, size);
+    return va_likely(block != NULL) ? block : realloc_slow(ptr, size);
 }
 
 VA_COLD void *valloc_reallocarray(void *ptr, size_t count, size_t size)

@@ -16,6 +16,7 @@
 #define va_allocate_aligned_fast(size, alignment) ((void)(size), (void)(alignment), NULL)
 #define va_free_aligned_fast(pointer, size, ...) ((void)(pointer), (void)(size), false)
 #define va_free_sized_foreign_fast(pointer, size) ((void)(pointer), (void)(size), false)
+#define va_reallocate_fast(pointer, size) ((void)(pointer), (void)(size), NULL)
 #define va_free_to(front, pointer, ...) ((void)(front), (void)(pointer), false)
 #undef VA_ALLOCATE_FROM
 #define VA_ALLOCATE_FROM(front, size, ...) ((void)(front), (void)(size), NULL)

@@ -25,8 +25,9 @@ FAST = [
     ("exchange", 64, {"free": "free of another owner's 64"}),
     ("instance", 64, {"allocate": "valloc_allocate 64", "release": "free_valloc 64"}),
 ]
-# All of valloc's instructions per allocation and free: libc's share depends on its version.
-BOTH = [("calloc", 64, "calloc"), ("aligned", 64, "aligned")]
+# All of valloc's instructions per call, and free: libc's share depends on its version.
+BOTH = [("calloc", 64, "calloc", "calloc and free"), ("aligned", 64, "aligned", "aligned and free"),
+        ("resize", 64, "realloc", "realloc to another class,")]
 BULK = [("fresh", 64, "malloc"), ("ordered", 64, "malloc"), ("random", 64, "malloc"),
         ("remote", 32, "malloc"), ("loop", 16384, "malloc")]
 
@@ -49,8 +50,8 @@ def measure(operations):
         for call, name in paths.items():
             # A refill now and then, at the start of a thread, is not the path.
             fast[name] = round(counted.costs[call] / counted.calls[call])
-    for operation, size, call in BOTH:
-        fast[f"{operation} and free {size}"] = round(own(operation, size, call))
+    for operation, size, call, name in BOTH:
+        fast[f"{name} {size}"] = round(own(operation, size, call))
     bulk = {f"{operation} {size}, all": round(own(operation, size, call), 1)
             for operation, size, call in BULK}
     return fast, bulk
