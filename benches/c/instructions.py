@@ -24,6 +24,7 @@ OPERATIONS = [
     *(("aligned", size) for size in (64, 4096)),
     ("sized", 64),
     *(("growth", size) for size in (4096, 1 << 20)),
+    ("resize", 64),
     *((operation, size) for operation in ("fresh", "ordered", "random", "remote", "exchange")
       for size in (64, 1024)),
     ("instance", 64),
