@@ -219,6 +219,17 @@ bool va_expand(void *pointer, size_t size, const char *function);
 
 size_t va_usable_size(const void *pointer, const char *function);
 
+/* The same for a slot or run that the thread sees; 0: then va_usable_size. */
+VA_INLINE size_t va_usable_size_fast(const void *pointer)
+{
+    CacheFront *front = va_thread_front;
+    uint32_t entry = va_entry_fast(front, va_index_fast(front, pointer));
+    unsigned class = va_entry_class(entry);
+    if (VA_PASSAGE_CHECKED || va_unlikely(entry == 0 || class >= VA_CLASSES))
+        return 0;
+    return va_size_classes[class].bytes;
+}
+
 /* The usable size of a request; `size` itself if it cannot be served. */
 size_t va_good_size(size_t size);
 

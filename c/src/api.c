@@ -41,6 +41,8 @@ VA_NOINLINE void *va_api_malloc_slow(size_t size)
 
 VA_NOINLINE void va_api_free_slow(void *pointer)
 {
+    if (pointer == NULL)
+        return;
     if (!va_free_foreign_fast(pointer) &&
         !va_free_away_fast(pointer, 0, (VA_CLASSES_SMALL - 1) << VA_CLASS_SHIFT))
         va_free(pointer, "free");
@@ -76,6 +78,8 @@ void *valloc_calloc(size_t count, size_t size)
 
 static VA_NOINLINE void *realloc_slow(void *ptr, size_t size)
 {
+    if (ptr == NULL)
+        return va_api_malloc(size);
     return or_no_memory(va_reallocate(&va_process, ptr, size, VA_MIN_ALIGN, "realloc"));
 }
 
@@ -154,7 +158,8 @@ void *valloc_memalign(size_t alignment, size_t size)
 
 size_t valloc_usable_size(const void *ptr)
 {
-    return va_usable_size(ptr, "usable_size");
+    size_t bytes = va_usable_size_fast(ptr);
+    return va_likely(bytes != 0) ? bytes : va_usable_size(ptr, "usable_size");
 }
 
 VA_COLD size_t valloc_good_size(size_t size)

@@ -17,6 +17,7 @@
 #define va_free_aligned_fast(pointer, size, ...) ((void)(pointer), (void)(size), false)
 #define va_free_sized_foreign_fast(pointer, size) ((void)(pointer), (void)(size), false)
 #define va_reallocate_fast(pointer, size) ((void)(pointer), (void)(size), NULL)
+#define va_usable_size_fast(pointer) ((void)(pointer), (size_t)0)
 #define va_free_to(front, pointer, ...) ((void)(front), (void)(pointer), false)
 #undef VA_ALLOCATE_FROM
 #define VA_ALLOCATE_FROM(front, size, ...) ((void)(front), (void)(size), NULL)
