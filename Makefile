@@ -187,7 +187,7 @@ bench-c: all bench-rust
 	    ($(call by_preload,c/compare.py,micro,$(if $(ROUNDS),--rounds $(ROUNDS)))) && exit $$own
 
 bench-threads: all bench-rust
-	$(call by_preload,c/threads.py,threads,$(if $(ROUNDS),--rounds $(ROUNDS)))
+	$(call by_preload,c/threads.py,threads,$(if $(ROUNDS),--rounds $$((4 * $(ROUNDS)))))
 
 bench-secure: all bench-rust
 	@.ci/setup.sh test

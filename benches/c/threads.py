@@ -62,7 +62,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/threads")
     parser.add_argument("--out", help="file for the samples")
-    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--rounds", type=positive, default=9)
     parser.add_argument("--percent", type=positive, default=100, help="share of the full work")
     parser.add_argument("--only", default=PATTERNS, type=containing(PATTERNS),
                         help="patterns that contain this word")
