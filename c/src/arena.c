@@ -182,7 +182,7 @@ static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty
     }
     va_runs_return(arena, first, blocks, dirty);
     if (va_unlikely(!dirty))
-        va_space_settle_huge(arena, first, blocks, false);
+        va_space_settle_huge(arena, first, blocks);
 }
 
 VA_APART void va_arena_reclaim(Block *runs)

@@ -153,7 +153,7 @@ static VA_COLD void purge_taken_locked(DueRuns *due, size_t *purged)
         size_t bytes = due->runs[i].purged ? due->runs[i].blocks << VA_BLOCK_SHIFT : 0;
         va_runs_return(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks, bytes == 0);
         if (bytes != 0)
-            va_space_settle_huge(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks, true);
+            va_space_settle_huge(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks);
         *purged += bytes;
     }
 }

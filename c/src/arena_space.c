@@ -17,6 +17,10 @@ static struct {
     size_t from_blocks; /* none before so much is accessible, since the last one timed was dear */
 } huge;
 
+/* Whether a run was moved and its place mapped anew. What is written there while its advice is not
+ * that of its neighbours the kernel never joins with them again: mappings would become many. */
+static _Atomic bool remapped;
+
 typedef struct Tables {
     size_t records, live, bitmaps; /* offsets in bytes; entries at 0, groups end at `records` */
     size_t first;                  /* block behind them */
@@ -231,7 +235,7 @@ static VA_COLD bool is_purged(const Arena *arena, size_t block)
     return (group->free & ~group->dirty & all) == all;
 }
 
-VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks, bool for_good)
+VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
 {
     Zone *zone = va_zone_at(arena, first);
     size_t lowest = huge_from(arena, zone, 0);
@@ -250,7 +254,7 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks, boo
         }
         if (to >= end || is_small(arena, to))
             continue;
-        if (!is_purged(arena, to) && for_good)
+        if (!is_purged(arena, to) && !atomic_load_explicit(&remapped, memory_order_relaxed))
             split(arena, zone, lowest, to);
         else if (!is_purged(arena, to))
             purge_rest(arena, to);
@@ -477,6 +481,7 @@ VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
     size_t end = first + blocks;
     if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
         return false;
+    atomic_store_explicit(&remapped, true, memory_order_relaxed);
     /* As its neighbours are advised, so that they become one mapping. */
     size_t start = atomic_load_explicit(&zone->huge_start, memory_order_relaxed);
     advise_blocks(arena, first, va_min(end, start), false);

@@ -21,10 +21,10 @@ bool va_space_commit(Arena *arena, Zone *zone, size_t end);
  * arena lock. */
 void va_space_refuse_huge(const Block *slab);
 
-/* Free blocks were purged. Split pages of which nothing is left may be huge again. Of a huge page
- * that is split by this, what is free goes as well; for good, it stays split as around holes. Where
- * large runs come and go, their ends would become mappings that the kernel never joins again. */
-void va_space_settle_huge(Arena *arena, size_t first, size_t blocks, bool for_good);
+/* Free blocks were purged. A huge page that is split by this stays so, as around holes, unless runs
+ * are moved, and what is free of it goes as well; split pages of which nothing is left may be huge
+ * again. */
+void va_space_settle_huge(Arena *arena, size_t first, size_t blocks);
 
 /* Pages that were moved into a run brought a mapping of their own with them: puts it right.
  * The blocks then read as zero. Without the lock. */
