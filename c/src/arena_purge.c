@@ -152,10 +152,11 @@ static VA_COLD void purge_taken_locked(DueRuns *due, size_t *purged)
     for (size_t i = 0; i < due->count; i++) {
         size_t bytes = due->runs[i].purged ? due->runs[i].blocks << VA_BLOCK_SHIFT : 0;
         va_runs_return(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks, bytes == 0);
-        if (bytes != 0)
-            va_space_settle_huge(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks);
         *purged += bytes;
     }
+    for (size_t i = 0; i < due->count; i++)
+        if (due->runs[i].purged)
+            va_space_settle_huge(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks);
 }
 
 /* Purges due runs, up to about max_bytes, and adds what was given back to *purged. False when

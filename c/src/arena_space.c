@@ -186,12 +186,19 @@ static VA_COLD void purge_again(const Arena *arena, size_t first, size_t blocks)
     va_os_purge_again(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
 }
 
-/* A huge page that was split has made blocks resident that are free and count as purged. */
-static VA_COLD void purge_rest(const Arena *arena, size_t block)
+/* The blocks of a huge page that were ever lent, as bits of their group. */
+static VA_COLD uint64_t ever_lent(const Zone *zone, size_t block)
+{
+    return va_bitmap_mask(block / VA_GROUP_BLOCKS, block, va_min(HUGE_BLOCKS, zone->top - block));
+}
+
+/* A huge page that was split has made blocks resident that are free and count as purged, or were
+ * never lent. */
+static VA_COLD void purge_rest(const Arena *arena, const Zone *zone, size_t block)
 {
     const BlockGroup *group = va_group(arena, block / VA_GROUP_BLOCKS);
-    uint64_t rest =
-        group->free & ~group->dirty & va_bitmap_mask(block / VA_GROUP_BLOCKS, block, HUGE_BLOCKS);
+    uint64_t all = va_bitmap_mask(block / VA_GROUP_BLOCKS, block, HUGE_BLOCKS);
+    uint64_t rest = ((group->free & ~group->dirty) | ~ever_lent(zone, block)) & all;
     while (rest != 0) {
         unsigned bit = va_lowest_bit(rest);
         unsigned count = va_lowest_bit(~(rest >> bit)); /* half of the bits at most are set */
@@ -204,7 +211,7 @@ static VA_COLD void purge_rest(const Arena *arena, size_t block)
 static VA_COLD void split(const Arena *arena, Zone *zone, size_t from, size_t block)
 {
     advise_small(arena, zone, block, block + HUGE_BLOCKS, true);
-    purge_rest(arena, block);
+    purge_rest(arena, zone, block);
     if (zone->small_ranges > VA_SMALL_RANGES_MAX) {
         advise_small(arena, zone, from, zone->committed, true);
         zone->small_ranges = 1;
@@ -227,12 +234,27 @@ VA_COLD void va_space_refuse_huge(const Block *slab)
     va_lock_release(&va_use.lock);
 }
 
-/* Whether the huge page at a block has no pages: all its blocks are free and were purged. */
-static VA_COLD bool is_purged(const Arena *arena, size_t block)
+/* Whether no block of the huge page at a block is in use. */
+static VA_COLD bool is_unused(const Arena *arena, const Zone *zone, size_t block)
 {
-    const BlockGroup *group = va_group(arena, block / VA_GROUP_BLOCKS);
-    uint64_t all = va_bitmap_mask(block / VA_GROUP_BLOCKS, block, HUGE_BLOCKS);
-    return (group->free & ~group->dirty & all) == all;
+    uint64_t all = ever_lent(zone, block);
+    return (va_group(arena, block / VA_GROUP_BLOCKS)->free & all) == all;
+}
+
+/* Whether all of them were purged as well. */
+static VA_COLD bool is_purged(const Arena *arena, const Zone *zone, size_t block)
+{
+    return is_unused(arena, zone, block) &&
+           (va_group(arena, block / VA_GROUP_BLOCKS)->dirty & ever_lent(zone, block)) == 0;
+}
+
+/* Whether a huge page of which a part was purged is split for good: not by so many that none are
+ * left for holes. */
+static VA_COLD bool shall_split(const Zone *zone)
+{
+    return va_options.huge_pages == HUGE_PAGES_AUTO &&
+           zone->small_ranges < VA_SMALL_RANGES_MAX / 2 &&
+           !atomic_load_explicit(&remapped, memory_order_relaxed);
 }
 
 VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
@@ -241,12 +263,12 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
     size_t lowest = huge_from(arena, zone, 0);
     size_t end = va_min(va_align_up(first + blocks, HUGE_BLOCKS),
                         atomic_load_explicit(&zone->huge_end, memory_order_relaxed));
-    if (va_options.huge_pages != HUGE_PAGES_AUTO)
+    if (va_options.huge_pages == HUGE_PAGES_NEVER)
         return;
-    size_t from = va_max(lowest, va_align_down(first, HUGE_BLOCKS));
+    size_t from = va_max(va_align_up(lowest, HUGE_BLOCKS), va_align_down(first, HUGE_BLOCKS));
     for (size_t to; from < end; from = to + HUGE_BLOCKS) {
-        for (to = from; to < end && is_small(arena, to) && is_purged(arena, to); to += HUGE_BLOCKS)
-            ;
+        for (to = from; to < end && is_small(arena, to) && is_purged(arena, zone, to);)
+            to += HUGE_BLOCKS;
         if (from < to && huge.timed && zone->small_ranges < VA_SMALL_RANGES_MAX) {
             /* Purged as a whole they lose the kernel's table of small pages, too. */
             purge_again(arena, from, to - from);
@@ -254,10 +276,10 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
         }
         if (to >= end || is_small(arena, to))
             continue;
-        if (!is_purged(arena, to) && !atomic_load_explicit(&remapped, memory_order_relaxed))
+        if (!is_unused(arena, zone, to) && shall_split(zone))
             split(arena, zone, lowest, to);
-        else if (!is_purged(arena, to))
-            purge_rest(arena, to);
+        else if (!is_purged(arena, zone, to))
+            purge_rest(arena, zone, to);
         else if (to < first || to + HUGE_BLOCKS > first + blocks)
             purge_again(arena, to, HUGE_BLOCKS);
     }

@@ -21,9 +21,9 @@ bool va_space_commit(Arena *arena, Zone *zone, size_t end);
  * arena lock. */
 void va_space_refuse_huge(const Block *slab);
 
-/* Free blocks were purged. A huge page that is split by this stays so, as around holes, unless runs
- * are moved, and what is free of it goes as well; split pages of which nothing is left may be huge
- * again. */
+/* Free blocks were purged. A huge page of which others are in use is split by this and stays so, as
+ * around holes, unless runs are moved or many are split, and what is free of it goes as well; split
+ * pages of which nothing is left may be huge again. */
 void va_space_settle_huge(Arena *arena, size_t first, size_t blocks);
 
 /* Pages that were moved into a run brought a mapping of their own with them: puts it right.

@@ -323,6 +323,7 @@ static Case cases[] = {
     {split_ranges_are_bounded, "auto", false},
     {what_was_purged_stays_so, "auto", false},
     {what_came_in_with_a_byte_goes, "auto", false},
+    {what_came_in_with_a_byte_goes, "always", false},
     {a_child_copies_what_it_writes, "auto", true},
     {a_child_copies_what_it_writes, "always", true},
 };
@@ -367,8 +368,9 @@ int main(int argc, char **argv)
         {"split_ranges_are_bounded", in_a_child, NULL, NULL, &cases[7]},
         {"what_was_purged_stays_so", in_a_child, NULL, NULL, &cases[8]},
         {"what_came_in_with_a_byte_goes", in_a_child, NULL, NULL, &cases[9]},
-        {"a_child_copies_what_it_writes", in_a_child, NULL, NULL, &cases[10]},
-        {"a_child_copies_what_it_writes, always", in_a_child, NULL, NULL, &cases[11]},
+        {"what_came_in_with_a_byte_goes, always", in_a_child, NULL, NULL, &cases[10]},
+        {"a_child_copies_what_it_writes", in_a_child, NULL, NULL, &cases[11]},
+        {"a_child_copies_what_it_writes, always", in_a_child, NULL, NULL, &cases[12]},
     };
     return cmocka_run_group_tests_name("huge pages", tests, NULL, NULL);
 }
