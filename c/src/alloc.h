@@ -178,11 +178,12 @@ void va_free(void *pointer, const char *function);
  * where its class is right. NULL with nothing changed: then va_reallocate, which also reports. */
 VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
 {
+    if (VA_PASSAGE_CHECKED || va_unlikely(size > VA_SMALL_MAX))
+        return NULL;
     CacheFront *front = va_thread_front;
     size_t index = va_index_fast(front, pointer);
     uint32_t offset = va_entry_fast(front, index) ^ front->tag;
-    if (VA_PASSAGE_CHECKED || va_unlikely(offset >= VA_CLASSES_SMALL << VA_CLASS_SHIFT) ||
-        va_unlikely(size > VA_SMALL_MAX))
+    if (va_unlikely(offset >= VA_CLASSES_SMALL << VA_CLASS_SHIFT))
         return NULL;
     const SizeClass *old = &va_size_classes[offset >> VA_CLASS_SHIFT];
     uint64_t start = va_block_offset(pointer);
@@ -222,12 +223,13 @@ size_t va_usable_size(const void *pointer, const char *function);
 /* The same for a slot or run that the thread sees; 0: then va_usable_size. */
 VA_INLINE size_t va_usable_size_fast(const void *pointer)
 {
+    if (VA_PASSAGE_CHECKED)
+        return 0;
     CacheFront *front = va_thread_front;
     uint32_t entry = va_entry_fast(front, va_index_fast(front, pointer));
-    unsigned class = va_entry_class(entry);
-    if (VA_PASSAGE_CHECKED || va_unlikely(entry == 0 || class >= VA_CLASSES))
+    if (va_unlikely(entry == 0 || va_entry_class(entry) >= VA_CLASSES))
         return 0;
-    return va_size_classes[class].bytes;
+    return va_size_classes[va_entry_class(entry)].bytes;
 }
 
 /* The usable size of a request; `size` itself if it cannot be served. */
