@@ -302,7 +302,7 @@ static VA_NOINLINE void *allocate_slow(MemoryAllocator *allocator, size_t size)
     return or_no_memory(va_allocate(allocator, size, VA_MIN_ALIGN));
 }
 
-void *valloc_allocate(MemoryAllocator *allocator, size_t size)
+VA_APART void *valloc_allocate(MemoryAllocator *allocator, size_t size)
 {
     void *slot = allocate_fast(allocator, size);
     if (va_likely(slot != NULL))
@@ -310,7 +310,7 @@ void *valloc_allocate(MemoryAllocator *allocator, size_t size)
     return allocate_slow(allocator, size);
 }
 
-void *valloc_allocate_zeroed(MemoryAllocator *allocator, size_t count, size_t size)
+VA_APART void *valloc_allocate_zeroed(MemoryAllocator *allocator, size_t count, size_t size)
 {
     size_t bytes;
     if (va_unlikely(!multiply(count, size, &bytes)))
@@ -358,7 +358,7 @@ static VA_NOINLINE void free_valloc_slow(const MemoryAllocator *allocator, void 
     va_free(ptr, "free_valloc");
 }
 
-void free_valloc(MemoryAllocator *allocator, void *ptr)
+VA_APART void free_valloc(MemoryAllocator *allocator, void *ptr)
 {
     CacheFront *front = va_allocator_front(allocator);
     if (va_unlikely(front == NULL || !va_free_to(front, ptr, false)))

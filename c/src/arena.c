@@ -185,7 +185,7 @@ static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty
         va_space_settle_huge(arena, first, blocks);
 }
 
-VA_APART void va_arena_reclaim(Block *runs)
+void va_arena_reclaim(Block *runs)
 {
     for (Block **link = &runs; *link != NULL;) {
         Block *run = *link;

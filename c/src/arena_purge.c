@@ -19,7 +19,7 @@
 static struct {
     _Alignas(64) _Atomic uint64_t next_tick_ms;
     _Atomic bool purging;  /* something is due */
-    uint64_t last_tick_ms; /* 0 before the first tick, which the first visit makes */
+    uint64_t last_tick_ms; /* or first look; 0 before it */
 } purge_clock;
 
 /* Purges whose blocks are in no set while the kernel works; who needs them waits. Arena lock. */
@@ -274,7 +274,7 @@ VA_COLD void va_purge_surplus(void)
     va_lock_release(&va_use.lock);
 }
 
-VA_COLD bool va_purge_is_excess(size_t blocks, bool large)
+VA_STARTUP bool va_purge_is_excess(size_t blocks, bool large)
 {
     size_t peak = va_max(va_use.peak_blocks, va_use.last_peak_blocks) + va_use.surplus_blocks;
     size_t idle = peak - va_min(peak, va_use.lent_blocks - blocks);
@@ -287,6 +287,15 @@ VA_COLD bool va_purge_is_excess(size_t blocks, bool large)
 
 /* ---- The purge clock ---- */
 
+static VA_COLD void tick_locked(Due due)
+{
+    purge_populated_locked();
+    if (va_use.dirty_blocks != 0)
+        mark_due_locked(due);
+    va_use.last_peak_blocks = va_use.peak_blocks;
+    va_use.peak_blocks = va_use.lent_blocks + va_use.dirty_blocks;
+}
+
 void va_purge_visit(void)
 {
     uint64_t now = va_os_clock_ms();
@@ -294,15 +303,11 @@ void va_purge_visit(void)
         va_lock_acquire(&va_use.lock);
         if (now >= atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed)) {
             uint64_t delay = va_options.purge_delay_ms;
+            uint64_t before = purge_clock.last_tick_ms;
             atomic_store_explicit(&purge_clock.next_tick_ms, now + delay, memory_order_relaxed);
-            bool late =
-                purge_clock.last_tick_ms != 0 && now - purge_clock.last_tick_ms >= 2 * delay;
-            purge_populated_locked();
-            if (va_use.dirty_blocks != 0)
-                mark_due_locked(delay == 0 || late ? DUE_ALL : DUE_AGED);
             purge_clock.last_tick_ms = now;
-            va_use.last_peak_blocks = va_use.peak_blocks;
-            va_use.peak_blocks = va_use.lent_blocks + va_use.dirty_blocks;
+            if (before != 0 || delay == 0) /* the first look at the clock is no tick */
+                tick_locked(delay == 0 || now - before >= 2 * delay ? DUE_ALL : DUE_AGED);
         }
         va_lock_release(&va_use.lock);
     }

@@ -60,7 +60,7 @@ VA_STARTUP void *va_meta_allocate(size_t bytes)
     return result;
 }
 
-VA_COLD void va_meta_release(void *memory, size_t bytes)
+VA_STARTUP void va_meta_release(void *memory, size_t bytes)
 {
     Released **list = list_for(va_align_up(bytes, 64));
     va_assert(list != NULL);

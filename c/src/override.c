@@ -64,7 +64,7 @@ EXPORT void *realloc(void *ptr, size_t size)
     return valloc_realloc(ptr, size);
 }
 
-EXPORT VA_COLD void *reallocarray(void *ptr, size_t count, size_t size)
+EXPORT void *reallocarray(void *ptr, size_t count, size_t size)
 {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes)) {

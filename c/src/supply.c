@@ -69,7 +69,7 @@ static Block *drop_locked(BlockStore *store, uint32_t count, Block *chain)
     return chain;
 }
 
-void va_supply_drop_blocks(ThreadCache *cache, ZoneKind zone)
+VA_APART void va_supply_drop_blocks(ThreadCache *cache, ZoneKind zone)
 {
     BlockStore *store = &cache->stores[zone];
     va_lock_acquire(&cache->mutex);
@@ -79,7 +79,7 @@ void va_supply_drop_blocks(ThreadCache *cache, ZoneKind zone)
         va_pool_reclaim(chain);
 }
 
-VA_APART void va_supply_put_blocks(ThreadCache *cache, Block *chain)
+void va_supply_put_blocks(ThreadCache *cache, Block *chain)
 {
     Block *dropped = NULL;
     if (chain == NULL)

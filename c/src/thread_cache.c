@@ -18,7 +18,7 @@
 /* ---- Flush ---- */
 
 /* Runs freed, at the end of their way through the cache: gives them back to the arena. */
-static VA_APART void give_back_runs(void *const *addresses, size_t count, const char *function)
+static VA_NOINLINE void give_back_runs(void *const *addresses, size_t count, const char *function)
 {
     Block *chain = NULL;
     for (size_t i = 0; i < count; i++) {
@@ -98,7 +98,7 @@ static void shrink(ThreadCache *cache, unsigned class, uint32_t capacity)
 
 /* Stacks of runs of other classes give way to a class that has none: what is allocated and freed
  * now is kept, not what was. */
-static VA_COLD void make_run_budget(ThreadCache *cache, unsigned class)
+static VA_STARTUP void make_run_budget(ThreadCache *cache, unsigned class)
 {
     for (unsigned other = VA_CLASSES - 1;
          other >= VA_CLASSES_SMALL && va_budget_affords(cache, class, 1) == 0; other--)
@@ -109,7 +109,7 @@ static VA_COLD void make_run_budget(ThreadCache *cache, unsigned class)
  * thread more slabs than lately, as a few slots that wait may be all that others are kept for. A
  * clock hand comes by some classes, and empties the first that had no slow path and holds what it
  * held when it came by last. */
-static VA_APART void evict_idle_stack(ThreadCache *cache, unsigned class)
+static VA_NOINLINE void evict_idle_stack(ThreadCache *cache, unsigned class)
 {
     unsigned hand = cache->hand;
     ClassSet ahead = cache->stacked >> hand | cache->stacked << (VA_CLASSES_SMALL - hand);
@@ -339,7 +339,7 @@ static uint32_t take_locked(ThreadCache *cache, unsigned class, void **storage, 
 }
 
 /* The same for a class of runs, from the arena. */
-static VA_APART uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage,
+static VA_NOINLINE uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage,
                                    uint32_t count, bool *zero)
 {
     Block *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
