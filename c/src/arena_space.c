@@ -90,7 +90,11 @@ static VA_STARTUP bool extend_tables(Arena *arena, size_t to)
                !commit_table(arena->records + from, arena->records + to)) {
         return false;
     }
-    if (!commit_table(va_bitmap_of(arena, to - 1), va_bitmap_of(arena, from - 1)))
+    /* The first ones up to the blocks, with what lies between: all of it becomes one mapping. */
+    void *bitmaps_end = tabled == 0 && !VALLOC_SECURE_GUARD
+                            ? arena->base + (arena->first << VA_BLOCK_SHIFT)
+                            : (char *)va_bitmap_of(arena, from - 1);
+    if (!commit_table(va_bitmap_of(arena, to - 1), bitmaps_end))
         return false;
     if (VALLOC_SECURE_EXACT && !commit_table((void *)(arena->live + from * VA_LIVE_WORDS),
                                              (void *)(arena->live + to * VA_LIVE_WORDS)))
@@ -177,7 +181,7 @@ static VA_STARTUP void refuse_huge(const Arena *arena, Zone *zone, size_t end)
 {
     if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
         return;
-    advise_blocks(arena, zone->first, end, false);
+    advise_blocks(arena, 0, end, false); /* tables, too, for fewer mappings */
     atomic_store_explicit(&zone->huge_start, end, memory_order_relaxed);
 }
 
@@ -444,6 +448,14 @@ static VA_COLD bool extend_first(size_t blocks)
     return va_space_extend(&va_arenas[0], first + blocks);
 }
 
+/* The bytes before the first bitmaps, which are one mapping with the blocks. */
+static VA_STARTUP size_t tables_end(const Arena *arena)
+{
+    size_t tabled = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
+    return va_align_down((uintptr_t)va_bitmap_of(arena, tabled - 1), va_os_page_bytes()) -
+           (uintptr_t)arena->base;
+}
+
 VA_STARTUP Arena *va_space_add(size_t blocks)
 {
     unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
@@ -492,7 +504,7 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     /* Where the kernel gives huge pages unasked, small heaps go without all the same. */
     if (split != tables.first)
         refuse_huge(arena, &arena->zones[ZONE_SPARSE], split);
-    va_os_exclude_from_dump(base, tables.first << VA_BLOCK_SHIFT);
+    va_os_exclude_from_dump(base, tables_end(arena));
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
 }
