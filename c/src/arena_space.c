@@ -176,13 +176,18 @@ static VA_COLD void advise_huge(const Arena *arena, Zone *zone, size_t from, siz
     atomic_store_explicit(&zone->huge_end, to, memory_order_relaxed);
 }
 
-/* Blocks of a zone below `end` shall not lie on huge pages. */
-static VA_STARTUP void refuse_huge(const Arena *arena, Zone *zone, size_t end)
+/* Blocks below `end`, and tables, shall not lie on huge pages also where the kernel gives them
+ * unasked: small heaps, unless the user wants it otherwise. */
+static VA_STARTUP void refuse_huge(Arena *arena, size_t end)
 {
     if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
         return;
-    advise_blocks(arena, 0, end, false); /* tables, too, for fewer mappings */
-    atomic_store_explicit(&zone->huge_start, end, memory_order_relaxed);
+    bool never = va_options.huge_pages == HUGE_PAGES_NEVER;
+    if (never)
+        end = atomic_load_explicit(&arena->blocks, memory_order_relaxed);
+    advise_blocks(arena, 0, end, false);
+    for (unsigned kind = 0; kind < (never ? ZONES : ZONE_DENSE); kind++)
+        atomic_store_explicit(&arena->zones[kind].huge_start, end, memory_order_relaxed);
 }
 
 static VA_COLD void purge_again(const Arena *arena, size_t first, size_t blocks)
@@ -428,6 +433,8 @@ VA_COLD bool va_space_extend(Arena *arena, size_t end)
     blocks += bytes >> VA_BLOCK_SHIFT;
     atomic_store_explicit(&arena->blocks, blocks, memory_order_relaxed);
     arena->zones[ZONE_DENSE].end = blocks;
+    if (va_options.huge_pages == HUGE_PAGES_NEVER)
+        refuse_huge(arena, blocks);
     return true;
 }
 
@@ -501,9 +508,7 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     }
     /* Read first, the page would be mapped twice: to the page of zeros, then to one of its own. */
     va_group(arena, tables.first / VA_GROUP_BLOCKS)->free = 0;
-    /* Where the kernel gives huge pages unasked, small heaps go without all the same. */
-    if (split != tables.first)
-        refuse_huge(arena, &arena->zones[ZONE_SPARSE], split);
+    refuse_huge(arena, split);
     va_os_exclude_from_dump(base, tables_end(arena));
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
