@@ -160,7 +160,7 @@ void va_free(void *pointer, const char *function)
         va_foreign_free(pointer);
 }
 
-VA_STARTUP void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function)
+VA_COLD void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function)
 {
     Block *block;
     if (pointer == NULL)

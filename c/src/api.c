@@ -48,7 +48,7 @@ VA_NOINLINE void va_api_free_slow(void *pointer)
         va_free(pointer, "free");
 }
 
-static VA_NOINLINE void free_sized_slow(void *pointer, size_t size)
+static VA_APART void free_sized_slow(void *pointer, size_t size)
 {
     if (va_free_sized_foreign_fast(pointer, size))
         return;
@@ -296,7 +296,7 @@ VA_INLINE void *allocate_fast(const MemoryAllocator *allocator, size_t size)
     return va_likely(front != NULL) ? VA_ALLOCATE_FROM(front, size, false) : NULL;
 }
 
-static VA_NOINLINE void *allocate_slow(MemoryAllocator *allocator, size_t size)
+static VA_APART void *allocate_slow(MemoryAllocator *allocator, size_t size)
 {
     check_allocator(allocator, "valloc_allocate");
     return or_no_memory(va_allocate(allocator, size, VA_MIN_ALIGN));
@@ -352,7 +352,7 @@ VA_COLD void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr, s
     return or_no_memory(va_reallocate(allocator, ptr, size, alignment, "valloc_reallocate"));
 }
 
-static VA_NOINLINE void free_valloc_slow(const MemoryAllocator *allocator, void *ptr)
+static VA_APART void free_valloc_slow(const MemoryAllocator *allocator, void *ptr)
 {
     check_allocator(allocator, "free_valloc");
     va_free(ptr, "free_valloc");

@@ -155,7 +155,7 @@ static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block
     return lent.count;
 }
 
-Block *va_arena_lend(size_t blocks, size_t align_blocks)
+VA_APART Block *va_arena_lend(size_t blocks, size_t align_blocks)
 {
     Block *run;
     return lend_some(blocks, align_blocks, ZONE_DENSE, &run, 1) == 0 ? NULL : run;

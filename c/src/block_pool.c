@@ -158,7 +158,7 @@ static VA_COLD Block *lend_one_held(MemoryAllocator *allocator, size_t blocks, s
     return run;
 }
 
-Block *va_pool_lend(MemoryAllocator *allocator, size_t blocks, size_t align_blocks)
+VA_APART Block *va_pool_lend(MemoryAllocator *allocator, size_t blocks, size_t align_blocks)
 {
     if (va_unlikely(!is_process(allocator)))
         return lend_one_held(allocator, blocks, align_blocks);

@@ -65,7 +65,7 @@ void va_slab_unlist_locked(ThreadCache *cache, Block *slab)
 
 /* ---- Giving slots back to their slabs ---- */
 
-void va_slab_vacate_locked(ThreadCache *cache, Block *slab, Block **unused)
+VA_APART void va_slab_vacate_locked(ThreadCache *cache, Block *slab, Block **unused)
 {
     va_entry_store(va_block_entry(slab), va_entry_make(0, VA_CLASS_SPARE));
     cache->slabs--;
@@ -146,7 +146,7 @@ __attribute__((flatten)) uint32_t va_deliver_own_locked(ThreadCache *cache, void
 
 /* Gives slots to an owner and forwards what has moved on. The array is used up; it counts as such
  * under the mutex, so that a fork finds none of them in two places, or in none. */
-static void give(ThreadCache *cache, void **slots, uint32_t *count, const char *function)
+static VA_APART void give(ThreadCache *cache, void **slots, uint32_t *count, const char *function)
 {
     Block *unused = NULL;
     va_lock_acquire(&cache->mutex);
@@ -161,7 +161,7 @@ static void give(ThreadCache *cache, void **slots, uint32_t *count, const char *
         va_deliver(slots[i], function);
 }
 
-uint32_t va_slot_owner(void *slot, const char *function)
+VA_APART uint32_t va_slot_owner(void *slot, const char *function)
 {
     uint32_t owner = va_entry_owner(va_entry_load(va_block_entry(va_block_of(slot))));
     if (va_unlikely(owner == 0))
@@ -169,7 +169,7 @@ uint32_t va_slot_owner(void *slot, const char *function)
     return owner;
 }
 
-void va_deliver(void *slot, const char *function)
+VA_APART void va_deliver(void *slot, const char *function)
 {
     uint32_t count = 1;
     give(va_registry_cache(va_slot_owner(slot, function)), &slot, &count, function);
@@ -177,7 +177,7 @@ void va_deliver(void *slot, const char *function)
 
 /* ---- Outgoing ---- */
 
-static void deliver(Outgoing *outgoing, const char *function)
+static VA_APART void deliver(Outgoing *outgoing, const char *function)
 {
     uint32_t count = outgoing->count;
     if (count != 0)

@@ -1,7 +1,7 @@
 /* large.c: a thin layer between the API and the arena. */
 #include "large.h"
 
-void *va_large_start(Block *run)
+VA_APART void *va_large_start(Block *run)
 {
     run->class = VA_CLASS_LARGE;
     va_guard_run(run);
@@ -24,7 +24,7 @@ VA_APART void *va_large_allocate(MemoryAllocator *allocator, size_t size, size_t
     return va_large_start(run);
 }
 
-void va_large_end(Block *run, void *pointer, const char *function)
+VA_APART void va_large_end(Block *run, void *pointer, const char *function)
 {
     if (va_unlikely(va_block_address(run) != pointer))
         va_fatal(function, "not the start of an allocation", pointer);

@@ -210,7 +210,7 @@ size_t va_runs_find_block(const Arena *arena, Zone *zone)
            va_lowest_bit(va_group(arena, zone->lowest_group)->free);
 }
 
-size_t va_runs_find(const Arena *arena, const Zone *zone, size_t count)
+VA_APART size_t va_runs_find(const Arena *arena, const Zone *zone, size_t count)
 {
     size_t base = base_group(zone);
     size_t nodes = node_count(zone);

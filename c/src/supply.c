@@ -58,7 +58,7 @@ static size_t take_blocks(ThreadCache *cache, ZoneKind zone, Block **blocks, siz
 }
 
 /* Takes the `count` blocks that were kept longest, as a chain. */
-static Block *drop_locked(BlockStore *store, uint32_t count, Block *chain)
+static VA_APART Block *drop_locked(BlockStore *store, uint32_t count, Block *chain)
 {
     for (uint32_t i = 0; i < count; i++) {
         store->blocks[i]->next = chain;

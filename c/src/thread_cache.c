@@ -340,7 +340,7 @@ static uint32_t take_locked(ThreadCache *cache, unsigned class, void **storage, 
 
 /* The same for a class of runs, from the arena. */
 static VA_NOINLINE uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage,
-                                   uint32_t count, bool *zero)
+                                      uint32_t count, bool *zero)
 {
     Block *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
     va_assert(count <= sizeof runs / sizeof *runs);
