@@ -10,7 +10,7 @@ LAYERS = [
     "base", "config", "check", "os", "os_linux", "lock", "meta", "options", "size_class", "bitmap",
     "slot_stack", "block_table", "secure", "run_set", "arena_space", "arena_purge", "arena",
     "block_pool", "slab", "large", "cache", "passage", "registry", "delivery", "drain", "holes", "supply",
-    "stack_size", "large_cache", "thread_cache", "quarantine", "thread", "allocator", "background",
+    "stack_size", "large_cache", "thread_cache", "idle", "quarantine", "thread", "allocator", "background",
     "orphans", "fork", "foreign", "alloc", "stats", "inspect", "print", "exit", "watch", "leaks", "api",
     "override",
 ]

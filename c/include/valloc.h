@@ -111,14 +111,16 @@ VALLOC_API __attribute__((warn_unused_result)) valloc_sized_ptr valloc_malloc_at
 VALLOC_API __attribute__((warn_unused_result)) void *valloc_expand(void *ptr, size_t size);
 
 /* Gives every free page that valloc holds back to the kernel: free blocks, and within the slabs of
- * all threads the pages that hold no slot in use. Slots in other threads' caches count as in use;
- * these threads are asked to flush when they next come by. Returns the bytes given back. Takes time
- * in proportion to the heap. */
+ * all threads the pages that hold no slot in use, also what lies in the caches of other threads,
+ * but for one slot of each size (of a thread at work in valloc at that moment: when it next comes
+ * by). Returns the bytes given back. Takes time in proportion to the heap; where there are other
+ * threads, the first time some milliseconds more. Any thread. */
 VALLOC_API size_t valloc_purge(void);
 
 /* Starts (on not 0) or stops a thread that gives free memory back while the program's own threads
- * idle: every purge delay it does for all of them what they do when they come by. In the child
- * after fork it is started anew. A program that never calls this, and is not run with the option
+ * idle: every purge delay it does for all of them what they do when they come by, and what their
+ * caches have not used for a delay goes, but for one slot of each size. In the child after fork it
+ * is started anew. A program that never calls this, and is not run with the option
  * VALLOC_BACKGROUND=1, gets no thread. Returns 0, or -1 with errno EAGAIN if there can be no more
  * threads. */
 VALLOC_API int valloc_background_purge(int on);

@@ -143,7 +143,7 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
         if (cache != NULL)
             va_large_cache_put(cache, block);
         else
-            va_large_give_back(block);
+            va_large_give_back(block, false);
     }
     va_allocator_release(allocator, cache);
 }
@@ -194,7 +194,7 @@ static VA_COLD void drop_kept_run(MemoryAllocator *allocator)
 {
     ThreadCache *cache = va_allocator_acquire(allocator);
     if (cache != NULL)
-        va_large_cache_drop(cache);
+        va_large_cache_drop(cache, false);
     va_allocator_release(allocator, cache);
 }
 
@@ -257,7 +257,7 @@ static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t size, size_
         return moved;
     }
     va_large_end(target, moved, "realloc");
-    va_large_give_back(target);
+    va_large_give_back(target, false);
     return NULL;
 }
 

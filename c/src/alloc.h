@@ -21,7 +21,7 @@
 /* A slot of the thread's cache in the allocator of the process. */
 VA_INLINE void *va_allocate_fast(size_t size)
 {
-    return VA_ALLOCATE_FROM(va_thread_front, size, true);
+    return VA_ALLOCATE_FROM(VA_THREAD_FRONT, size, true);
 }
 
 /* The same for a request above VA_SMALL_MAX, which a whole run of the thread's cache serves. */
@@ -31,7 +31,15 @@ VA_INLINE void *va_allocate_run_fast(size_t size)
         return NULL;
     unsigned class =
         va_run_classes[(size + VA_CANARY_BYTES + VA_BLOCK_BYTES - 1) >> VA_BLOCK_SHIFT];
-    return va_pop_out(va_thread_front, class << VA_CLASS_SHIFT, true);
+    uintptr_t offset = class << VA_CLASS_SHIFT;
+    CacheFront *front = VA_THREAD_FRONT;
+    if (va_unlikely(*((SlotStack *)((char *)front + offset))->top == NULL))
+        return NULL; /* the front may be none */
+    atomic_store_explicit(&front->popping, true, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    void *run = va_pop_out(front, (uint32_t)offset, true);
+    atomic_store_explicit(&front->popping, false, memory_order_release);
+    return run;
 }
 
 /* Frees into the stack of a class; false if it is full, or if the slot is the one freed last.
@@ -54,7 +62,8 @@ VA_INLINE bool va_push_fast(CacheFront *front, size_t index, uint32_t class_offs
     VA_FORGET(offset);
     top[1] = slot;
     atomic_signal_fence(memory_order_seq_cst);
-    ((SlotStack *)((char *)front + offset))->top++;
+    VA_PUBLISH_NEXT(((SlotStack *)((char *)front + offset))->top);
+    atomic_signal_fence(memory_order_seq_cst); /* before the thread's next operation */
     return true;
 }
 
@@ -72,7 +81,7 @@ VA_INLINE bool va_free_to(CacheFront *front, void *pointer, bool of_process)
 
 VA_INLINE bool va_free_fast(void *pointer)
 {
-    return va_free_to(va_thread_front, pointer, true);
+    return va_free_to(VA_THREAD_FRONT, pointer, true);
 }
 
 /* What stays of an entry when the owner is any cache of the process: slots of other allocators
@@ -82,7 +91,7 @@ VA_INLINE bool va_free_fast(void *pointer)
 /* The same for a slot of another owner that this thread may keep. */
 VA_INLINE bool va_free_foreign_fast(void *pointer)
 {
-    CacheFront *front = va_thread_front;
+    CacheFront *front = VA_THREAD_FRONT;
     size_t index = va_index_fast(front, pointer);
     uint32_t offset = va_entry_fast(front, index) & VA_ENTRY_OWNERLESS;
     if (offset - (VA_CLASS_KEPT << VA_CLASS_SHIFT) >= (VA_CLASSES_SMALL - VA_CLASS_KEPT)
@@ -97,7 +106,7 @@ VA_INLINE bool va_free_away_fast(void *pointer, uint32_t class_offsets_from,
 {
     if (VA_PASSAGE_CHECKED)
         return false;
-    CacheFront *front = va_thread_front;
+    CacheFront *front = VA_THREAD_FRONT;
     uint32_t entry = va_entry_fast(front, va_index_fast(front, pointer));
     uint32_t offset = entry & VA_ENTRY_OWNERLESS;
     uint32_t owner = va_entry_owner(entry);
@@ -113,7 +122,7 @@ VA_INLINE bool va_free_away_fast(void *pointer, uint32_t class_offsets_from,
 /* The same for a size known: one compare of the whole entry checks owner and class. */
 VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
 {
-    CacheFront *front = va_thread_front;
+    CacheFront *front = VA_THREAD_FRONT;
     if (va_unlikely(size > VA_SMALL_MAX - VA_CANARY_BYTES))
         return false;
     uint32_t offset = va_small_class_offset(size + VA_CANARY_BYTES);
@@ -142,14 +151,14 @@ VA_INLINE uint32_t va_aligned_class_offset(size_t size, size_t alignment)
 VA_INLINE void *va_allocate_aligned_fast(size_t size, size_t alignment)
 {
     uint32_t offset = va_aligned_class_offset(size, alignment);
-    return va_likely(offset != UINT32_MAX) ? va_pop_out(va_thread_front, offset, true) : NULL;
+    return va_likely(offset != UINT32_MAX) ? va_pop_out(VA_THREAD_FRONT, offset, true) : NULL;
 }
 
 /* Frees it into the thread's cache; false if it cannot, with nothing changed: then va_free_sized.
  */
 VA_INLINE bool va_free_aligned_fast(void *pointer, size_t size, size_t alignment)
 {
-    CacheFront *front = va_thread_front;
+    CacheFront *front = VA_THREAD_FRONT;
     uint32_t offset = va_aligned_class_offset(size, alignment);
     size_t index = va_index_fast(front, pointer);
     if (va_unlikely(offset == UINT32_MAX || va_entry_fast(front, index) != (front->tag | offset)))
@@ -160,7 +169,7 @@ VA_INLINE bool va_free_aligned_fast(void *pointer, size_t size, size_t alignment
 /* The same for a slot of another owner that this thread may keep. */
 VA_INLINE bool va_free_sized_foreign_fast(void *pointer, size_t size)
 {
-    CacheFront *front = va_thread_front;
+    CacheFront *front = VA_THREAD_FRONT;
     if (size > VA_SMALL_MAX - VA_CANARY_BYTES)
         return false;
     uint32_t offset = va_small_class_offset(size + VA_CANARY_BYTES);
@@ -180,7 +189,7 @@ VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
 {
     if (VA_PASSAGE_CHECKED || va_unlikely(size > VA_SMALL_MAX))
         return NULL;
-    CacheFront *front = va_thread_front;
+    CacheFront *front = VA_THREAD_FRONT;
     size_t index = va_index_fast(front, pointer);
     uint32_t offset = va_entry_fast(front, index) ^ front->tag;
     if (va_unlikely(offset >= VA_CLASSES_SMALL << VA_CLASS_SHIFT))
@@ -225,7 +234,7 @@ VA_INLINE size_t va_usable_size_fast(const void *pointer)
 {
     if (VA_PASSAGE_CHECKED)
         return 0;
-    CacheFront *front = va_thread_front;
+    CacheFront *front = VA_THREAD_FRONT;
     uint32_t entry = va_entry_fast(front, va_index_fast(front, pointer));
     if (va_unlikely(entry == 0 || va_entry_class(entry) >= VA_CLASSES))
         return 0;

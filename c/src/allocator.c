@@ -81,6 +81,7 @@ VA_COLD void va_allocator_destroy(MemoryAllocator *allocator)
         allocator->next->previous = allocator->previous;
     for (ThreadCache *cache = allocator->caches; cache != NULL;) {
         ThreadCache *next = cache->next;
+        va_idle_forget(cache);
         va_cache_abandon(cache);
         cache = next;
     }
@@ -93,7 +94,7 @@ VA_COLD void va_allocator_destroy(MemoryAllocator *allocator)
 /* ---- Thread caches ---- */
 
 /* 0 after the thread's exit, or if there is no memory. */
-static uint32_t get_thread_id(void)
+static VA_APART uint32_t get_thread_id(void)
 {
     if (va_unlikely(va_thread_id == 0))
         va_thread_attach();
@@ -123,29 +124,49 @@ static VA_COLD ThreadCache *acquire_shared_cache(MemoryAllocator *allocator)
     return allocator->shared_cache;
 }
 
+/* A thread's cache that is not in its place, see idle.h; NULL if it has none yet. */
+static VA_COLD ThreadCache *find_suspended(const MemoryAllocator *allocator, uint32_t thread)
+{
+    ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE);
+    while (cache != NULL && cache->thread != thread)
+        cache = cache->next;
+    return cache;
+}
+
 static ThreadCache *get_thread_cache(MemoryAllocator *allocator, uint32_t thread_id)
 {
-    void **place = &allocator->thread_caches[thread_id];
-    if (va_unlikely(*place == (void *)VA_NO_FRONT)) {
-        ThreadCache *cache = make_cache(allocator, thread_id);
-        if (cache == NULL)
-            return NULL;
-        __atomic_store_n(place, cache, __ATOMIC_RELAXED); /* for the owner; the rest are readers */
-    }
-    return *place;
+    CacheFront **place = (CacheFront **)&allocator->thread_caches[thread_id];
+    CacheFront *front = __atomic_load_n(place, __ATOMIC_RELAXED);
+    if (va_likely(front != VA_NO_FRONT))
+        return (ThreadCache *)front;
+    ThreadCache *cache = find_suspended(allocator, thread_id);
+    if (cache != NULL)
+        return cache;
+    cache = make_cache(allocator, thread_id);
+    if (cache == NULL)
+        return NULL;
+    __atomic_store_n(place, &cache->front, __ATOMIC_RELAXED);
+    va_idle_set_place(cache, place);
+    return cache;
 }
 
-ThreadCache *va_allocator_acquire_own(MemoryAllocator *allocator)
+VA_APART ThreadCache *va_allocator_acquire_own(MemoryAllocator *allocator)
 {
     uint32_t thread_id = get_thread_id();
-    if (va_unlikely(thread_id == 0 || thread_id >= allocator->thread_places))
-        return acquire_shared_cache(allocator);
-    return get_thread_cache(allocator, thread_id);
+    bool has_place = thread_id != 0 && thread_id < allocator->thread_places;
+    ThreadCache *cache = va_likely(has_place) ? get_thread_cache(allocator, thread_id)
+                                              : acquire_shared_cache(allocator);
+    if (va_likely(cache != NULL))
+        va_idle_enter(cache);
+    return cache;
 }
 
-void va_allocator_release_own(MemoryAllocator *allocator, ThreadCache *cache)
+VA_APART void va_allocator_release_own(MemoryAllocator *allocator, ThreadCache *cache)
 {
-    if (va_unlikely(cache != NULL && cache->thread == 0))
+    if (va_unlikely(cache == NULL))
+        return;
+    va_idle_leave(cache);
+    if (va_unlikely(cache->thread == 0))
         va_lock_release(shared_mutex(allocator));
 }
 
@@ -170,13 +191,26 @@ VA_COLD void va_allocator_relieve(MemoryAllocator *allocator)
         release_slabs(allocator);
 }
 
-/* What the calling thread holds in another allocator, and what lies in the caches of all. */
-static VA_COLD size_t purge_other(MemoryAllocator *allocator)
+/* What the calling thread holds in another allocator. */
+static VA_COLD void flush_own(const MemoryAllocator *allocator)
+{
+    CacheFront *front = va_allocator_front(allocator);
+    ThreadCache *own = (ThreadCache *)front;
+    if (va_thread_id == 0)
+        return;
+    if (front == VA_NO_FRONT)
+        own = find_suspended(allocator, va_thread_id);
+    if (own == NULL)
+        return;
+    va_idle_enter(own);
+    va_cache_flush_slots(own);
+    va_idle_leave(own);
+}
+
+/* What lies in the caches of another allocator. */
+static VA_COLD size_t purge_other(const MemoryAllocator *allocator)
 {
     size_t bytes = 0;
-    CacheFront *own = va_allocator_front(allocator);
-    if (own != NULL && own != VA_NO_FRONT)
-        va_cache_flush_slots((ThreadCache *)own);
     for (ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE); cache != NULL;
          cache = cache->next) {
         va_cache_give_up(cache);
@@ -185,16 +219,38 @@ static VA_COLD size_t purge_other(MemoryAllocator *allocator)
     return bytes;
 }
 
+/* Gives back what lies on the stacks of all threads but this one: all of it, or what does so for
+ * long. The list's lock held: no two threads do this at a time, and no allocator is destroyed. */
+static VA_COLD void empty_stacks_locked(const CacheStats *stats, bool all)
+{
+    const ThreadCache *own = va_thread_cache();
+    for (uint32_t i = 0; i < stats->all; i++)
+        if (va_registry_nth(stats->made, i) != own)
+            va_idle_suspend(va_registry_nth(stats->made, i));
+    bool can = va_os_barrier();
+    for (uint32_t i = 0; i < stats->all; i++) {
+        ThreadCache *cache = va_registry_nth(stats->made, i);
+        if (cache != own && (!can || !va_idle_empty(cache, all)) && all)
+            va_cache_want_flush(cache);
+    }
+}
+
 VA_COLD size_t va_allocators_purge(void)
 {
     size_t bytes = 0;
     CacheStats stats;
     va_allocator_relieve(&va_process);
+    /* Nobody destroys an allocator that is looked at: it would have to leave the list first. A fork
+     * waits for the lock, but not while all of the process's own slabs are purged. */
+    va_lock_acquire(&live.lock);
+    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+        flush_own(allocator);
     va_registry_stats(&stats);
+    empty_stacks_locked(&stats, true);
+    va_lock_release(&live.lock);
     for (uint32_t i = 0; i < stats.made; i++)
         va_cache_give_up(va_registry_nth(stats.made, i));
     bytes += va_holes_purge_process();
-    /* Nobody destroys an allocator that is looked at: it would have to leave the list first. */
     va_lock_acquire(&live.lock);
     for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
         bytes += purge_other(allocator);
@@ -213,7 +269,10 @@ VA_COLD uint64_t va_allocators_decay(void)
 {
     CacheStats stats;
     uint64_t now = va_os_clock_ms();
+    va_lock_acquire(&live.lock);
     va_registry_stats(&stats);
+    empty_stacks_locked(&stats, false);
+    va_lock_release(&live.lock);
     for (uint32_t i = 0; i < stats.made; i++)
         decay(va_registry_nth(stats.made, i));
     va_lock_acquire(&live.lock);

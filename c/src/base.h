@@ -34,6 +34,17 @@
 #define VA_ASAN 0
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+#define VA_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define VA_TSAN 1
+#endif
+#endif
+#ifndef VA_TSAN
+#define VA_TSAN 0
+#endif
+
 #define VA_WATCHED (VA_MEMCHECK || VA_ASAN)
 #if VA_MEMCHECK && VA_ASAN
 #error "AddressSanitizer does not run under Valgrind"
@@ -83,6 +94,18 @@
             __asm__ volatile("ldrb %w0, %1" : "=r"(seen_) : "m"(variable));                        \
         (__typeof__(variable))seen_;                                                               \
     })
+#endif
+
+/* What a fast path writes, and how another thread reads it after a barrier on all processors, which
+ * orders both. ThreadSanitizer does not know of such barriers. */
+#if VA_TSAN
+#define VA_PUBLISH(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
+#define VA_PUBLISH_NEXT(variable) VA_PUBLISH(variable, (variable) + 1)
+#define VA_OBSERVE(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
+#else
+#define VA_PUBLISH(variable, value) ((variable) = (value))
+#define VA_PUBLISH_NEXT(variable) ((variable)++) /* one instruction */
+#define VA_OBSERVE(variable) VA_PEEK(variable)
 #endif
 
 #define VA_KIB ((size_t)1 << 10)

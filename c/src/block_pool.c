@@ -242,7 +242,7 @@ static VA_COLD void split_off_locked(MemoryAllocator *allocator, Block *run, siz
     va_lock_release(&va_use.lock);
 }
 
-static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs)
+static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs, bool purged)
 {
     Block *leaving = NULL;
     size_t soft = load(&allocator->soft_limit);
@@ -257,7 +257,7 @@ static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs)
         split_off_locked(allocator, run, staying);
         if (all_stay)
             continue;
-        if (soft != 0 && load(&allocator->total_blocks) > soft)
+        if (purged || (soft != 0 && load(&allocator->total_blocks) > soft))
             purge(run);
         add(&allocator->total_blocks, (size_t)0 - run->run_blocks);
         run->next = leaving;
@@ -268,20 +268,32 @@ static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs)
         va_arena_reclaim(leaving);
 }
 
-void va_pool_reclaim(Block *runs)
+VA_INLINE void reclaim(Block *runs, bool purged)
 {
     MemoryAllocator *allocator = runs->allocator;
     if (va_unlikely(!is_process(allocator))) {
-        reclaim_held(allocator, runs);
+        reclaim_held(allocator, runs, purged);
         return;
     }
     size_t blocks = 0;
     for (Block *run = runs; run != NULL; run = run->next) {
         forget_zero(run);
+        if (purged)
+            purge(run);
         blocks += run->run_blocks;
     }
     add(&allocator->total_blocks, (size_t)0 - blocks);
     va_arena_reclaim(runs);
+}
+
+void va_pool_reclaim(Block *runs)
+{
+    reclaim(runs, false);
+}
+
+VA_COLD void va_pool_purge(Block *runs)
+{
+    reclaim(runs, true);
 }
 
 VA_COLD void va_pool_end(MemoryAllocator *allocator)

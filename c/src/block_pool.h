@@ -28,6 +28,9 @@ size_t va_pool_lend_many(MemoryAllocator *allocator, size_t blocks, ZoneKind zon
 /* Takes runs of one allocator back, chained by next. */
 void va_pool_reclaim(Block *runs);
 
+/* The same, and their pages go at once: nobody has wanted them for long. */
+void va_pool_purge(Block *runs);
+
 /* va_arena_resize for a run in use. */
 bool va_pool_resize(Block *run, size_t blocks);
 

@@ -27,6 +27,7 @@ typedef struct CacheFront {
     const _Atomic uint32_t *entries; /* the arena's start as well */
     size_t blocks;                   /* entries that may be read */
     uint32_t tag;                    /* owner id, shifted as in a table entry */
+    _Atomic bool popping;            /* the fast path of runs takes the newest of a stack */
     SecureFront secure;              /* nothing in the normal build */
 } CacheFront;
 static_assert(sizeof(SlotStack) == 1 << VA_CLASS_SHIFT, "a class offset finds its stack");
@@ -66,10 +67,12 @@ typedef struct ClassState {
     uint8_t visits;     /* refills and flushes since window_ms, up to VA_BUSY_VISITS */
     uint32_t window_ms;
     /* Under the mutex. */
-    uint32_t taken;     /* slots taken from slabs since holes were looked at */
-    int32_t until_look; /* slots to be taken or given until slabs are looked at, see drain.h */
-    SlabList open;      /* slabs with slots to take */
-    SlabList draining;  /* the same that are to become empty */
+    uint16_t looked_held;   /* slots on the stack at the last look of another thread, see idle.h */
+    uint8_t looked_visited; /* `visited` then */
+    uint32_t taken;         /* slots taken from slabs since holes were looked at */
+    int32_t until_look;     /* slots to be taken or given until slabs are looked at, see drain.h */
+    SlabList open;          /* slabs with slots to take */
+    SlabList draining;      /* the same that are to become empty */
 } ClassState;
 
 /* Small classes, a bit each. */
@@ -108,8 +111,13 @@ typedef struct ThreadCache {
     CacheFront front;
     uint32_t id;
     Lock mutex;
-    _Atomic bool attached; /* a thread uses it; written under the registry lock. Always, if it is
-                              another allocator's */
+    CacheFront **place; /* where the fast paths find the front; NULL if no thread uses the cache, or
+                           it is shared; mutex */
+    _Atomic bool busy;  /* its thread is on a slow path, see idle.h */
+    _Atomic bool suspended; /* its thread's next operation takes one; written under the mutex */
+    bool robbed;            /* slots are missing in it since; mutex */
+    _Atomic bool attached;  /* a thread uses it; written under the registry lock. Always, if it is
+                               another allocator's */
     _Atomic bool
         purge_wanted;     /* its thread shall flush; set by any thread, which waits for nothing */
     bool shared;          /* process-wide: by threads that are past their exit; const */
@@ -118,7 +126,8 @@ typedef struct ThreadCache {
     ClassSet stacked;     /* those whose stacks may hold slots; owner thread */
     uint32_t visits;      /* refills and flushes; owner thread */
     uint8_t drain_step;   /* two for each class, see thread_cache.c; owner thread */
-    uint64_t drain_ms;    /* when that begins anew; owner thread */
+    bool large_active;    /* a large run came or went since the last trim; owner thread */
+    uint64_t drain_ms;    /* when drain_step begins anew; owner thread */
     uint64_t trim_ms;     /* when idle classes are looked for next; owner thread */
     size_t share;         /* bytes of all threads' budget, as of the last trim; owner thread */
     _Atomic size_t capacity_bytes; /* of all stacks; written by the owner thread, for statistics */
@@ -129,15 +138,16 @@ typedef struct ThreadCache {
     _Atomic uint64_t open[2];      /* classes with slabs to take from; written under the mutex, read
                                       by adopters as a hint */
     _Atomic(Block *) large; /* a large run freed last, or NULL; whoever exchanges it has it */
-    uint32_t large_blocks;  /* of the large run freed last; owner thread */
     size_t large_room;      /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
-    bool large_active;      /* used since the last trim; owner thread */
+    uint32_t large_blocks;  /* of the large run freed last; owner thread */
+    uint32_t large_puts;    /* runs that came so far; owner thread */
+    uint32_t looked_puts;   /* so many at the last look of another thread; mutex */
+    uint32_t thread;        /* other allocators: the id of the thread, 0 if shared; const */
     BlockStore stores[ZONES];
     ClassState classes[VA_CLASSES];
     MemoryAllocator *allocator; /* whose blocks it holds; const while in use */
     uint64_t young_until_ms;    /* its thread started lately; owner thread */
     uint64_t kept_until_ms;     /* for the next thread, since it exited; registry lock */
-    uint32_t thread;            /* other allocators: the id of the thread, 0 if shared; const */
     struct ThreadCache *next;   /* process-wide: the next exited or unused one; registry lock.
                                    Others: the next of this allocator; const */
 #if VALLOC_SECURE_QUARANTINE
@@ -150,5 +160,9 @@ typedef struct ThreadCache {
 /* The front of a cache that is none: every stack empty, no tag matches. */
 #define VA_TAG_NONE (UINT32_MAX << VA_OWNER_SHIFT)
 extern void *const va_stack_floor[1];
+/* A thread's front before its first cache, after its exit, and while its own is suspended. The fast
+ * paths store into a front only what they popped from it or after its tag matched: never here. */
+extern const CacheFront va_no_front;
+#define VA_NO_FRONT ((CacheFront *)(uintptr_t)&va_no_front)
 
 #endif

@@ -175,6 +175,11 @@ VA_APART void va_deliver(void *slot, const char *function)
     give(va_registry_cache(va_slot_owner(slot, function)), &slot, &count, function);
 }
 
+VA_COLD void va_deliver_batch(uint32_t owner, void **slots, uint32_t count, const char *function)
+{
+    give(va_registry_cache(owner), slots, &count, function);
+}
+
 /* ---- Outgoing ---- */
 
 static VA_APART void deliver(Outgoing *outgoing, const char *function)

@@ -30,6 +30,9 @@ uint32_t va_slot_owner(void *slot, const char *function);
 /* Gives one slot to whoever owns it. */
 void va_deliver(void *slot, const char *function);
 
+/* Gives slots to an owner, who had their slabs when they were freed. The array is used up. */
+void va_deliver_batch(uint32_t owner, void **slots, uint32_t count, const char *function);
+
 /* Puts a slot of another owner into the batch for it, which is delivered first if it is full. The
  * cache's thread only. */
 void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes, const char *function);
@@ -49,7 +52,8 @@ VA_INLINE bool va_collect_fast(ThreadCache *cache, void *slot, uint32_t owner, s
         return false;
     outgoing->slots[count] = slot;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slot first */
-    outgoing->count = count + 1;
+    VA_PUBLISH(outgoing->count, count + 1);
+    atomic_signal_fence(memory_order_seq_cst); /* before the thread's next operation */
     cache->outgoing_bytes = all_bytes;
     return true;
 }

@@ -42,17 +42,20 @@ static VA_COLD void unlock_all(void)
 
 static VA_COLD void reset_all(void)
 {
-    const CacheFront *front = va_thread_front;
+    const ThreadCache *survivor = va_thread_cache();
     CacheStats stats;
     locked = false;
     va_lock_reset(&va_meta_lock);
     va_lock_reset(&va_use.lock);
     va_secure_fork();
-    va_registry_reset_all(front->tag != VA_TAG_NONE ? (const ThreadCache *)front : NULL);
+    va_registry_reset_all(survivor);
     va_allocators_reset_all();
     va_thread_reset_shared();
     va_purge_fork();
     va_registry_stats(&stats);
+    for (uint32_t i = 0; i < stats.made; i++)
+        if (va_registry_nth(stats.made, i) != survivor)
+            va_idle_forget(va_registry_nth(stats.made, i));
     if (stats.all > 1 || va_background_is_on())
         va_orphans_collect();
     va_background_restart();

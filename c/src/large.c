@@ -33,8 +33,11 @@ VA_APART void va_large_end(Block *run, void *pointer, const char *function)
     va_entry_store(va_block_entry(run), va_entry_make(0, VA_CLASS_SPARE));
 }
 
-void va_large_give_back(Block *run)
+void va_large_give_back(Block *run, bool purge)
 {
     va_pool_vacate(run);
-    va_pool_reclaim(va_guard_whole(run));
+    if (va_unlikely(purge))
+        va_pool_purge(va_guard_whole(run));
+    else
+        va_pool_reclaim(va_guard_whole(run));
 }

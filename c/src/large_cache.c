@@ -17,7 +17,7 @@ VA_APART Block *va_large_cache_take(ThreadCache *cache, size_t blocks)
 {
     Block *run = exchange(cache, NULL);
     if (run != NULL && run->run_blocks != blocks) {
-        va_large_give_back(run); /* another size may need its place */
+        va_large_give_back(run, false); /* another size may need its place */
         return NULL;
     }
     cache->large_active |= run != NULL;
@@ -37,11 +37,11 @@ VA_APART bool va_large_cache_reserve(ThreadCache *cache, size_t bytes)
     return true;
 }
 
-void va_large_cache_drop(ThreadCache *cache)
+void va_large_cache_drop(ThreadCache *cache, bool purge)
 {
     Block *run = exchange(cache, NULL);
     if (run != NULL)
-        va_large_give_back(run);
+        va_large_give_back(run, purge);
 }
 
 VA_APART void va_large_cache_put(ThreadCache *cache, Block *run)
@@ -49,11 +49,12 @@ VA_APART void va_large_cache_put(ThreadCache *cache, Block *run)
     size_t bytes = (size_t)run->run_blocks << VA_BLOCK_SHIFT;
     bool again = run->run_blocks == cache->large_blocks;
     cache->large_blocks = run->run_blocks;
-    va_large_cache_drop(cache);
+    cache->large_puts++;
+    va_large_cache_drop(cache, false);
     if (again && !run->moved &&
         (bytes <= cache->large_room || va_large_cache_reserve(cache, bytes)))
         exchange(cache, run);
     else
-        va_large_give_back(run);
+        va_large_give_back(run, false);
     va_purge_visit(); /* a loop over one size comes by no other clock */
 }

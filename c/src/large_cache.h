@@ -12,8 +12,8 @@ Block *va_large_cache_take(ThreadCache *cache, size_t blocks);
 /* Takes a run that is no allocation any more: keeps it, or gives it back to its allocator. */
 void va_large_cache_put(ThreadCache *cache, Block *run);
 
-/* Gives back the run kept. */
-void va_large_cache_drop(ThreadCache *cache);
+/* Gives back the run kept, whose pages go at once if wanted. */
+void va_large_cache_drop(ThreadCache *cache, bool purge);
 
 /* Changes the bytes reserved for what the cache keeps; false if all caches together have too
  * many. The room stays reserved while the run is in use, so that a loop over one size touches

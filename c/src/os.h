@@ -65,6 +65,10 @@ uint64_t va_os_clock_ms(void);
 /* Whether libc knows of no other thread than the calling one; false where it does not tell. */
 bool va_os_is_single_threaded(void);
 
+/* When it returns every other thread of the process has passed a full memory barrier, wherever it
+ * was. False if the kernel has no such thing. */
+bool va_os_barrier(void);
+
 /* Sleeps while *word == expected, until woken; may return early. */
 void va_os_wait(_Atomic uint32_t *word, uint32_t expected);
 /* The same for at most so many milliseconds. */

@@ -44,6 +44,8 @@
 #ifndef PR_GET_THP_DISABLE
 #define PR_GET_THP_DISABLE 42
 #endif
+#define MEMBARRIER_PRIVATE 8 /* MEMBARRIER_CMD_PRIVATE_EXPEDITED, since Linux 4.14 */
+#define MEMBARRIER_REGISTER 16
 #ifndef FUTEX_WAIT_PRIVATE
 #define FUTEX_WAIT_PRIVATE 128
 #define FUTEX_WAKE_PRIVATE 129
@@ -284,7 +286,18 @@ VA_STARTUP bool va_os_is_single_threaded(void)
 #endif
 }
 
-void va_os_wait(_Atomic uint32_t *word, uint32_t expected)
+/* The kernel wants to know beforehand who will ask: then, with threads, it takes milliseconds. */
+VA_COLD bool va_os_barrier(void)
+{
+    int saved = errno;
+    bool done = syscall(SYS_membarrier, MEMBARRIER_PRIVATE, 0, 0) == 0 ||
+                (errno == EPERM && syscall(SYS_membarrier, MEMBARRIER_REGISTER, 0, 0) == 0 &&
+                 syscall(SYS_membarrier, MEMBARRIER_PRIVATE, 0, 0) == 0);
+    errno = saved;
+    return done;
+}
+
+VA_APART void va_os_wait(_Atomic uint32_t *word, uint32_t expected)
 {
     int saved = errno;
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
@@ -299,7 +312,7 @@ VA_COLD void va_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t 
     errno = saved;
 }
 
-void va_os_wake_one(_Atomic uint32_t *word)
+VA_APART void va_os_wake_one(_Atomic uint32_t *word)
 {
     int saved = errno;
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
@@ -334,7 +347,7 @@ void va_os_unguard(void *address, size_t bytes)
 #endif
 
 /* In libc's function a thread may be cancelled, with locks of ours held. */
-void va_os_write(int file, const char *text, size_t length)
+VA_COLD void va_os_write(int file, const char *text, size_t length)
 {
     int saved = errno;
     long written;

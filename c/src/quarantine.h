@@ -8,7 +8,7 @@
 #ifndef VA_QUARANTINE_H
 #define VA_QUARANTINE_H
 
-#include "thread_cache.h"
+#include "idle.h"
 
 #if VALLOC_SECURE_QUARANTINE
 
@@ -65,7 +65,9 @@ VA_INLINE void va_quarantine_free_fast(CacheFront *front, uint32_t class_offset,
         return;
     }
     Block *block = va_block_of(slot);
+    va_idle_enter((ThreadCache *)front);
     va_cache_free((ThreadCache *)front, slot, block, va_entry_load(va_block_entry(block)), "free");
+    va_idle_leave((ThreadCache *)front);
 }
 
 /* Frees a slot or run of a class by way of the quarantine; its entry was just read. */

@@ -29,7 +29,9 @@ VA_INLINE void *va_slot_stack_pop(SlotStack *stack)
     void **top = stack->top;
     void *slot = *top;
     if (va_likely(slot != NULL)) {
-        stack->top = top - 1;
+        atomic_signal_fence(memory_order_seq_cst);
+        VA_PUBLISH(stack->top, top - 1);
+        atomic_signal_fence(memory_order_seq_cst); /* before the thread's next operation */
         va_slots_forget(top, 1);
     }
     return slot;
@@ -46,7 +48,8 @@ VA_INLINE void va_slot_stack_push(SlotStack *stack, void *slot)
     va_assert(stack->top < stack->limit);
     stack->top[1] = slot;
     atomic_signal_fence(memory_order_seq_cst);
-    stack->top++;
+    VA_PUBLISH_NEXT(stack->top);
+    atomic_signal_fence(memory_order_seq_cst); /* before the thread's next operation */
 }
 
 #endif

@@ -92,6 +92,15 @@ size_t va_stack_count(ThreadCache *cache, unsigned class)
     return state->storage == NULL ? 0 : (size_t)(cache->front.stacks[class].top - state->storage);
 }
 
+void va_stack_drop_oldest(ThreadCache *cache, unsigned class, size_t count)
+{
+    void **oldest = cache->classes[class].storage + 1;
+    SlotStack *stack = &cache->front.stacks[class];
+    memmove(oldest, oldest + count, (size_t)(stack->top + 1 - (oldest + count)) * sizeof *oldest);
+    stack->top -= count;
+    va_slots_forget(stack->top + 1, count);
+}
+
 /* ---- The budget ---- */
 
 void va_budget_count_runs(uint32_t owner, size_t blocks)

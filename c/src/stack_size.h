@@ -21,6 +21,9 @@ uint32_t va_capacity_grown(unsigned class, uint32_t capacity, uint32_t most);
  * then the stack is as it was. */
 bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity);
 
+/* Takes the oldest slots off a stack. Mutex held. */
+void va_stack_drop_oldest(ThreadCache *cache, unsigned class, size_t count);
+
 /* Slots in a stack. */
 size_t va_stack_count(ThreadCache *cache, unsigned class);
 

@@ -67,7 +67,11 @@ static VA_COLD size_t count_stack(ThreadCache *cache, unsigned class)
 {
     void **storage = cache->classes[class].storage;
     void **top = VA_PEEK(cache->front.stacks[class].top);
-    return storage == NULL ? 0 : (size_t)(top - storage);
+    if (storage == NULL)
+        return 0;
+    while (cache->robbed && storage < top && storage[1] == NULL)
+        storage++;
+    return (size_t)(top - storage);
 }
 
 /* Counts the slots of an array whose thread may write to it meanwhile. */

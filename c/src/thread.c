@@ -6,21 +6,9 @@
 
 #include <pthread.h>
 
-#define EMPTY_STACK                                                                                \
-    {                                                                                              \
-        (void **)(uintptr_t)va_stack_floor, NULL                                                   \
-    }
-#define EMPTY4 EMPTY_STACK, EMPTY_STACK, EMPTY_STACK, EMPTY_STACK
-#define EMPTY12 EMPTY4, EMPTY4, EMPTY4
-#define EMPTY84 EMPTY12, EMPTY12, EMPTY12, EMPTY12, EMPTY12, EMPTY12, EMPTY12
-static_assert(VA_CLASSES == 84, "EMPTY84 lists every class");
-
-/* A thread's front before its first cache and after its exit. The fast paths store into a front
- * only what they popped from it or after its tag matched: never into this one. */
-const CacheFront va_no_front = {.stacks = {EMPTY84}, .tag = VA_TAG_NONE};
-
 _Thread_local CacheFront *va_thread_front = VA_NO_FRONT;
 _Thread_local uint32_t va_thread_id;
+static _Thread_local ThreadCache *own_cache;
 static _Thread_local bool exited;
 
 static struct {
@@ -32,9 +20,17 @@ static pthread_key_t exit_key;
 static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
 static bool exit_key_made;
 
+static void set_front(CacheFront *front)
+{
+    __atomic_store_n(&va_thread_front, front, __ATOMIC_RELAXED);
+}
+
 static VA_COLD void at_exit(void *cache)
 {
-    va_thread_front = VA_NO_FRONT;
+    va_idle_enter(cache);
+    va_idle_set_place(cache, NULL);
+    set_front(VA_NO_FRONT);
+    own_cache = NULL;
     va_thread_id = 0;
     exited = true;
     va_cache_retire(cache);
@@ -52,11 +48,12 @@ static VA_STARTUP ThreadCache *attach(void)
     ThreadCache *cache = va_cache_attach();
     if (cache == NULL)
         return NULL;
-    va_thread_front = &cache->front;
+    own_cache = cache;
     va_thread_id = cache->id;
+    set_front(&cache->front);
     pthread_once(&exit_key_once, make_exit_key);
-    if (exit_key_made)
-        pthread_setspecific(exit_key, cache);
+    if (exit_key_made && pthread_setspecific(exit_key, cache) == 0)
+        va_idle_set_place(cache, &va_thread_front); /* until its exit is noticed */
     return cache;
 }
 
@@ -75,12 +72,19 @@ static VA_COLD ThreadCache *acquire_shared(void)
 
 VA_STARTUP ThreadCache *va_thread_acquire_slow(void)
 {
-    return exited ? acquire_shared() : attach();
+    if (exited)
+        return acquire_shared();
+    return own_cache != NULL ? own_cache : attach();
+}
+
+VA_COLD ThreadCache *va_thread_cache(void)
+{
+    return own_cache;
 }
 
 VA_COLD void va_thread_attach(void)
 {
-    if (va_thread_front->tag == VA_TAG_NONE && !exited)
+    if (own_cache == NULL && !exited)
         attach();
 }
 

@@ -6,10 +6,16 @@
 #ifndef VA_THREAD_H
 #define VA_THREAD_H
 
-#include "thread_cache.h"
+#include "idle.h"
 
-/* initial-exec: no call to find it. 12 bytes fit into the reserve for libraries loaded late. */
+/* initial-exec: no call to find it. It fits into the reserve for libraries loaded late. Others
+ * write it, see idle.h: every operation reads it once. */
 extern _Thread_local CacheFront *va_thread_front __attribute__((tls_model("initial-exec")));
+#if VA_TSAN
+#define VA_THREAD_FRONT __atomic_load_n(&va_thread_front, __ATOMIC_RELAXED)
+#else
+#define VA_THREAD_FRONT va_thread_front
+#endif
 
 ThreadCache *va_thread_acquire_slow(void);
 
@@ -22,19 +28,25 @@ void va_thread_reset_shared(void);
  * exit one shared by all such threads, locked. NULL if there is no memory for one. */
 VA_INLINE ThreadCache *va_thread_acquire(void)
 {
-    CacheFront *front = va_thread_front;
-    return va_likely(front->tag != VA_TAG_NONE) ? (ThreadCache *)front : va_thread_acquire_slow();
+    CacheFront *front = VA_THREAD_FRONT;
+    ThreadCache *cache =
+        va_likely(front->tag != VA_TAG_NONE) ? (ThreadCache *)front : va_thread_acquire_slow();
+    if (va_likely(cache != NULL))
+        va_idle_enter(cache);
+    return cache;
 }
 
 VA_INLINE void va_thread_release(ThreadCache *cache)
 {
-    if (va_unlikely(cache != NULL && &cache->front != va_thread_front))
+    if (va_unlikely(cache == NULL))
+        return;
+    va_idle_leave(cache);
+    if (va_unlikely(cache->shared))
         va_thread_unlock_shared();
 }
 
-/* The front of a cache that is none: every stack empty, no tag matches. */
-extern const CacheFront va_no_front;
-#define VA_NO_FRONT ((CacheFront *)(uintptr_t)&va_no_front)
+/* The calling thread's cache, NULL if it has none. */
+ThreadCache *va_thread_cache(void);
 
 /* The id of the calling thread: of its cache. 0 before its first use and after its exit. */
 extern _Thread_local uint32_t va_thread_id __attribute__((tls_model("initial-exec")));

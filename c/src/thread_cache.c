@@ -17,8 +17,7 @@
 
 /* ---- Flush ---- */
 
-/* Runs freed, at the end of their way through the cache: gives them back to the arena. */
-static VA_NOINLINE void give_back_runs(void *const *addresses, size_t count, const char *function)
+VA_NOINLINE Block *va_cache_end_runs(void *const *addresses, size_t count, const char *function)
 {
     Block *chain = NULL;
     for (size_t i = 0; i < count; i++) {
@@ -32,20 +31,24 @@ static VA_NOINLINE void give_back_runs(void *const *addresses, size_t count, con
         run->next = chain;
         chain = run;
     }
-    if (chain != NULL) {
-        va_pool_vacate(chain);
-        va_pool_reclaim(chain);
-    }
+    return chain;
 }
 
-/* Drops the oldest `count` slots from a stack. */
-static void drop_oldest(ThreadCache *cache, unsigned class, size_t count)
+VA_NOINLINE void va_cache_give_back_blocks(Block *chain, bool purge)
 {
-    void **oldest = cache->classes[class].storage + 1;
-    SlotStack *stack = &cache->front.stacks[class];
-    memmove(oldest, oldest + count, (size_t)(stack->top + 1 - (oldest + count)) * sizeof *oldest);
-    stack->top -= count;
-    va_slots_forget(stack->top + 1, count);
+    if (chain == NULL)
+        return;
+    va_pool_vacate(chain);
+    if (va_unlikely(purge))
+        va_pool_purge(chain);
+    else
+        va_pool_reclaim(chain);
+}
+
+/* Runs freed, at the end of their way through the cache. */
+static void give_back_runs(void *const *addresses, size_t count, const char *function)
+{
+    va_cache_give_back_blocks(va_cache_end_runs(addresses, count, function), false);
 }
 
 /* Gives back the oldest `count` slots of a stack; other owners' go to the batches for them. They
@@ -61,7 +64,7 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
         va_budget_count_runs(cache->id, (size_t)0 - count * va_size_classes[class].run_blocks);
         va_lock_acquire(&cache->mutex); /* a fork must not find it half done */
         memcpy(runs, oldest, count * sizeof *runs);
-        drop_oldest(cache, class, count);
+        va_stack_drop_oldest(cache, class, count);
         va_lock_release(&cache->mutex);
         give_back_runs(runs, count, function);
         return;
@@ -74,7 +77,7 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
         uint32_t stray_count = va_deliver_own_locked(cache, oldest, some, &unused, function);
         va_drain_count_locked(cache, class, some);
         memcpy(strays, oldest, stray_count * sizeof *strays);
-        drop_oldest(cache, class, some);
+        va_stack_drop_oldest(cache, class, some);
         va_lock_release(&cache->mutex);
         va_supply_put_blocks(cache, unused);
         for (uint32_t i = 0; i < stray_count; i++)
@@ -176,7 +179,7 @@ static VA_COLD void trim(ThreadCache *cache)
         store->active = false;
     }
     if (!cache->large_active) {
-        va_large_cache_drop(cache);
+        va_large_cache_drop(cache, false);
         va_large_cache_reserve(cache, 0);
     }
     cache->large_active = false;
@@ -574,32 +577,31 @@ VA_COLD void va_cache_abandon(ThreadCache *cache)
     va_registry_give(cache);
 }
 
+VA_COLD void va_cache_vacate_slabs_locked(ThreadCache *cache, unsigned class, Block **unused)
+{
+    Block *next;
+    for (Block *slab = cache->classes[class].open.first; slab != NULL; slab = next) {
+        next = slab->next;
+        if (!va_slab_is_unused(slab))
+            continue;
+        va_slab_unlist_locked(cache, slab);
+        va_slab_vacate_locked(cache, slab, unused);
+    }
+}
+
 VA_COLD void va_cache_release_slabs(ThreadCache *cache)
 {
     Block *unused = NULL;
     va_lock_acquire(&cache->mutex);
-    for (unsigned class = 0; class < VA_CLASSES_SMALL; class ++) {
-        Block *next;
-        for (Block *slab = cache->classes[class].open.first; slab != NULL; slab = next) {
-            next = slab->next;
-            if (!va_slab_is_unused(slab))
-                continue;
-            va_slab_unlist_locked(cache, slab);
-            va_slab_vacate_locked(cache, slab, &unused);
-        }
-    }
+    for (unsigned class = 0; class < VA_CLASSES_SMALL; class ++)
+        va_cache_vacate_slabs_locked(cache, class, &unused);
     va_lock_release(&cache->mutex);
-    if (unused != NULL) {
-        va_pool_vacate(unused);
-        va_pool_reclaim(unused);
-    }
-    va_large_cache_drop(cache);
+    va_cache_give_back_blocks(unused, false);
+    va_large_cache_drop(cache, false);
 }
 
 VA_COLD void va_cache_give_up(ThreadCache *cache)
 {
-    atomic_store_explicit(&cache->purge_wanted, true, memory_order_relaxed);
-    va_large_cache_drop(cache);
     va_cache_release_slabs(cache);
     for (unsigned zone = 0; zone < ZONES; zone++)
         va_supply_drop_blocks(cache, zone);
@@ -618,8 +620,13 @@ static VA_COLD void flush_stacks(ThreadCache *cache)
 VA_COLD void va_cache_flush_slots(ThreadCache *cache)
 {
     flush_stacks(cache);
-    va_large_cache_drop(cache);
+    va_large_cache_drop(cache, false);
     va_deliver_collected(cache, "flush");
+}
+
+VA_COLD void va_cache_want_flush(ThreadCache *cache)
+{
+    atomic_store_explicit(&cache->purge_wanted, true, memory_order_relaxed);
 }
 
 /* All but the stacks. */

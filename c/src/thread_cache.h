@@ -45,10 +45,19 @@ void va_cache_flush_slots(ThreadCache *cache);
 
 /* Gives back the unused slabs and the large run kept. Any thread. */
 void va_cache_release_slabs(ThreadCache *cache);
+/* Adds the unused slabs of a class to a chain. Mutex held; any thread. */
+void va_cache_vacate_slabs_locked(ThreadCache *cache, unsigned class, Block **unused);
 
-/* Gives back the large run kept, the unused slabs and the spare blocks, and asks the cache's thread
- * to flush its stacks when it comes by. Any thread. */
+/* Runs of a class that leave a cache as freed: no runs any more, but a chain. And gives a chain of
+ * blocks that were in use back to their allocator, whose pages go at once if wanted. Any thread. */
+Block *va_cache_end_runs(void *const *addresses, size_t count, const char *function);
+void va_cache_give_back_blocks(Block *chain, bool purge);
+
+/* Gives back the large run kept, the unused slabs and the spare blocks. Any thread. */
 void va_cache_give_up(ThreadCache *cache);
+
+/* Asks the cache's thread to flush its stacks when it comes by. Any thread. */
+void va_cache_want_flush(ThreadCache *cache);
 
 /* For the allocator of the process: gives back the unused slabs of every cache, and all that caches
  * without a thread hold. Any thread. */

@@ -23,6 +23,7 @@
 #include "stack_size.c"
 #include "large_cache.c"
 #include "thread_cache.c"
+#include "idle.c"
 #include "quarantine.c"
 #include "thread.c"
 #include "allocator.c"

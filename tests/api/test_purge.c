@@ -257,22 +257,23 @@ static void holes_go_with_time(void **state)
     free_rest();
 }
 
-/* What a thread's stacks hold, in pages. In random order each slot may lie on one of its own. */
-#define STACKS_PAGES (SECURED ? 8192 : 2048)
+/* What other threads leave on a thread's stacks, in pages: the newest slot of each class; with
+ * random order sixteen, and what waits in its quarantine. */
+#define NEWEST_PAGES ((size_t)(SECURED ? 2500 : 130))
 
-/* Waits until only pages with a live slot are resident, and what the thread's stacks hold. */
-static void assert_idle_process_shrinks(const char *what)
+/* Waits until only pages with a live slot are resident, and the newest of some threads' stacks. */
+static void assert_idle_process_shrinks(const char *what, size_t threads)
 {
     Pages pages = {0};
     for (int i = 0; i < 400; i++) {
         pages = count_pages();
-        if (pages.resident <= pages.live + STACKS_PAGES)
+        if (pages.resident <= pages.live + threads * NEWEST_PAGES)
             break;
         sleep_ms(25);
     }
     print_message("%s: %zu pages, %zu hold a live slot, %zu are resident\n", what, pages.all,
                   pages.live, pages.resident);
-    assert_true(pages.resident <= pages.live + STACKS_PAGES);
+    assert_true(pages.resident <= pages.live + threads * NEWEST_PAGES);
 }
 
 static void the_background_thread_shrinks_an_idle_process(void **state)
@@ -282,10 +283,55 @@ static void the_background_thread_shrinks_an_idle_process(void **state)
     assert_int_equal(valloc_background_purge(1), 0);
     fill(17, 0);
     thin_out(17, 20);
-    assert_idle_process_shrinks("idle");
+    assert_idle_process_shrinks("idle", 1);
     free_rest();
     assert_int_equal(valloc_background_purge(0), 0);
     assert_int_equal(valloc_background_purge(0), 0);
+}
+
+/* Each frees a part of what the first thread filled, more of it than a stack holds. */
+#define IDLE_THREADS ((size_t)6)
+static pthread_barrier_t all_freed, all_done;
+
+static void *free_a_part(void *number)
+{
+    uint64_t seed = 23;
+    for (size_t i = 0; i < slot_count; i++) {
+        if (random_next(&seed) % 20 == 0 || i * IDLE_THREADS / slot_count != (uintptr_t)number)
+            continue;
+        subject_free(slots[i].address);
+        slots[i].address = subject_malloc(slots[i].size); /* a slab of its own */
+        subject_free(slots[i].address);
+        slots[i].address = NULL;
+    }
+    pthread_barrier_wait(&all_freed);
+    pthread_barrier_wait(&all_done);
+    subject_free(subject_malloc(100));
+    return NULL;
+}
+
+static void idle_threads_keep_next_to_nothing(void **state)
+{
+    (void)state;
+    pthread_t threads[IDLE_THREADS];
+    pthread_barrier_init(&all_freed, NULL, IDLE_THREADS + 1);
+    pthread_barrier_init(&all_done, NULL, IDLE_THREADS + 1);
+    for (int by_background = 0; by_background <= 1; by_background++) {
+        fill(23, 0);
+        for (uintptr_t i = 0; i < IDLE_THREADS; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, free_a_part, (void *)i), 0);
+        pthread_barrier_wait(&all_freed);
+        if (by_background)
+            assert_int_equal(valloc_background_purge(1), 0);
+        else
+            purge();
+        assert_idle_process_shrinks(by_background ? "idle threads" : "purged", IDLE_THREADS);
+        assert_int_equal(valloc_background_purge(0), 0);
+        pthread_barrier_wait(&all_done);
+        for (size_t i = 0; i < IDLE_THREADS; i++)
+            pthread_join(threads[i], NULL);
+        free_rest();
+    }
 }
 
 #if !defined(SANITIZED)
@@ -303,7 +349,7 @@ static void the_background_thread_survives_fork(void **state)
         alarm(60);
         fill(19, 700);
         thin_out(19, 20);
-        assert_idle_process_shrinks("idle child");
+        assert_idle_process_shrinks("idle child", 1);
         free_rest();
         _exit(valloc_background_purge(0) == 0 ? 0 : 1);
     }
@@ -323,6 +369,7 @@ int main(void)
         cmocka_unit_test(blocks_of_other_allocators_too),
         cmocka_unit_test(holes_go_with_time),
         cmocka_unit_test(the_background_thread_shrinks_an_idle_process),
+        cmocka_unit_test(idle_threads_keep_next_to_nothing),
 #if !defined(SANITIZED)
         cmocka_unit_test(the_background_thread_survives_fork),
 #endif

@@ -115,7 +115,9 @@ static long failing_syscall(long number, ...)
         _Atomic unsigned *word = va_arg(rest, _Atomic unsigned *);
         int operation = va_arg(rest, int);
         result = failing_futex(word, operation, va_arg(rest, unsigned));
-    } else { /* write, getrandom */
+    } else if (number == SYS_membarrier && fails(CALL_BARRIER, EPERM)) {
+        result = -1;
+    } else { /* write, getrandom, membarrier */
         long first = va_arg(rest, long);
         long second = va_arg(rest, long);
         result = syscall(number, first, second, va_arg(rest, long));

@@ -20,6 +20,7 @@ typedef enum Call {
                        the source to be more than one mapping */
     CALL_WAIT,      /* futex */
     CALL_WAKE,      /* the wake itself takes place: the kernel never loses one */
+    CALL_BARRIER,   /* membarrier */
     CALL_KEY,       /* pthread_key_create */
     CALL_THREAD,    /* the test's own: a thread that cannot be created */
     CALLS

@@ -9,7 +9,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "child.h"
 #include "inject.h"
@@ -339,6 +341,56 @@ static void late_uses(void)
     must(pthread_key_delete(late_key) == 0);
 }
 
+/* Threads that wait, with slots on their stacks, while memory is purged, and then go on. */
+static atomic_uint asleep;
+static atomic_bool awake;
+
+static void wait_until(bool (*done)(unsigned), unsigned argument)
+{
+    struct timespec moment = {0, 100000};
+    while (!done(argument))
+        nanosleep(&moment, NULL);
+}
+
+static bool is_awake(unsigned unused)
+{
+    (void)unused;
+    return awake;
+}
+
+static bool are_asleep(unsigned count)
+{
+    return asleep == count;
+}
+
+static void *allocate_and_sleep(void *number)
+{
+    allocate_own(number);
+    drop(&crossing[(size_t)number], 0, 400, 3);
+    asleep++;
+    wait_until(is_awake, 0);
+    fill_and_free(300, small_size);
+    drop(&crossing[(size_t)number], 0, 400, 1);
+    return NULL;
+}
+
+static void sleepers(void)
+{
+    pthread_t threads[THREADS];
+    bool started[THREADS];
+    unsigned count = 0;
+    asleep = 0;
+    awake = false;
+    for (size_t i = 0; i < THREADS; i++)
+        count += started[i] = start_thread(&threads[i], allocate_and_sleep, (void *)i);
+    wait_until(are_asleep, count);
+    valloc_purge();
+    awake = true;
+    for (size_t i = 0; i < THREADS; i++)
+        if (started[i])
+            pthread_join(threads[i], NULL);
+}
+
 /* ---- All of them ---- */
 
 typedef struct Scenario {
@@ -348,10 +400,11 @@ typedef struct Scenario {
 } Scenario;
 
 static const Scenario scenarios[] = {
-    {"small", small, false},         {"runs", runs, false},          {"large", large, false},
-    {"vast", vast, false},           {"growing", growing, false},    {"aligned", aligned, false},
-    {"instances", instances, false}, {"purges", purges, false},      {"forks", forks, false},
-    {"threads", threads, false},     {"late_uses", late_uses, true}, {"limited", limited, false},
+    {"small", small, false},         {"runs", runs, false},         {"large", large, false},
+    {"vast", vast, false},           {"growing", growing, false},   {"aligned", aligned, false},
+    {"instances", instances, false}, {"purges", purges, false},     {"forks", forks, false},
+    {"threads", threads, false},     {"sleepers", sleepers, false}, {"late_uses", late_uses, true},
+    {"limited", limited, false},
 };
 
 typedef struct Run {

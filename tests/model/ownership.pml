@@ -1,5 +1,5 @@
 /* ownership.pml: how slots freed elsewhere reach their slab, while slabs change owners and owner
- * ids change threads. A model of thread_cache.c for spin; run.py checks it, and that it rejects
+ * ids change threads. A model of thread_cache.c for spin; spin.py checks it, and that it rejects
  * each of the broken variants:
  *
  *   -DTRUST_FIRST_LOOK   a giver does not read the entry again under the mutex

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks ownership.pml in full with spin, and that each broken variant is rejected."""
+"""spin.py MODEL: checks a model in full with spin, and that each variant that its comment names, which
+is broken, is rejected."""
 
 import re
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-MODEL = Path(__file__).with_suffix(".pml")
+MODEL = Path(__file__).with_name(sys.argv[1] + ".pml")
 VARIANTS = re.findall(r"^ \*   -D(\w+)", MODEL.read_text(), re.M)
 
 
@@ -17,7 +18,7 @@ def errors(folder, *definitions):
         return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
     run("spin", *definitions, "-a", str(MODEL))
-    run("gcc", "-O2", "-DSAFETY", "-DCOLLAPSE", "-o", "pan", "pan.c")
+    run("gcc", "-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-o", "pan", "pan.c")
     report = run("./pan", "-m100000", "-w24")
     if "Search not completed" in report and "errors: 0" in report:
         sys.exit(f"the search was cut short:\n{report}")
@@ -30,7 +31,7 @@ with tempfile.TemporaryDirectory() as folder:
     print(f"the protocol: {report}")
     if count != 0:
         sys.exit("the protocol is broken")
-    assert len(VARIANTS) == 3, "the model's variants have changed"
+    assert len(VARIANTS) >= 3, "the model names no variants"
     for variant in VARIANTS:
         count, report = errors(folder, f"-D{variant}")
         print(f"{variant}: {report}")
