@@ -184,14 +184,18 @@ def programs_rust(rows):
 def memory(rows):
     subjects = medians(rows)
     names = names_of(subjects, "malloc", "valloc")
-    print("Resident MiB after the purge, then mean / peak of the whole:\n")
+    print("Resident MiB after the purge, after idling with a background thread (of those that have one), "
+          "then mean / peak of the whole:\n")
     purged = [(f"{subject}, purge", {name: (cell["after purge"], f"{cell['after purge']:.0f}")
                                      for name, cell in row.items()})
               for subject, row in subjects.items() if subject.startswith("fragments")]
+    idled = [("asleep, idle", {name: (cell["after idle"], f"{cell['after idle']:.0f}")
+                               for name, cell in row.items()})
+             for subject, row in subjects.items() if subject == "asleep"]
     whole = [(subject, {name: (cell["mean_mib"], f"{cell['mean_mib']:.0f} / {cell['peak_mib']:.0f}")
                         for name, cell in row.items()})
-             for subject, row in subjects.items() if not subject.startswith("fragments")]
-    table("", names, purged + whole)
+             for subject, row in subjects.items() if subject in ("waves", "server")]
+    table("", names, purged + idled + whole)
     print("Of all: mean / peak, then what fragments have at the end of each phase:\n")
     beside(subjects, names, "mean_mib", 0)
     after = {f"{subject}, {phase}": {name: cell[f"after {phase}"] for name, cell in row.items()}

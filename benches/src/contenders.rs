@@ -6,6 +6,7 @@
 use crate::original::Original;
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 
 /// An allocator under comparison.
 pub trait Contender: GlobalAlloc + Sync + 'static {
@@ -24,6 +25,9 @@ pub trait Contender: GlobalAlloc + Sync + 'static {
 
     /// Asks the allocator to give back to the kernel what it can, by its own call for that.
     fn purge() {}
+
+    /// Starts its thread that gives memory back while the program's idle, if it has one.
+    fn start_background() {}
 }
 
 /// The system's malloc and free, called directly.
@@ -70,7 +74,7 @@ unsafe impl GlobalAlloc for Calloc {
 }
 
 macro_rules! contenders {
-    ($($type:ty, $value:expr, $name:literal, $purge:expr;)*) => {
+    ($($type:ty, $value:expr, $name:literal, $purge:expr, $background:expr;)*) => {
         $(impl Contender for $type {
             const NAME: &'static str = $name;
             #[inline(always)]
@@ -80,6 +84,9 @@ macro_rules! contenders {
             }
             fn purge() {
                 $purge
+            }
+            fn start_background() {
+                $background
             }
         })*
 
@@ -116,14 +123,15 @@ pub trait Visitor {
 }
 
 contenders! {
-    Malloc, Malloc, "malloc", trim();
-    Calloc, Calloc, "calloc", trim();
-    valloc::Valloc, valloc::Valloc, "valloc", give_back();
-    mimalloc::MiMalloc, mimalloc::MiMalloc, "mimalloc", collect();
-    tikv_jemallocator::Jemalloc, tikv_jemallocator::Jemalloc, "jemalloc", purge_arenas();
+    Malloc, Malloc, "malloc", trim(), ();
+    Calloc, Calloc, "calloc", trim(), ();
+    valloc::Valloc, valloc::Valloc, "valloc", give_back(), assert!(valloc::background_purge(true));
+    mimalloc::MiMalloc, mimalloc::MiMalloc, "mimalloc", collect(), ();
+    tikv_jemallocator::Jemalloc, tikv_jemallocator::Jemalloc, "jemalloc",
+        command(c"arena.4096.purge"), decay_in_background(); // 4096: all (MALLCTL_ARENAS_ALL)
     // Its crate has no call that gives memory back.
-    snmalloc_rs::SnMalloc, snmalloc_rs::SnMalloc, "snmalloc", ();
-    Original, Original, "original", ();
+    snmalloc_rs::SnMalloc, snmalloc_rs::SnMalloc, "snmalloc", (), ();
+    Original, Original, "original", (), ();
 }
 
 fn give_back() {
@@ -140,19 +148,29 @@ fn collect() {
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
-fn purge_arenas() {
-    // 4096 stands for all arenas (MALLCTL_ARENAS_ALL).
-    let name = c"arena.4096.purge";
-    // SAFETY: this command takes and returns no value.
-    unsafe {
-        tikv_jemalloc_sys::mallctl(
-            name.as_ptr(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            0,
-        )
+/// A command of jemalloc that takes and returns no value.
+fn command(name: &CStr) {
+    let none = std::ptr::null_mut();
+    // SAFETY: the promise above.
+    unsafe { tikv_jemalloc_sys::mallctl(name.as_ptr(), none, none.cast(), none, 0) };
+}
+
+/// Sets a value of jemalloc's.
+fn set<T>(name: &CStr, mut value: T) {
+    let none = std::ptr::null_mut();
+    let new = std::ptr::from_mut(&mut value).cast();
+    // SAFETY: it reads as many bytes as the value has, and refuses another number.
+    let error = unsafe {
+        tikv_jemalloc_sys::mallctl(name.as_ptr(), none, none.cast(), new, size_of::<T>())
     };
+    assert_eq!(error, 0, "jemalloc refuses {name:?}");
+}
+
+/// jemalloc's thread, with valloc's delay instead of ten seconds: they would be over later.
+fn decay_in_background() {
+    set(c"arena.0.dirty_decay_ms", 200isize);
+    set(c"arenas.dirty_decay_ms", 200isize);
+    set(c"background_thread", true);
 }
 
 /// xorshift64: the same order of frees for everyone.

@@ -50,7 +50,7 @@ const LARGE: Mix = Mix(4 << 10, 1 << 20);
 
 type Scenario = fn(&mut dyn Heap, usize);
 
-const SCENARIOS: [(&str, &str, Scenario); 5] = [
+const SCENARIOS: [(&str, &str, Scenario); 6] = [
     ("fragments-small", "95 % freed at random, 16 to 256 B", |heap, mib| {
         fragments(heap, mib, SMALL);
     }),
@@ -60,6 +60,7 @@ const SCENARIOS: [(&str, &str, Scenario); 5] = [
     ("fragments-large", "95 % freed at random, 4 KiB to 1 MiB", |heap, mib| {
         fragments(heap, mib, LARGE);
     }),
+    ("asleep", "95 % freed at random, 16 B to 16 KiB, then nothing; background threads", asleep),
     ("waves", "growth and shrinking, sizes that change", waves),
     ("server", "an hour of a server, steady live size", server),
 ];
@@ -134,6 +135,7 @@ trait Heap {
     /// Sleeps, with a few operations every ten milliseconds or without.
     fn idle(&mut self, phase: &str, time: Duration, ticks: bool);
     fn purge(&mut self, phase: &str);
+    fn start_background(&mut self);
 }
 
 fn fragments(heap: &mut dyn Heap, mib: usize, mix: Mix) {
@@ -146,6 +148,14 @@ fn fragments(heap: &mut dyn Heap, mib: usize, mix: Mix) {
     heap.fill("grow", full, mix);
     heap.shrink("free all", 0);
     heap.idle("end", Duration::from_millis(1500), true);
+}
+
+/// With a background thread, where the allocator has one.
+fn asleep(heap: &mut dyn Heap, mib: usize) {
+    heap.start_background();
+    heap.fill("fill", mib << 20, MIXED);
+    heap.shrink("free 95 %", (mib << 20) / 20);
+    heap.idle("idle", Duration::from_millis(1500), false);
 }
 
 fn waves(heap: &mut dyn Heap, mib: usize) {
@@ -322,6 +332,10 @@ impl<C: Contender> Heap for Subject<'_, C> {
         C::purge();
         self.sample(phase);
     }
+
+    fn start_background(&mut self) {
+        C::start_background();
+    }
 }
 
 // ---- Results ----
@@ -460,7 +474,7 @@ fn draw(common: &Common, rows: &[Sample], allocators: &[String]) -> Result<()> {
         let mib = Axis::new("MiB", Scale::Linear);
         chart::lines(&path, title, &Axis::new("progress", Scale::Linear), &mib, &lines)?;
         // What idles takes no time.
-        if name.starts_with("fragments") {
+        if name.starts_with("fragments") || *name == "asleep" {
             continue;
         }
         let path = common.file(&format!("memory-{name}-time.svg"));
