@@ -92,6 +92,46 @@ VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t 
     return slot;
 }
 
+VA_APART void *va_allocate_kept(size_t size)
+{
+    if (VA_PASSAGE_CHECKED)
+        return NULL;
+    CacheFront *front = VA_THREAD_FRONT;
+    if (va_unlikely(front->tag == VA_TAG_NONE))
+        return NULL;
+    ThreadCache *cache = (ThreadCache *)front;
+    va_idle_enter(cache);
+    Block *run = cache->large;
+    bool fits = run != NULL && run->run_blocks == va_large_blocks(size);
+    if (va_likely(fits)) {
+        cache->large = NULL;
+        cache->large_active = true;
+    }
+    va_idle_leave(cache);
+    return va_likely(fits) ? va_large_start(run) : NULL;
+}
+
+VA_APART bool va_free_kept(void *pointer, size_t size)
+{
+    if (VA_PASSAGE_CHECKED)
+        return false;
+    CacheFront *front = VA_THREAD_FRONT;
+    if (va_unlikely(front->tag == VA_TAG_NONE)) /* suspended just now */
+        return false;
+    ThreadCache *cache = (ThreadCache *)front;
+    Block *run = &va_arenas[0].records[va_index_fast(front, pointer)];
+    if (va_block_offset(pointer) != 0 || run->allocator != &va_process || run->moved ||
+        (size != 0 && run->run_blocks != va_large_blocks(size)))
+        return false;
+    va_idle_enter(cache);
+    bool kept = va_large_cache_keep(cache, run);
+    uint32_t puts = cache->large_puts;
+    va_idle_leave(cache);
+    if (kept && puts % VA_LARGE_PUTS == 0)
+        va_purge_visit(); /* a loop over one size comes by no other clock */
+    return kept;
+}
+
 /* Tries again without what caches hold in vain, if that could make room. */
 static VA_COLD void *allocate_relieved(MemoryAllocator *allocator, unsigned class, size_t size,
                                        size_t alignment, bool *zero)
@@ -140,10 +180,12 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
         va_quarantine_free(cache, pointer, block, entry, function);
     } else {
         va_large_end(block, pointer, function);
-        if (cache != NULL)
+        if (cache != NULL) {
+            va_cache_update_view(cache);
             va_large_cache_put(cache, block);
-        else
+        } else {
             va_large_give_back(block, false);
+        }
     }
     va_allocator_release(allocator, cache);
 }
@@ -194,7 +236,7 @@ static VA_COLD void drop_kept_run(MemoryAllocator *allocator)
 {
     ThreadCache *cache = va_allocator_acquire(allocator);
     if (cache != NULL)
-        va_large_cache_drop(cache, false);
+        va_large_cache_drop(cache);
     va_allocator_release(allocator, cache);
 }
 

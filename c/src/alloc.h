@@ -42,6 +42,21 @@ VA_INLINE void *va_allocate_run_fast(size_t size)
     return run;
 }
 
+/* The large run that the thread's cache keeps, if a request above VA_RUN_MAX has its length; else
+ * NULL: then va_allocate. */
+void *va_allocate_kept(size_t size);
+
+/* Whether it is a large run that the thread sees. */
+VA_INLINE bool va_is_large_fast(const void *pointer)
+{
+    CacheFront *front = VA_THREAD_FRONT;
+    return va_entry_fast(front, va_index_fast(front, pointer)) == va_entry_make(0, VA_CLASS_LARGE);
+}
+
+/* Frees such a run so that the cache keeps it for the next one of its length, which the last one
+ * had, too. Of a sized free the size, else 0. False with nothing changed: then va_free. */
+bool va_free_kept(void *pointer, size_t size);
+
 /* Frees into the stack of a class; false if it is full, or if the slot is the one freed last.
  * va_slot_stack_push spelled out so that the stack's address costs no instruction. */
 VA_INLINE bool va_push_fast(CacheFront *front, size_t index, uint32_t class_offset, void *slot,

@@ -179,12 +179,46 @@ static VA_COLD void release_slabs(MemoryAllocator *allocator)
         va_cache_release_slabs(cache);
 }
 
+/* Whose a cache is; those that no allocator has keep the last one's. */
+static VA_COLD bool is_cache_of(ThreadCache *cache, const MemoryAllocator *allocator)
+{
+    va_lock_acquire(&cache->mutex);
+    bool is = cache->allocator == allocator;
+    va_lock_release(&cache->mutex);
+    return is;
+}
+
+/* Gives back what lies in the caches of all threads but this one, in an allocator or (NULL) in all
+ * of them: everything, or what has not been used for long. The list's lock held: no two threads do
+ * this at a time, and no allocator is destroyed. */
+static VA_COLD void empty_caches_locked(const MemoryAllocator *allocator, bool all)
+{
+    CacheStats stats;
+    const ThreadCache *own = va_thread_cache();
+    va_registry_stats(&stats);
+    for (uint32_t i = 0; i < stats.all; i++) {
+        ThreadCache *cache = va_registry_nth(stats.made, i);
+        if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)))
+            va_idle_suspend(cache);
+    }
+    bool can = va_os_barrier();
+    for (uint32_t i = 0; i < stats.all; i++) {
+        ThreadCache *cache = va_registry_nth(stats.made, i);
+        if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)) &&
+            (!can || !va_idle_empty(cache, all)) && all)
+            va_cache_want_flush(cache);
+    }
+}
+
 VA_COLD void va_allocator_relieve(MemoryAllocator *allocator)
 {
     ThreadCache *cache = va_allocator_acquire(allocator);
     if (cache != NULL)
         va_cache_flush_all(cache);
     va_allocator_release(allocator, cache);
+    va_lock_acquire(&live.lock);
+    empty_caches_locked(allocator, true);
+    va_lock_release(&live.lock);
     if (allocator == &va_process)
         va_cache_release_unused();
     else
@@ -219,41 +253,22 @@ static VA_COLD size_t purge_other(const MemoryAllocator *allocator)
     return bytes;
 }
 
-/* Gives back what lies on the stacks of all threads but this one: all of it, or what does so for
- * long. The list's lock held: no two threads do this at a time, and no allocator is destroyed. */
-static VA_COLD void empty_stacks_locked(const CacheStats *stats, bool all)
-{
-    const ThreadCache *own = va_thread_cache();
-    for (uint32_t i = 0; i < stats->all; i++)
-        if (va_registry_nth(stats->made, i) != own)
-            va_idle_suspend(va_registry_nth(stats->made, i));
-    bool can = va_os_barrier();
-    for (uint32_t i = 0; i < stats->all; i++) {
-        ThreadCache *cache = va_registry_nth(stats->made, i);
-        if (cache != own && (!can || !va_idle_empty(cache, all)) && all)
-            va_cache_want_flush(cache);
-    }
-}
-
 VA_COLD size_t va_allocators_purge(void)
 {
     size_t bytes = 0;
     CacheStats stats;
     va_allocator_relieve(&va_process);
-    /* Nobody destroys an allocator that is looked at: it would have to leave the list first. A fork
-     * waits for the lock, but not while all of the process's own slabs are purged. */
-    va_lock_acquire(&live.lock);
-    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
-        flush_own(allocator);
     va_registry_stats(&stats);
-    empty_stacks_locked(&stats, true);
-    va_lock_release(&live.lock);
     for (uint32_t i = 0; i < stats.made; i++)
         va_cache_give_up(va_registry_nth(stats.made, i));
     bytes += va_holes_purge_process();
+    /* Nobody destroys an allocator that is looked at: it would have to leave the list first. */
     va_lock_acquire(&live.lock);
-    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next) {
+        flush_own(allocator);
+        empty_caches_locked(allocator, true);
         bytes += purge_other(allocator);
+    }
     va_lock_release(&live.lock);
     return bytes + va_arena_purge_all();
 }
@@ -270,9 +285,9 @@ VA_COLD uint64_t va_allocators_decay(void)
     CacheStats stats;
     uint64_t now = va_os_clock_ms();
     va_lock_acquire(&live.lock);
-    va_registry_stats(&stats);
-    empty_stacks_locked(&stats, false);
+    empty_caches_locked(NULL, false);
     va_lock_release(&live.lock);
+    va_registry_stats(&stats);
     for (uint32_t i = 0; i < stats.made; i++)
         decay(va_registry_nth(stats.made, i));
     va_lock_acquire(&live.lock);

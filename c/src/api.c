@@ -31,12 +31,36 @@ static bool is_alignment(size_t alignment)
     return false;
 }
 
+static VA_APART void *malloc_large(size_t size)
+{
+    void *run = va_allocate_kept(size);
+    if (va_likely(run != NULL))
+        return run;
+    return or_no_memory(va_allocate(&va_process, size, VA_MIN_ALIGN));
+}
+
+static VA_APART void free_large(void *pointer)
+{
+    if (!va_free_kept(pointer, 0))
+        va_free(pointer, "free");
+}
+
 VA_NOINLINE void *va_api_malloc_slow(size_t size)
 {
     void *run = va_allocate_run_fast(size);
     if (va_likely(run != NULL))
         return run;
+    if (size > VA_RUN_MAX)
+        return malloc_large(size);
     return or_no_memory(va_allocate(&va_process, size, VA_MIN_ALIGN));
+}
+
+static VA_NOINLINE void free_slower(void *pointer)
+{
+    if (va_is_large_fast(pointer))
+        free_large(pointer);
+    else
+        va_free(pointer, "free");
 }
 
 VA_NOINLINE void va_api_free_slow(void *pointer)
@@ -45,7 +69,7 @@ VA_NOINLINE void va_api_free_slow(void *pointer)
         return;
     if (!va_free_foreign_fast(pointer) &&
         !va_free_away_fast(pointer, 0, (VA_CLASSES_SMALL - 1) << VA_CLASS_SHIFT))
-        va_free(pointer, "free");
+        free_slower(pointer);
 }
 
 static VA_APART void free_sized_slow(void *pointer, size_t size)
@@ -56,6 +80,8 @@ static VA_APART void free_sized_slow(void *pointer, size_t size)
         uint32_t offset = va_small_class_offset(size);
         if (va_free_away_fast(pointer, offset, offset))
             return;
+    } else if (va_is_large_fast(pointer) && va_free_kept(pointer, size)) {
+        return;
     }
     va_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
 }
@@ -156,7 +182,7 @@ void *valloc_memalign(size_t alignment, size_t size)
     return valloc_aligned_alloc(alignment, size);
 }
 
-size_t valloc_usable_size(const void *ptr)
+VA_APART size_t valloc_usable_size(const void *ptr)
 {
     size_t bytes = va_usable_size_fast(ptr);
     return va_likely(bytes != 0) ? bytes : va_usable_size(ptr, "usable_size");

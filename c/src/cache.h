@@ -137,12 +137,12 @@ typedef struct ThreadCache {
     _Atomic size_t run_blocks;     /* in runs that it owns, on its stack or in use; any thread */
     _Atomic uint64_t open[2];      /* classes with slabs to take from; written under the mutex, read
                                       by adopters as a hint */
-    _Atomic(Block *) large; /* a large run freed last, or NULL; whoever exchanges it has it */
-    size_t large_room;      /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
-    uint32_t large_blocks;  /* of the large run freed last; owner thread */
-    uint32_t large_puts;    /* runs that came so far; owner thread */
-    uint32_t looked_puts;   /* so many at the last look of another thread; mutex */
-    uint32_t thread;        /* other allocators: the id of the thread, 0 if shared; const */
+    Block *large;                  /* a large run freed last, or NULL; owner thread */
+    size_t large_room;             /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
+    uint32_t large_blocks;         /* of the large run freed last; owner thread */
+    uint32_t large_puts;           /* runs that came so far; owner thread */
+    uint32_t looked_puts;          /* so many at the last look of another thread; mutex */
+    uint32_t thread;               /* other allocators: the id of the thread, 0 if shared; const */
     BlockStore stores[ZONES];
     ClassState classes[VA_CLASSES];
     MemoryAllocator *allocator; /* whose blocks it holds; const while in use */

@@ -183,6 +183,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* The large run that a thread freed last stays with it, for loops that allocate and free one
  * size: in all threads together at most this many bytes. */
 #define VA_LARGE_KEEP_BYTES ((size_t)64 << 20)
+/* Such a loop looks at the purge clock every so many turns: the clock takes a fifth of one. */
+#define VA_LARGE_PUTS 16
 
 /* Thread caches: the bytes of free slots that the stacks of all threads may hold, shared out
  * evenly, and the bounds of a thread's share. Beyond it a thread may hold a part of what its slabs

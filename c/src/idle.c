@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "large.h"
 #include "os.h"
 #include "stack_size.h"
 
@@ -197,31 +198,43 @@ static VA_COLD void empty_batch(ThreadCache *cache, unsigned i)
         va_deliver_batch(owner, slots, count, "flush");
 }
 
+/* What there is to take by a look at the cache. */
+typedef struct Idle {
+    ClassSet classes;
+    Block *large;
+    bool has_batches;
+} Idle;
+
+static VA_COLD Idle idle_locked(ThreadCache *cache, bool all)
+{
+    Idle idle = {look_locked(cache), NULL, cache->outgoing != NULL};
+    if (all)
+        idle.classes = ~(ClassSet)0;
+    if (all || cache->looked_puts == cache->large_puts) {
+        idle.large = cache->large;
+        cache->large = NULL;
+    }
+    cache->looked_puts = cache->large_puts;
+    return idle;
+}
+
 VA_COLD bool va_idle_empty(ThreadCache *cache, bool all)
 {
-    ClassSet idle = 0;
+    Idle idle = {0};
     va_lock_acquire(&cache->mutex);
     bool away = is_away_locked(cache);
-    bool has_batches = away && cache->outgoing != NULL;
-    bool large_idle = away && cache->looked_puts == cache->large_puts;
-    if (away) {
-        idle = look_locked(cache);
-        cache->looked_puts = cache->large_puts;
-    }
-    if (all)
-        idle = ~(ClassSet)0;
+    if (away)
+        idle = idle_locked(cache, all);
     va_lock_release(&cache->mutex);
-    if (!away)
-        return false;
-    if (large_idle)
-        va_large_cache_drop(cache, !all);
-    for (unsigned i = 0; has_batches && i < VA_OUTGOING_BATCHES; i++)
+    if (idle.large != NULL)
+        va_large_give_back(idle.large, !all);
+    for (unsigned i = 0; idle.has_batches && i < VA_OUTGOING_BATCHES; i++)
         empty_batch(cache, i);
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
-        bool more = (idle >> class & 1) != 0;
+        bool more = (idle.classes >> class & 1) != 0;
         while (more)
             more = class < VA_CLASSES_SMALL ? empty_stack(cache, class, !all)
                                             : empty_runs(cache, class, !all);
     }
-    return true;
+    return away;
 }

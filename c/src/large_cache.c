@@ -5,12 +5,12 @@
 
 static _Atomic size_t large_kept; /* bytes reserved by all caches; relaxed, only a bound */
 
-/* Acquire and release: who takes a run sees what the one who put it there wrote to its record. */
-static Block *exchange(ThreadCache *cache, Block *run)
+/* Another thread only takes it while this one is away, see idle.h. */
+VA_INLINE Block *exchange(ThreadCache *cache, Block *run)
 {
-    if (run == NULL && atomic_load_explicit(&cache->large, memory_order_relaxed) == NULL)
-        return NULL;
-    return atomic_exchange_explicit(&cache->large, run, memory_order_acq_rel);
+    Block *old = cache->large;
+    cache->large = run;
+    return old;
 }
 
 VA_APART Block *va_large_cache_take(ThreadCache *cache, size_t blocks)
@@ -37,11 +37,11 @@ VA_APART bool va_large_cache_reserve(ThreadCache *cache, size_t bytes)
     return true;
 }
 
-void va_large_cache_drop(ThreadCache *cache, bool purge)
+void va_large_cache_drop(ThreadCache *cache)
 {
     Block *run = exchange(cache, NULL);
     if (run != NULL)
-        va_large_give_back(run, purge);
+        va_large_give_back(run, false);
 }
 
 VA_APART void va_large_cache_put(ThreadCache *cache, Block *run)
@@ -50,7 +50,7 @@ VA_APART void va_large_cache_put(ThreadCache *cache, Block *run)
     bool again = run->run_blocks == cache->large_blocks;
     cache->large_blocks = run->run_blocks;
     cache->large_puts++;
-    va_large_cache_drop(cache, false);
+    va_large_cache_drop(cache);
     if (again && !run->moved &&
         (bytes <= cache->large_room || va_large_cache_reserve(cache, bytes)))
         exchange(cache, run);

@@ -41,7 +41,7 @@ static VA_COLD bool unmark(const Arena *arena, size_t block)
 
 static VA_COLD void mark_kept(const ThreadCache *cache)
 {
-    const Block *large = atomic_load_explicit(&cache->large, memory_order_relaxed);
+    const Block *large = cache->large;
     for (unsigned zone = 0; zone < ZONES; zone++)
         for (uint32_t i = 0; i < cache->stores[zone].count; i++)
             mark(cache->stores[zone].blocks[i]);

@@ -179,7 +179,7 @@ static VA_COLD void trim(ThreadCache *cache)
         store->active = false;
     }
     if (!cache->large_active) {
-        va_large_cache_drop(cache, false);
+        va_large_cache_drop(cache);
         va_large_cache_reserve(cache, 0);
     }
     cache->large_active = false;
@@ -597,7 +597,6 @@ VA_COLD void va_cache_release_slabs(ThreadCache *cache)
         va_cache_vacate_slabs_locked(cache, class, &unused);
     va_lock_release(&cache->mutex);
     va_cache_give_back_blocks(unused, false);
-    va_large_cache_drop(cache, false);
 }
 
 VA_COLD void va_cache_give_up(ThreadCache *cache)
@@ -620,7 +619,7 @@ static VA_COLD void flush_stacks(ThreadCache *cache)
 VA_COLD void va_cache_flush_slots(ThreadCache *cache)
 {
     flush_stacks(cache);
-    va_large_cache_drop(cache, false);
+    va_large_cache_drop(cache);
     va_deliver_collected(cache, "flush");
 }
 
@@ -632,6 +631,7 @@ VA_COLD void va_cache_want_flush(ThreadCache *cache)
 /* All but the stacks. */
 static VA_COLD void give_up_rest(ThreadCache *cache)
 {
+    va_large_cache_drop(cache);
     va_large_cache_reserve(cache, 0);
     va_deliver_collected(cache, "flush");
     va_cache_release_slabs(cache);

@@ -43,7 +43,7 @@ void va_cache_flush_all(ThreadCache *cache);
 /* Gives back the slots and runs that the cache holds, but keeps what slabs they leave unused. */
 void va_cache_flush_slots(ThreadCache *cache);
 
-/* Gives back the unused slabs and the large run kept. Any thread. */
+/* Gives back the unused slabs. Any thread. */
 void va_cache_release_slabs(ThreadCache *cache);
 /* Adds the unused slabs of a class to a chain. Mutex held; any thread. */
 void va_cache_vacate_slabs_locked(ThreadCache *cache, unsigned class, Block **unused);
@@ -53,7 +53,7 @@ void va_cache_vacate_slabs_locked(ThreadCache *cache, unsigned class, Block **un
 Block *va_cache_end_runs(void *const *addresses, size_t count, const char *function);
 void va_cache_give_back_blocks(Block *chain, bool purge);
 
-/* Gives back the large run kept, the unused slabs and the spare blocks. Any thread. */
+/* Gives back the unused slabs and the spare blocks. Any thread. */
 void va_cache_give_up(ThreadCache *cache);
 
 /* Asks the cache's thread to flush its stacks when it comes by. Any thread. */

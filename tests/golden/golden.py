@@ -29,7 +29,7 @@ FAST = [
 BOTH = [("calloc", 64, "calloc", "calloc and free"), ("aligned", 64, "aligned", "aligned and free"),
         ("resize", 64, "realloc", "realloc to another class,")]
 BULK = [("fresh", 64, "malloc"), ("ordered", 64, "malloc"), ("random", 64, "malloc"),
-        ("remote", 32, "malloc"), ("loop", 16384, "malloc")]
+        ("remote", 32, "malloc"), ("loop", 16384, "malloc"), ("pair", 3 << 20, "malloc")]
 
 
 def measure(operations):

@@ -11,9 +11,11 @@ RUNS = 1000  # of libc more or less is mapped around a fault, as its random addr
 
 failed = False
 for program, limit in zip(sys.argv[1:], LIMITS_KIB, strict=True):
-    glibc, valloc = map(statistics.mean, zip(*(
-        [int(run([program], valloc).split()[0]) for valloc in (False, True)] for _ in range(RUNS))))
-    print(f"{program}: resident: {glibc:.0f} KiB on glibc, {valloc - glibc:+.0f} KiB on valloc, "
-          f"limit {limit:+}")
-    failed |= valloc - glibc > limit
+    glibc, valloc = zip(*([int(run([program], valloc).split()[0]) for valloc in (False, True)]
+                          for _ in range(RUNS)))
+    more = statistics.mean(valloc) - statistics.mean(glibc)
+    error = (statistics.variance(valloc) / RUNS + statistics.variance(glibc) / RUNS) ** 0.5
+    print(f"{program}: resident: {statistics.mean(glibc):.0f} KiB on glibc, {more:+.0f} KiB on "
+          f"valloc, standard error {error:.1f} KiB, limit {limit:+}")
+    failed |= more - 2 * error > limit
 sys.exit(failed)
