@@ -181,7 +181,8 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
     } else {
         va_large_end(block, pointer, function);
         if (cache != NULL) {
-            va_cache_update_view(cache);
+            if (va_index_fast(&cache->front, pointer) >= cache->front.blocks)
+                va_cache_update_view(cache); /* for va_free_kept */
             va_large_cache_put(cache, block);
         } else {
             va_large_give_back(block, false);

@@ -35,9 +35,11 @@ VA_INLINE void *va_allocate_run_fast(size_t size)
     CacheFront *front = VA_THREAD_FRONT;
     if (va_unlikely(*((SlotStack *)((char *)front + offset))->top == NULL))
         return NULL; /* the front may be none */
+    void *run = NULL;
     atomic_store_explicit(&front->popping, true, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
-    void *run = va_pop_out(front, (uint32_t)offset, true);
+    if (va_likely(VA_THREAD_FRONT == front)) /* else it may have been too late to say so */
+        run = va_pop_out(front, (uint32_t)offset, true);
     atomic_store_explicit(&front->popping, false, memory_order_release);
     return run;
 }

@@ -146,7 +146,7 @@ static ThreadCache *get_thread_cache(MemoryAllocator *allocator, uint32_t thread
     if (cache == NULL)
         return NULL;
     __atomic_store_n(place, &cache->front, __ATOMIC_RELAXED);
-    va_idle_set_place(cache, place);
+    va_idle_start(cache, place);
     return cache;
 }
 
@@ -195,12 +195,15 @@ static VA_COLD void empty_caches_locked(const MemoryAllocator *allocator, bool a
 {
     CacheStats stats;
     const ThreadCache *own = va_thread_cache();
+    bool any = false;
     va_registry_stats(&stats);
     for (uint32_t i = 0; i < stats.all; i++) {
         ThreadCache *cache = va_registry_nth(stats.made, i);
         if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)))
-            va_idle_suspend(cache);
+            any |= va_idle_suspend(cache);
     }
+    if (!any)
+        return;
     bool can = va_os_barrier();
     for (uint32_t i = 0; i < stats.all; i++) {
         ThreadCache *cache = va_registry_nth(stats.made, i);

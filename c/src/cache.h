@@ -111,11 +111,11 @@ typedef struct ThreadCache {
     CacheFront front;
     uint32_t id;
     Lock mutex;
-    CacheFront **place; /* where the fast paths find the front; NULL if no thread uses the cache, or
-                           it is shared; mutex */
-    _Atomic bool busy;  /* its thread is on a slow path, see idle.h */
+    _Atomic(CacheFront **) place; /* where the fast paths find the front; NULL if no thread uses the
+                                     cache, or several do; see idle.h */
+    _Atomic bool busy;            /* its thread is on a slow path, see idle.h */
     _Atomic bool suspended; /* its thread's next operation takes one; written under the mutex */
-    bool robbed;            /* slots are missing in it since; mutex */
+    bool robbed, emptied;   /* some, or all slots were taken since; mutex */
     _Atomic bool attached;  /* a thread uses it; written under the registry lock. Always, if it is
                                another allocator's */
     _Atomic bool
@@ -123,6 +123,7 @@ typedef struct ThreadCache {
     bool shared;          /* process-wide: by threads that are past their exit; const */
     uint8_t young_visits; /* refills and flushes, up to VA_YOUNG_VISITS; owner thread */
     uint8_t hand;         /* the class that the clock hand is at; owner thread */
+    ClassSet idle;        /* those that looked the same at the last two looks; mutex */
     ClassSet stacked;     /* those whose stacks may hold slots; owner thread */
     uint32_t visits;      /* refills and flushes; owner thread */
     uint8_t drain_step;   /* two for each class, see thread_cache.c; owner thread */
@@ -142,6 +143,7 @@ typedef struct ThreadCache {
     uint32_t large_blocks;         /* of the large run freed last; owner thread */
     uint32_t large_puts;           /* runs that came so far; owner thread */
     uint32_t looked_puts;          /* so many at the last look of another thread; mutex */
+    bool large_idle;               /* none since the look before; mutex */
     uint32_t thread;               /* other allocators: the id of the thread, 0 if shared; const */
     BlockStore stores[ZONES];
     ClassState classes[VA_CLASSES];

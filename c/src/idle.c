@@ -46,7 +46,8 @@ static VA_COLD void resume_locked(ThreadCache *cache)
     if (cache->robbed)
         close_up_locked(cache);
     if (atomic_load_explicit(&cache->suspended, memory_order_relaxed)) {
-        __atomic_store_n(cache->place, &cache->front, __ATOMIC_RELAXED);
+        __atomic_store_n(atomic_load_explicit(&cache->place, memory_order_relaxed), &cache->front,
+                         __ATOMIC_RELAXED);
         atomic_store_explicit(&cache->suspended, false, memory_order_relaxed);
     }
 }
@@ -57,7 +58,7 @@ VA_COLD void va_idle_forget(ThreadCache *cache)
     atomic_store_explicit(&cache->busy, false, memory_order_relaxed);
     atomic_store_explicit(&cache->front.popping, false, memory_order_relaxed);
     atomic_store_explicit(&cache->suspended, false, memory_order_relaxed);
-    cache->place = NULL;
+    atomic_store_explicit(&cache->place, NULL, memory_order_relaxed);
     close_up_locked(cache);
     va_lock_release(&cache->mutex);
 }
@@ -69,55 +70,64 @@ VA_COLD void va_idle_resume(ThreadCache *cache)
     va_lock_release(&cache->mutex);
 }
 
-VA_STARTUP void va_idle_set_place(ThreadCache *cache, CacheFront **place)
+VA_COLD void va_idle_end(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex);
-    if (va_unlikely(atomic_load_explicit(&cache->suspended, memory_order_relaxed)))
-        resume_locked(cache);
-    cache->place = place;
+    resume_locked(cache);
+    atomic_store_explicit(&cache->place, NULL, memory_order_relaxed);
     va_lock_release(&cache->mutex);
 }
 
 /* ---- The thread does nothing ---- */
 
-VA_COLD void va_idle_suspend(ThreadCache *cache)
+/* Slots below a top. */
+VA_INLINE size_t held(const ThreadCache *cache, unsigned class, void **top)
 {
-    va_lock_acquire(&cache->mutex);
-    if (cache->place != NULL && !atomic_load_explicit(&cache->suspended, memory_order_relaxed)) {
-        atomic_store_explicit(&cache->suspended, true, memory_order_relaxed);
-        __atomic_store_n(cache->place, VA_NO_FRONT, __ATOMIC_RELAXED);
-    }
-    va_lock_release(&cache->mutex);
+    void **storage = cache->classes[class].storage;
+    return storage == NULL ? 0 : (size_t)(top - storage);
 }
 
-/* It stays so while the mutex is held. The acquire pairs with va_idle_leave. */
+/* Finds what looks as it did at the last look. A stack may hold as much by chance, or because only
+ * its newest slots come and go, which stay. The thread may be at work meanwhile: it is a hint. */
+static VA_COLD void look_locked(ThreadCache *cache)
+{
+    uint32_t puts = VA_PEEK(cache->large_puts);
+    cache->idle = 0;
+    for (unsigned class = 0; class < VA_CLASSES; class ++) {
+        ClassState *state = &cache->classes[class];
+        uint16_t count = (uint16_t)held(cache, class, VA_PEEK(cache->front.stacks[class].top));
+        uint8_t visited = VA_PEEK(state->visited);
+        if (state->looked_held == count && state->looked_visited == visited)
+            cache->idle |= (ClassSet)1 << class;
+        state->looked_held = count;
+        state->looked_visited = visited;
+    }
+    cache->large_idle = cache->looked_puts == puts;
+    cache->looked_puts = puts;
+}
+
+VA_COLD bool va_idle_suspend(ThreadCache *cache)
+{
+    va_lock_acquire(&cache->mutex);
+    CacheFront **place = atomic_load_explicit(&cache->place, memory_order_acquire);
+    bool suspended = atomic_load_explicit(&cache->suspended, memory_order_relaxed);
+    bool full = place != NULL && !(suspended && cache->emptied);
+    if (full)
+        look_locked(cache);
+    if (full && !suspended) {
+        cache->emptied = false;
+        atomic_store_explicit(&cache->suspended, true, memory_order_relaxed);
+        __atomic_store_n(place, VA_NO_FRONT, __ATOMIC_RELAXED);
+    }
+    va_lock_release(&cache->mutex);
+    return full;
+}
+
+/* The thread cannot come back while the mutex is held. The acquire pairs with va_idle_leave. */
 static VA_COLD bool is_away_locked(ThreadCache *cache)
 {
     return atomic_load_explicit(&cache->suspended, memory_order_relaxed) &&
            !atomic_load_explicit(&cache->busy, memory_order_acquire);
-}
-
-static VA_COLD size_t held_locked(ThreadCache *cache, unsigned class)
-{
-    void **storage = cache->classes[class].storage;
-    void **top = VA_OBSERVE(cache->front.stacks[class].top);
-    return storage == NULL ? 0 : (size_t)(top - storage);
-}
-
-/* The classes that look as they did at the last look. What a class holds may be the same by chance,
- * or because only its newest slots come and go, which stay. */
-static VA_COLD ClassSet look_locked(ThreadCache *cache)
-{
-    ClassSet idle = 0;
-    for (unsigned class = 0; class < VA_CLASSES; class ++) {
-        ClassState *state = &cache->classes[class];
-        size_t held = held_locked(cache, class);
-        if (state->looked_held == held && state->looked_visited == state->visited)
-            idle |= (ClassSet)1 << class;
-        state->looked_held = (uint16_t)held;
-        state->looked_visited = state->visited;
-    }
-    return idle;
 }
 
 /* Moves the oldest of a stack, all but the newest `keep`, at most `most`, to `slots`. */
@@ -125,11 +135,11 @@ static VA_COLD size_t take_oldest_locked(ThreadCache *cache, unsigned class, voi
                                          size_t most, size_t keep)
 {
     void **storage = cache->classes[class].storage;
-    size_t held = held_locked(cache, class);
+    size_t all = held(cache, class, VA_OBSERVE(cache->front.stacks[class].top));
     size_t first = 1;
-    while (first + keep <= held && storage[first] == NULL)
+    while (first + keep <= all && storage[first] == NULL)
         first++;
-    size_t count = va_min(held + 1 - va_min(held + 1, first + keep), most);
+    size_t count = va_min(all + 1 - va_min(all + 1, first + keep), most);
     if (count == 0)
         return 0;
     memcpy(slots, storage + first, count * sizeof *slots);
@@ -138,29 +148,29 @@ static VA_COLD size_t take_oldest_locked(ThreadCache *cache, unsigned class, voi
     return count;
 }
 
-/* False when there are no more, or the thread came back. */
-static VA_COLD bool empty_stack(ThreadCache *cache, unsigned class, bool purge)
+/* Adds the slabs that become unused to a chain. False when there is no more to take, or the thread
+ * came back. */
+static VA_COLD bool empty_stack(ThreadCache *cache, unsigned class, Block **unused)
 {
     void *slots[VA_FLUSH_SLOTS];
-    Block *unused = NULL;
     size_t count = 0;
     uint32_t strays = 0;
     va_lock_acquire(&cache->mutex);
     if (is_away_locked(cache)) {
         count = take_oldest_locked(cache, class, slots, VA_FLUSH_SLOTS, NEWEST);
-        strays = va_deliver_own_locked(cache, slots, (uint32_t)count, &unused, "flush");
+        strays = va_deliver_own_locked(cache, slots, (uint32_t)count, unused, "flush");
         va_drain_count_locked(cache, class, (uint32_t)count);
         if (count == 0)
-            va_cache_vacate_slabs_locked(cache, class, &unused);
+            va_cache_vacate_slabs_locked(cache, class, unused);
     }
     va_lock_release(&cache->mutex);
-    va_cache_give_back_blocks(unused, purge);
     for (uint32_t i = 0; i < strays; i++)
         va_deliver(slots[i], "flush");
     return count != 0;
 }
 
-static VA_COLD bool empty_runs(ThreadCache *cache, unsigned class, bool purge)
+/* The same for a class of runs, which join the chain. */
+static VA_COLD bool empty_runs(ThreadCache *cache, unsigned class, Block **unused)
 {
     void *runs[VA_FLUSH_SLOTS];
     size_t count = 0;
@@ -171,7 +181,7 @@ static VA_COLD bool empty_runs(ThreadCache *cache, unsigned class, bool purge)
         va_budget_count_runs(cache->id, (size_t)0 - count * va_size_classes[class].run_blocks);
     }
     va_lock_release(&cache->mutex);
-    va_cache_give_back_blocks(va_cache_end_runs(runs, count, "flush"), purge);
+    va_cache_end_runs(runs, count, unused, "flush");
     return count != 0;
 }
 
@@ -198,43 +208,38 @@ static VA_COLD void empty_batch(ThreadCache *cache, unsigned i)
         va_deliver_batch(owner, slots, count, "flush");
 }
 
-/* What there is to take by a look at the cache. */
-typedef struct Idle {
-    ClassSet classes;
-    Block *large;
-    bool has_batches;
-} Idle;
-
-static VA_COLD Idle idle_locked(ThreadCache *cache, bool all)
-{
-    Idle idle = {look_locked(cache), NULL, cache->outgoing != NULL};
-    if (all)
-        idle.classes = ~(ClassSet)0;
-    if (all || cache->looked_puts == cache->large_puts) {
-        idle.large = cache->large;
-        cache->large = NULL;
-    }
-    cache->looked_puts = cache->large_puts;
-    return idle;
-}
+#define ALL_CLASSES (((ClassSet)1 << VA_CLASSES) - 1)
 
 VA_COLD bool va_idle_empty(ThreadCache *cache, bool all)
 {
-    Idle idle = {0};
+    Block *large = NULL;
+    ClassSet classes = 0;
+    bool has_batches = false;
+    Block *unused = NULL; /* given back when all is done: the thread may come back soon */
     va_lock_acquire(&cache->mutex);
     bool away = is_away_locked(cache);
-    if (away)
-        idle = idle_locked(cache, all);
+    if (away && !cache->emptied) {
+        classes = all ? ALL_CLASSES : cache->idle;
+        has_batches = cache->outgoing != NULL;
+        if (all || cache->large_idle) {
+            large = cache->large;
+            cache->large = NULL;
+        }
+    }
     va_lock_release(&cache->mutex);
-    if (idle.large != NULL)
-        va_large_give_back(idle.large, !all);
-    for (unsigned i = 0; idle.has_batches && i < VA_OUTGOING_BATCHES; i++)
+    for (unsigned i = 0; has_batches && i < VA_OUTGOING_BATCHES; i++)
         empty_batch(cache, i);
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
-        bool more = (idle.classes >> class & 1) != 0;
+        bool more = (classes >> class & 1) != 0;
         while (more)
-            more = class < VA_CLASSES_SMALL ? empty_stack(cache, class, !all)
-                                            : empty_runs(cache, class, !all);
+            more = class < VA_CLASSES_SMALL ? empty_stack(cache, class, &unused)
+                                            : empty_runs(cache, class, &unused);
     }
+    va_lock_acquire(&cache->mutex);
+    cache->emptied |= classes == ALL_CLASSES && is_away_locked(cache);
+    va_lock_release(&cache->mutex);
+    va_cache_give_back_blocks(unused, !all);
+    if (large != NULL)
+        va_large_give_back(large, !all);
     return away;
 }

@@ -36,18 +36,25 @@ VA_INLINE void va_idle_leave(ThreadCache *cache)
     atomic_store_explicit(&cache->busy, false, memory_order_release); /* pairs with takes */
 }
 
-/* The thread finds its front at that place from now on; NULL: there is no thread, or several. */
-void va_idle_set_place(ThreadCache *cache, CacheFront **place);
+/* The thread finds its front at that place, which has it, until va_idle_end. Another allocator's
+ * cache keeps its place. */
+VA_INLINE void va_idle_start(ThreadCache *cache, CacheFront **place)
+{
+    atomic_store_explicit(&cache->place, place, memory_order_release); /* it may be suspended now */
+}
+
+void va_idle_end(ThreadCache *cache);
 
 /* The cache's thread has vanished at a fork, or its allocator comes to its end. */
 void va_idle_forget(ThreadCache *cache);
 
-/* Suspends a cache that a thread uses. */
-void va_idle_suspend(ThreadCache *cache);
+/* Looks at a cache that a thread uses, and suspends it. False if no thread does, or the cache has
+ * been empty since it was suspended. */
+bool va_idle_suspend(ThreadCache *cache);
 
 /* After va_os_barrier: gives back what lies on the stacks of a suspended cache and in its batches.
- * Not `all`: on those that look as they did the last time; what becomes free was so for long, and
- * its pages go at once. False if the thread is at work, or no thread uses the cache. Between
+ * Not `all`: on those that looked the same the last two times; what becomes free was so for long,
+ * and its pages go at once. False if the thread is at work, or no thread uses the cache. Between
  * va_idle_suspend and this no other thread calls either. */
 bool va_idle_empty(ThreadCache *cache, bool all);
 

@@ -69,7 +69,7 @@ static VA_COLD size_t count_stack(ThreadCache *cache, unsigned class)
     void **top = VA_PEEK(cache->front.stacks[class].top);
     if (storage == NULL)
         return 0;
-    while (cache->robbed && storage < top && storage[1] == NULL)
+    while (cache->robbed && storage < top && VA_PEEK(storage[1]) == NULL)
         storage++;
     return (size_t)(top - storage);
 }

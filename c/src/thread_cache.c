@@ -17,9 +17,9 @@
 
 /* ---- Flush ---- */
 
-VA_NOINLINE Block *va_cache_end_runs(void *const *addresses, size_t count, const char *function)
+VA_NOINLINE void va_cache_end_runs(void *const *addresses, size_t count, Block **chain,
+                                   const char *function)
 {
-    Block *chain = NULL;
     for (size_t i = 0; i < count; i++) {
         Block *run = va_block_of(addresses[i]);
         if (va_unlikely(((uintptr_t)addresses[i] & (VA_BLOCK_BYTES - 1)) != 0))
@@ -28,10 +28,9 @@ VA_NOINLINE Block *va_cache_end_runs(void *const *addresses, size_t count, const
         uint32_t entry = atomic_exchange_explicit(va_block_entry(run), spare, memory_order_release);
         if (va_unlikely(entry == 0 || entry == spare))
             va_fatal(function, VA_FREED_ALREADY_LATE, addresses[i]);
-        run->next = chain;
-        chain = run;
+        run->next = *chain;
+        *chain = run;
     }
-    return chain;
 }
 
 VA_NOINLINE void va_cache_give_back_blocks(Block *chain, bool purge)
@@ -48,7 +47,9 @@ VA_NOINLINE void va_cache_give_back_blocks(Block *chain, bool purge)
 /* Runs freed, at the end of their way through the cache. */
 static void give_back_runs(void *const *addresses, size_t count, const char *function)
 {
-    va_cache_give_back_blocks(va_cache_end_runs(addresses, count, function), false);
+    Block *chain = NULL;
+    va_cache_end_runs(addresses, count, &chain, function);
+    va_cache_give_back_blocks(chain, false);
 }
 
 /* Gives back the oldest `count` slots of a stack; other owners' go to the batches for them. They

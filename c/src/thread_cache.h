@@ -48,9 +48,10 @@ void va_cache_release_slabs(ThreadCache *cache);
 /* Adds the unused slabs of a class to a chain. Mutex held; any thread. */
 void va_cache_vacate_slabs_locked(ThreadCache *cache, unsigned class, Block **unused);
 
-/* Runs of a class that leave a cache as freed: no runs any more, but a chain. And gives a chain of
- * blocks that were in use back to their allocator, whose pages go at once if wanted. Any thread. */
-Block *va_cache_end_runs(void *const *addresses, size_t count, const char *function);
+/* Runs of a class that leave a cache as freed are no runs any more, but join a chain. And a chain
+ * of blocks that were in use goes back to their allocator, their pages at once if wanted. Any
+ * thread. */
+void va_cache_end_runs(void *const *addresses, size_t count, Block **chain, const char *function);
 void va_cache_give_back_blocks(Block *chain, bool purge);
 
 /* Gives back the unused slabs and the spare blocks. Any thread. */

@@ -1,19 +1,24 @@
 /* idle.pml: how one thread takes slots from the stack that another uses by fast paths without any
  * lock. A model of idle.c for spin; spin.py checks it, and that it rejects each broken variant:
  *
- *   -DNO_BARRIER     the taker does not wait until the stores of the owner can be seen
- *   -DTAKE_NEWEST    it takes the newest slot as well
- *   -DIGNORE_BUSY    it does not ask whether the owner is on a slow path
- *   -DFORGET_PLACE   the owner keeps its front while its cache is suspended
+ *   -DNO_BARRIER           the taker does not wait until the stores of the owner can be seen
+ *   -DTAKE_NEWEST          it takes the newest slot as well
+ *   -DIGNORE_BUSY          it does not ask whether the owner is on a slow path
+ *   -DFORGET_PLACE         the owner keeps its front while its cache is suspended
+ *   -DRUNS -DNO_BARRIER
+ *   -DRUNS -DNO_SECOND_LOOK   the owner does not look whether it still has its front
+ *
+ * With -DRUNS the slots are runs, whose owner says when it pops one: the newest is taken, too.
  *
  * The owner's stores wait in order in a buffer, as those of a processor do, until they reach the
  * memory that the taker sees. A barrier, or taking a lock, empties it. At first all slots are on the
  * stack; at the end each is where it is said to be. */
 #define SLOTS 3
-#define CELLS (SLOTS + 4)
+#define CELLS (SLOTS + 5)
 #define TOP 0
 #define BUSY 1
-#define ENTRY 2 /* of no slot; those of slots follow */
+#define POPPING 2
+#define ENTRY 3 /* of no slot; those of slots follow */
 #define BUFFER 4
 #define OPERATIONS 5
 #define ROUNDS 2
@@ -126,12 +131,27 @@ inline allocate()
     s = 0;
     if
     :: has_front ->
+#ifdef RUNS
+        store(POPPING, 1);
+        if
+#ifdef NO_SECOND_LOOK
+        :: true ->
+#else
+        :: has_front ->
+#endif
+            load(TOP, top);
+            load(ENTRY + top, s)
+        :: !has_front
+        fi;
+#else
         load(TOP, top);
         load(ENTRY + top, s);
+#endif
         if
         :: s != 0 -> store(TOP, top - 1); hand_out(s)
         :: else
-        fi
+        fi;
+        store(POPPING, 0)
     :: else
     fi;
     if
@@ -251,12 +271,12 @@ active proctype taker()
 #ifdef IGNORE_BUSY
         :: suspended ->
 #else
-        :: suspended && memory[BUSY] == 0 ->
+        :: suspended && memory[BUSY] == 0 && memory[POPPING] == 0 ->
 #endif
             held = memory[TOP];
             entry = 1;
             do
-#ifdef TAKE_NEWEST
+#if defined(TAKE_NEWEST) || defined(RUNS)
             :: entry <= held -> take(entry); entry++
 #else
             :: entry < held -> take(entry); entry++

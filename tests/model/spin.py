@@ -9,7 +9,9 @@ import tempfile
 from pathlib import Path
 
 MODEL = Path(__file__).with_name(sys.argv[1] + ".pml")
-VARIANTS = re.findall(r"^ \*   -D(\w+)", MODEL.read_text(), re.M)
+TEXT = MODEL.read_text()
+VARIANTS = re.findall(r"^ \*   ((?:-D\w+ ?)+)", TEXT, re.M)
+ALSO = re.findall(r"^ \* With (-D\w+) ", TEXT, re.M)
 
 
 def errors(folder, *definitions):
@@ -27,13 +29,14 @@ def errors(folder, *definitions):
 
 
 with tempfile.TemporaryDirectory() as folder:
-    count, report = errors(folder)
-    print(f"the protocol: {report}")
-    if count != 0:
-        sys.exit("the protocol is broken")
+    for definitions in [[], *([also] for also in ALSO)]:
+        count, report = errors(folder, *definitions)
+        print(f"the protocol {' '.join(definitions)}: {report}")
+        if count != 0:
+            sys.exit("the protocol is broken")
     assert len(VARIANTS) >= 3, "the model names no variants"
     for variant in VARIANTS:
-        count, report = errors(folder, f"-D{variant}")
+        count, report = errors(folder, *variant.split())
         print(f"{variant}: {report}")
         if count == 0:
             sys.exit(f"{variant}: the check does not see this error")
