@@ -290,6 +290,7 @@ VA_COLD uint64_t va_allocators_decay(void)
     va_lock_acquire(&live.lock);
     empty_caches_locked(NULL, false);
     va_lock_release(&live.lock);
+    va_cache_release_exited(now);
     va_registry_stats(&stats);
     for (uint32_t i = 0; i < stats.made; i++)
         decay(va_registry_nth(stats.made, i));

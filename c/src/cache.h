@@ -115,7 +115,8 @@ typedef struct ThreadCache {
                                      cache, or several do; see idle.h */
     _Atomic bool busy;            /* its thread is on a slow path, see idle.h */
     _Atomic bool suspended; /* its thread's next operation takes one; written under the mutex */
-    bool robbed, emptied;   /* some, or all slots were taken since; mutex */
+    bool robbed, emptied;   /* some, or all slots were taken since; mutex. Of an exited thread's
+                               emptied: registry lock */
     _Atomic bool attached;  /* a thread uses it; written under the registry lock. Always, if it is
                                another allocator's */
     _Atomic bool

@@ -128,6 +128,7 @@ static VA_COLD void detach_locked(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex); /* who lists a slab finds it exited, or that is seen here */
     atomic_store_explicit(&cache->attached, false, memory_order_relaxed);
+    cache->emptied = false;
     cache->kept_until_ms = cache->slabs <= VA_ADOPT_KEEP_SLABS ? va_os_clock_ms() + VA_ADOPT_MS : 0;
     for (unsigned i = 0; i < 2; i++)
         atomic_fetch_or_explicit(&va_exited_open[i],

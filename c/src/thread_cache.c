@@ -675,6 +675,18 @@ VA_COLD void va_cache_retire(ThreadCache *cache)
     va_registry_detach(cache);
 }
 
+VA_COLD void va_cache_release_exited(uint64_t now_ms)
+{
+    va_lock_acquire(&va_registry_lock);
+    for (ThreadCache *cache = va_registry_exited_locked(); cache != NULL; cache = cache->next) {
+        if (!cache->emptied && now_ms >= cache->kept_until_ms) {
+            va_cache_flush_all(cache);
+            cache->emptied = true;
+        }
+    }
+    va_lock_release(&va_registry_lock);
+}
+
 VA_COLD void va_cache_release_unused(void)
 {
     CacheStats stats;

@@ -60,6 +60,10 @@ void va_cache_give_up(ThreadCache *cache);
 /* Asks the cache's thread to flush its stacks when it comes by. Any thread. */
 void va_cache_want_flush(ThreadCache *cache);
 
+/* For the allocator of the process: gives back all that caches hold whose threads exited a while
+ * ago. Any thread. */
+void va_cache_release_exited(uint64_t now_ms);
+
 /* For the allocator of the process: gives back the unused slabs of every cache, and all that caches
  * without a thread hold. Any thread. */
 void va_cache_release_unused(void);

@@ -334,6 +334,45 @@ static void idle_threads_keep_next_to_nothing(void **state)
     }
 }
 
+static int count_exited(const valloc_cache_stats *cache, void *sum)
+{
+    if (!cache->in_use)
+        *(size_t *)sum += cache->cached;
+    return 0;
+}
+
+/* Threads that exit leave warm caches to the next ones: not for ever. */
+static void *fill_a_little(void *unused)
+{
+    void *blocks[60];
+    for (size_t i = 0; i < 60; i++)
+        memset(blocks[i] = subject_malloc(1500), 1, 1500);
+    for (size_t i = 0; i < 60; i++)
+        subject_free(blocks[i]);
+    return unused;
+}
+
+static void caches_of_exited_threads_are_emptied(void **state)
+{
+    (void)state;
+    pthread_t threads[6];
+    size_t cached = 0;
+    assert_int_equal(valloc_background_purge(1), 0);
+    for (size_t i = 0; i < 6; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, fill_a_little, NULL), 0);
+    for (size_t i = 0; i < 6; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < 400; i++) {
+        cached = 0;
+        valloc_stats_caches(count_exited, &cached);
+        if (cached == 0)
+            break;
+        sleep_ms(25);
+    }
+    assert_int_equal(cached, 0);
+    assert_int_equal(valloc_background_purge(0), 0);
+}
+
 #if !defined(SANITIZED)
 static void the_background_thread_survives_fork(void **state)
 {
@@ -370,6 +409,7 @@ int main(void)
         cmocka_unit_test(holes_go_with_time),
         cmocka_unit_test(the_background_thread_shrinks_an_idle_process),
         cmocka_unit_test(idle_threads_keep_next_to_nothing),
+        cmocka_unit_test(caches_of_exited_threads_are_emptied),
 #if !defined(SANITIZED)
         cmocka_unit_test(the_background_thread_survives_fork),
 #endif
