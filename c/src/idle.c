@@ -236,7 +236,8 @@ VA_COLD bool va_idle_empty(ThreadCache *cache, bool all)
                                             : empty_runs(cache, class, &unused);
     }
     va_lock_acquire(&cache->mutex);
-    cache->emptied |= classes == ALL_CLASSES && is_away_locked(cache);
+    if (classes == ALL_CLASSES && is_away_locked(cache))
+        cache->emptied = true;
     va_lock_release(&cache->mutex);
     va_cache_give_back_blocks(unused, !all);
     if (large != NULL)
