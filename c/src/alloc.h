@@ -33,7 +33,7 @@ VA_INLINE void *va_allocate_run_fast(size_t size)
         va_run_classes[(size + VA_CANARY_BYTES + VA_BLOCK_BYTES - 1) >> VA_BLOCK_SHIFT];
     uintptr_t offset = class << VA_CLASS_SHIFT;
     CacheFront *front = VA_THREAD_FRONT;
-    if (va_unlikely(*((SlotStack *)((char *)front + offset))->top == NULL))
+    if (va_unlikely(VA_GLANCE(*((SlotStack *)((char *)front + offset))->top) == NULL))
         return NULL; /* the front may be none */
     void *run = NULL;
     atomic_store_explicit(&front->popping, true, memory_order_relaxed);
@@ -68,7 +68,7 @@ VA_INLINE bool va_push_fast(CacheFront *front, size_t index, uint32_t class_offs
     void **top = ((SlotStack *)((char *)front + offset))->top;
     VA_FORGET(offset);
     if (va_unlikely(top == ((SlotStack *)((char *)front + offset))->limit ||
-                    (!VALLOC_SECURE_EXACT && *top == slot)))
+                    (!VALLOC_SECURE_EXACT && VA_GLANCE(*top) == slot)))
         return false;
     if (VA_PASSAGE_CHECKED && va_unlikely(!va_pass_in(front, index, class_offset, slot, is_own)))
         return false;

@@ -97,15 +97,18 @@
 #endif
 
 /* What a fast path writes, and how another thread reads it after a barrier on all processors, which
- * orders both. ThreadSanitizer does not know of such barriers. */
+ * orders both; and a look of a fast path at what another thread may just be taking, to no harm.
+ * ThreadSanitizer does not know of such barriers. */
 #if VA_TSAN
 #define VA_PUBLISH(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
 #define VA_PUBLISH_NEXT(variable) VA_PUBLISH(variable, (variable) + 1)
 #define VA_OBSERVE(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
+#define VA_GLANCE(variable) __atomic_load_n(&(variable), __ATOMIC_RELAXED)
 #else
 #define VA_PUBLISH(variable, value) ((variable) = (value))
 #define VA_PUBLISH_NEXT(variable) ((variable)++) /* one instruction */
 #define VA_OBSERVE(variable) VA_PEEK(variable)
+#define VA_GLANCE(variable) (variable)
 #endif
 
 #define VA_KIB ((size_t)1 << 10)

@@ -53,9 +53,13 @@ static VA_COLD void reset_all(void)
     va_thread_reset_shared();
     va_purge_fork();
     va_registry_stats(&stats);
-    for (uint32_t i = 0; i < stats.made; i++)
-        if (va_registry_nth(stats.made, i) != survivor)
-            va_idle_forget(va_registry_nth(stats.made, i));
+    for (uint32_t i = 0; i < stats.all; i++) {
+        ThreadCache *cache = va_registry_nth(stats.made, i);
+        if (i < stats.made && cache != survivor)
+            va_idle_forget(cache);
+        else
+            va_idle_leave(cache); /* another allocator's waits for the next thread with its id */
+    }
     if (stats.all > 1 || va_background_is_on())
         va_orphans_collect();
     va_background_restart();

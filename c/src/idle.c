@@ -55,7 +55,7 @@ static VA_COLD void resume_locked(ThreadCache *cache)
 VA_COLD void va_idle_forget(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex); /* statistics look at it */
-    atomic_store_explicit(&cache->busy, false, memory_order_relaxed);
+    va_idle_leave(cache);
     atomic_store_explicit(&cache->front.popping, false, memory_order_relaxed);
     atomic_store_explicit(&cache->suspended, false, memory_order_relaxed);
     atomic_store_explicit(&cache->place, NULL, memory_order_relaxed);
@@ -143,7 +143,8 @@ static VA_COLD size_t take_oldest_locked(ThreadCache *cache, unsigned class, voi
     if (count == 0)
         return 0;
     memcpy(slots, storage + first, count * sizeof *slots);
-    memset(storage + first, 0, count * sizeof *slots);
+    for (size_t i = 0; i < count; i++)
+        VA_PUBLISH(storage[first + i], NULL);
     cache->robbed = true;
     return count;
 }
