@@ -193,22 +193,23 @@ static VA_COLD bool is_cache_of(ThreadCache *cache, const MemoryAllocator *alloc
  * this at a time, and no allocator is destroyed. */
 static VA_COLD void empty_caches_locked(const MemoryAllocator *allocator, bool all)
 {
+    static bool refused; /* the list's lock */
     CacheStats stats;
     const ThreadCache *own = va_thread_cache();
     bool any = false;
     va_registry_stats(&stats);
-    for (uint32_t i = 0; i < stats.all; i++) {
+    for (uint32_t i = 0; i < stats.all && !refused; i++) {
         ThreadCache *cache = va_registry_nth(stats.made, i);
         if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)))
             any |= va_idle_suspend(cache);
     }
-    if (!any)
+    if (!any && !refused)
         return;
-    bool can = va_os_barrier();
+    refused = refused || !va_os_barrier();
     for (uint32_t i = 0; i < stats.all; i++) {
         ThreadCache *cache = va_registry_nth(stats.made, i);
         if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)) &&
-            (!can || !va_idle_empty(cache, all)) && all)
+            (refused || !va_idle_empty(cache, all)) && all)
             va_cache_want_flush(cache);
     }
 }
@@ -228,9 +229,13 @@ VA_COLD void va_allocator_relieve(MemoryAllocator *allocator)
         release_slabs(allocator);
 }
 
-/* What the calling thread holds in another allocator. */
-static VA_COLD void flush_own(const MemoryAllocator *allocator)
+/* What the calling thread holds in another allocator, and what others share. */
+static VA_COLD void flush_own(MemoryAllocator *allocator)
 {
+    va_lock_acquire(shared_mutex(allocator));
+    if (allocator->shared_cache != NULL)
+        va_cache_flush_slots(allocator->shared_cache);
+    va_lock_release(shared_mutex(allocator));
     CacheFront *front = va_allocator_front(allocator);
     ThreadCache *own = (ThreadCache *)front;
     if (va_thread_id == 0)
@@ -261,6 +266,7 @@ VA_COLD size_t va_allocators_purge(void)
     size_t bytes = 0;
     CacheStats stats;
     va_allocator_relieve(&va_process);
+    va_thread_flush_shared();
     va_registry_stats(&stats);
     for (uint32_t i = 0; i < stats.made; i++)
         va_cache_give_up(va_registry_nth(stats.made, i));

@@ -7,8 +7,15 @@
 #include "os.h"
 #include "stack_size.h"
 
-/* Random order takes one of so many, and puts the newest into its place. */
+/* So many slots of a stack stay: random order takes one of so many, and puts the newest into its
+ * place. Of runs none, but where another processor may see the new top before what was put there.
+ */
 #define NEWEST (VALLOC_SECURE_RANDOM ? VA_RANDOM_CHOICE : 1)
+#if defined(__x86_64__)
+#define NEWEST_RUNS 0
+#else
+#define NEWEST_RUNS 1
+#endif
 
 /* ---- The thread comes back ---- */
 
@@ -130,6 +137,13 @@ static VA_COLD bool is_away_locked(ThreadCache *cache)
            !atomic_load_explicit(&cache->busy, memory_order_acquire);
 }
 
+/* Caches of other allocators wait for the next thread with their thread's id. */
+static VA_COLD bool has_thread(const ThreadCache *cache)
+{
+    return !va_is_other(cache->id) ||
+           atomic_load_explicit(&va_registry_cache(cache->thread)->attached, memory_order_acquire);
+}
+
 /* Moves the oldest of a stack, all but the newest `keep`, at most `most`, to `slots`. */
 static VA_COLD size_t take_oldest_locked(ThreadCache *cache, unsigned class, void **slots,
                                          size_t most, size_t keep)
@@ -158,7 +172,8 @@ static VA_COLD bool empty_stack(ThreadCache *cache, unsigned class, Block **unus
     uint32_t strays = 0;
     va_lock_acquire(&cache->mutex);
     if (is_away_locked(cache)) {
-        count = take_oldest_locked(cache, class, slots, VA_FLUSH_SLOTS, NEWEST);
+        count =
+            take_oldest_locked(cache, class, slots, VA_FLUSH_SLOTS, has_thread(cache) ? NEWEST : 0);
         strays = va_deliver_own_locked(cache, slots, (uint32_t)count, unused, "flush");
         va_drain_count_locked(cache, class, (uint32_t)count);
         if (count == 0)
@@ -178,7 +193,8 @@ static VA_COLD bool empty_runs(ThreadCache *cache, unsigned class, Block **unuse
     va_lock_acquire(&cache->mutex);
     if (is_away_locked(cache) &&
         !atomic_load_explicit(&cache->front.popping, memory_order_acquire)) {
-        count = take_oldest_locked(cache, class, runs, VA_FLUSH_SLOTS, 0);
+        count = take_oldest_locked(cache, class, runs, VA_FLUSH_SLOTS,
+                                   has_thread(cache) ? NEWEST_RUNS : 0);
         va_budget_count_runs(cache->id, (size_t)0 - count * va_size_classes[class].run_blocks);
     }
     va_lock_release(&cache->mutex);

@@ -29,6 +29,7 @@ static VA_COLD void at_exit(void *cache)
 {
     va_idle_enter(cache);
     va_idle_end(cache);
+    va_idle_leave(cache);
     set_front(VA_NO_FRONT);
     own_cache = NULL;
     va_thread_id = 0;
@@ -75,6 +76,14 @@ VA_STARTUP ThreadCache *va_thread_acquire_slow(void)
     if (exited)
         return acquire_shared();
     return own_cache != NULL ? own_cache : attach();
+}
+
+VA_COLD void va_thread_flush_shared(void)
+{
+    va_lock_acquire(&shared.lock);
+    if (shared.cache != NULL)
+        va_cache_flush_slots(shared.cache);
+    va_lock_release(&shared.lock);
 }
 
 VA_COLD ThreadCache *va_thread_cache(void)

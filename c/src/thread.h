@@ -20,6 +20,7 @@ extern _Thread_local CacheFront *va_thread_front __attribute__((tls_model("initi
 ThreadCache *va_thread_acquire_slow(void);
 
 /* What threads past their exit share. The first lock in the lock order. */
+void va_thread_flush_shared(void);
 void va_thread_lock_shared(void);
 void va_thread_unlock_shared(void);
 void va_thread_reset_shared(void);
