@@ -12,9 +12,9 @@
  */
 #define NEWEST (VALLOC_SECURE_RANDOM ? VA_RANDOM_CHOICE : 1)
 #if defined(__x86_64__)
-#define NEWEST_RUNS 0
+#define NEWEST_RUNS ((size_t)0)
 #else
-#define NEWEST_RUNS 1
+#define NEWEST_RUNS ((size_t)1)
 #endif
 
 /* ---- The thread comes back ---- */
@@ -193,8 +193,8 @@ static VA_COLD bool empty_runs(ThreadCache *cache, unsigned class, Block **unuse
     va_lock_acquire(&cache->mutex);
     if (is_away_locked(cache) &&
         !atomic_load_explicit(&cache->front.popping, memory_order_acquire)) {
-        count = take_oldest_locked(cache, class, runs, VA_FLUSH_SLOTS,
-                                   has_thread(cache) ? NEWEST_RUNS : 0);
+        count =
+            take_oldest_locked(cache, class, runs, VA_FLUSH_SLOTS, NEWEST_RUNS * has_thread(cache));
         va_budget_count_runs(cache->id, (size_t)0 - count * va_size_classes[class].run_blocks);
     }
     va_lock_release(&cache->mutex);
