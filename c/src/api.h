@@ -9,7 +9,10 @@
 /* The API's route in builds that a tool watches: no fast path. */
 #define va_allocate_fast(size) ((void)(size), NULL)
 #define va_allocate_run_fast(size) ((void)(size), NULL)
+#define va_allocate_kept(size) ((void)(size), NULL)
 #define va_free_fast(pointer) ((void)(pointer), false)
+#define va_is_large_fast(pointer) ((void)(pointer), false)
+#define va_free_kept(pointer, size) ((void)(pointer), (void)(size), false)
 #define va_free_foreign_fast(pointer) ((void)(pointer), false)
 #define va_free_away_fast(pointer, from, to) ((void)(pointer), (void)(from), (void)(to), false)
 #define va_free_sized_fast(pointer, size) ((void)(pointer), (void)(size), false)
