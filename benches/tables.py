@@ -145,19 +145,26 @@ def threads(rows):
     print()
 
 
+def to_others(subjects, names):
+    """Geometric means of valloc's time and memory as parts of every other one's."""
+    shares = []
+    for name in names:
+        both = [(row["valloc"], row[name]) for row in subjects.values() if {"valloc", name} <= row.keys()]
+        if name == "valloc" or not both:
+            continue
+        time, memory = (geometric_mean(ours[figure] / theirs[figure] for ours, theirs in both)
+                        for figure in ("cpu_s", "peak_mib"))
+        what = (" of the time", " of the memory") if not shares else ("", "")
+        shares.append(f"{name} {time:.2f}{what[0]} and {memory:.2f}{what[1]}")
+    return ", ".join(shares)
+
+
 def programs_c(rows):
     print("Processor seconds / peak resident MiB:\n")
     subjects = medians(rows)
     names = names_of(subjects, "valloc")
     beside(subjects, names, "cpu_s", 2)
-    shares = []
-    for name in names[1:]:
-        both = [(row["valloc"], row[name]) for row in subjects.values() if {"valloc", name} <= row.keys()]
-        time, memory = (geometric_mean(ours[figure] / theirs[figure] for ours, theirs in both)
-                        for figure in ("cpu_s", "peak_mib"))
-        what = (" of the time", " of the memory") if not shares else ("", "")
-        shares.append(f"{name} {time:.2f}{what[0]} and {memory:.2f}{what[1]}")
-    print(f"Geometric means, valloc to the other: {', '.join(shares)}.")
+    print(f"Geometric means, valloc to the other: {to_others(subjects, names)}.")
     behind(subjects, names, "cpu_s", "time")
     behind(subjects, names, "peak_mib", "memory")
     print()
@@ -176,6 +183,7 @@ def programs_rust(rows):
     order = sorted(means, key=lambda name: means[name][0])
     print("The geometric mean of each one's share of the best, time and memory: "
           + ", ".join(f"{name} {means[name][0]:.2f} and {means[name][1]:.2f}" for name in order) + ".")
+    print(f"Geometric means, valloc to the other: {to_others(subjects, names)}.")
     behind(subjects, names, "cpu_s", "time")
     behind(subjects, names, "peak_mib", "memory")
     print()
