@@ -86,7 +86,7 @@ static VA_APART void free_sized_slow(void *pointer, size_t size)
     va_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
 }
 
-void *valloc_malloc(size_t size)
+VA_ENTRY void *valloc_malloc(size_t size)
 {
     return va_api_malloc(size);
 }
@@ -123,12 +123,12 @@ VA_COLD void *valloc_reallocarray(void *ptr, size_t count, size_t size)
     return valloc_realloc(ptr, bytes);
 }
 
-void valloc_free(void *ptr)
+VA_ENTRY void valloc_free(void *ptr)
 {
     va_api_free(ptr);
 }
 
-void valloc_free_sized(void *ptr, size_t size)
+VA_ENTRY void valloc_free_sized(void *ptr, size_t size)
 {
     if (va_unlikely(!va_free_sized_fast(ptr, size)))
         free_sized_slow(ptr, size);

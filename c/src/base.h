@@ -63,6 +63,13 @@
 /* Tables that every program reads: apart from what else is constant, for the same reason. */
 #define VA_TABLE __attribute__((section(".rodata_tables")))
 #define VA_NOINLINE __attribute__((noinline))
+/* The fast paths by name, where a program links them: malloc is then one cache line of code. Where
+ * it came to lie by chance, a pair took up to 1.1 times as long. */
+#if defined(VALLOC_OVERRIDE) && VALLOC_OVERRIDE
+#define VA_ENTRY
+#else
+#define VA_ENTRY __attribute__((aligned(64)))
+#endif
 /* Zeroed static arrays of which programs use the first elements: behind all other variables, so
  * that these share a page. */
 #define VA_ARRAY_LAST __attribute__((section(".bss.arrays")))
