@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "arena.h"
 #include "check.h"
 #include "foreign.h"
 #include "large.h"
@@ -23,6 +24,10 @@ static uint32_t entry_of(const void *pointer, Block **block, const char *functio
     size_t index = va_block_index(arena, pointer);
     uint32_t entry = va_entry_load(&arena->entries[index]);
     *block = &arena->records[index];
+    if (va_unlikely(entry == 0 && !va_arena_holds(pointer))) {
+        va_foreign_check(pointer, function);
+        return 0;
+    }
     if (va_unlikely(entry == 0 || va_entry_class(entry) == VA_CLASS_SPARE))
         va_fatal(function, "freed already, or not the start of an allocation", pointer);
     va_check(va_entry_class(entry) < VA_CLASS_SPARE);
@@ -132,12 +137,16 @@ VA_APART bool va_free_kept(void *pointer, size_t size)
     return kept;
 }
 
+/* Whether blocks exist that are larger than their size calls for, because there was no memory: the
+ * check of a sized free then only tells sizes that are too large. Relaxed: whoever frees such a
+ * block got it from the thread that set this. */
+static _Atomic bool roomy;
+
 /* Tries again without what caches hold in vain, if that could make room. */
 static VA_COLD void *allocate_relieved(MemoryAllocator *allocator, unsigned class, size_t size,
                                        size_t alignment, bool *zero)
 {
-    size_t held = __atomic_load_n(&allocator->total_blocks, __ATOMIC_RELAXED);
-    if (size >> VA_BLOCK_SHIFT > held)
+    if (!va_allocator_can_relieve(size))
         return NULL;
     va_allocator_relieve(allocator);
     return try_allocate(allocator, class, size, alignment, zero);
@@ -214,10 +223,13 @@ VA_COLD void va_free_sized(void *pointer, size_t size, size_t alignment, const c
         return;
     }
     bool possible = size <= PTRDIFF_MAX;
-    size += VA_CANARY_BYTES;
-    unsigned class = va_class_of_aligned(size, alignment);
-    if (va_unlikely(!possible || class != va_entry_class(entry) ||
-                    (class == VA_CLASS_LARGE && va_large_blocks(size) != block->run_blocks)))
+    unsigned class = va_class_of_aligned(size + VA_CANARY_BYTES, alignment);
+    bool same =
+        class == va_entry_class(entry) &&
+        (class != VA_CLASS_LARGE || va_large_blocks(size + VA_CANARY_BYTES) == block->run_blocks);
+    bool fits = atomic_load_explicit(&roomy, memory_order_relaxed) &&
+                size <= block_bytes(block, entry) && ((uintptr_t)pointer & (alignment - 1)) == 0;
+    if (va_unlikely(!possible || (!same && !fits)))
         va_fatal(function, "the size or alignment is not the allocation's", pointer);
     free_entry(pointer, block, entry, function);
 }
@@ -304,6 +316,22 @@ static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t size, size_
     return NULL;
 }
 
+/* Without memory for another block: the same one, if it is large enough, or if there is room to
+ * grow now that caches were emptied. */
+static VA_COLD void *stay(void *pointer, Block *block, uint32_t entry, size_t size,
+                          size_t alignment)
+{
+    size_t old_bytes = block_bytes(block, entry);
+    if (va_entry_class(entry) >= VA_CLASSES_SMALL &&
+        resize_run(pointer, block, entry, size, alignment))
+        return pointer;
+    if (size > old_bytes || ((uintptr_t)pointer & (alignment - 1)) != 0)
+        return NULL;
+    atomic_store_explicit(&roomy, true, memory_order_relaxed);
+    va_pass_give_up(pointer, size, old_bytes);
+    return pointer;
+}
+
 void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size_t alignment,
                     const char *function)
 {
@@ -333,8 +361,8 @@ void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size
     }
     if (moved == NULL) {
         moved = va_allocate(allocator_of(block, entry), size, alignment);
-        if (moved == NULL)
-            return NULL;
+        if (va_unlikely(moved == NULL))
+            return stay(pointer, block, entry, size, alignment);
         memcpy(moved, pointer, va_min(old_bytes, size));
     }
     free_entry(pointer, block, entry, function);

@@ -214,6 +214,15 @@ static VA_COLD void empty_caches_locked(const MemoryAllocator *allocator, bool a
     }
 }
 
+VA_COLD bool va_allocator_can_relieve(size_t bytes)
+{
+    CacheStats stats;
+    if (bytes <= VA_LARGE_KEEP_BYTES)
+        return true;
+    va_registry_stats(&stats);
+    return bytes / VA_RELIEF_RATIO <= stats.capacity_bytes + va_large_cache_kept();
+}
+
 VA_COLD void va_allocator_relieve(MemoryAllocator *allocator)
 {
     ThreadCache *cache = va_allocator_acquire(allocator);

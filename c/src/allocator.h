@@ -52,6 +52,8 @@ VA_INLINE void va_allocator_release(MemoryAllocator *allocator, ThreadCache *cac
 /* Gives back what is free: what the calling thread's cache holds, and unused slabs of the others.
  * For the process: of all allocators, and free pages. Returns the bytes of those. */
 void va_allocator_relieve(MemoryAllocator *allocator);
+/* Whether that can make room for a request: not if it is many times what caches hold. */
+bool va_allocator_can_relieve(size_t bytes);
 size_t va_allocators_purge(void);
 
 /* What the background thread does every purge delay: gives back what nobody has wanted lately.

@@ -2,6 +2,7 @@
 #include "arena.h"
 
 #include "arena_space.h"
+#include "bitmap.h"
 #include "check.h"
 #include "os.h"
 #include "options.h"
@@ -9,8 +10,10 @@
 #include "secure.h"
 
 static bool initialised; /* arena lock */
-static bool refused; /* the last search met the kernel's limit, not an arena's end; arena lock */
-static _Atomic size_t moved_runs; /* lent ones; relaxed, only a bound */
+static bool refused; /* the last search met a limit of the kernel's, not a zone's end; arena lock */
+/* Mappings that moves have made, of runs lent: `moved` of a run's record are its own. Relaxed, only
+ * a bound. */
+static _Atomic size_t moved_mappings;
 
 /* ---- Lending ---- */
 
@@ -28,12 +31,17 @@ static size_t find_place(const Arena *arena, Zone *zone, size_t blocks, size_t a
     return va_align_up(base + first, align_blocks) - base;
 }
 
-/* Takes free blocks for a run; tells whether all of them read as zero. */
-static bool borrow_locked(Arena *arena, size_t first, size_t blocks)
+/* Takes blocks for a run, free ones or from top on; tells whether all of them read as zero. */
+static bool borrow_locked(Arena *arena, Zone *zone, size_t first, size_t blocks)
 {
-    size_t dirty = va_runs_take(arena, first, blocks);
-    VA_FOR_EACH_GROUP(arena, first, blocks, group, mask)
-        group->dirty |= mask;
+    size_t dirty = 0;
+    size_t top = zone->top;
+    if (first < top)
+        dirty = va_runs_take(arena, first, va_min(blocks, top - first));
+    if (first + blocks > top)
+        va_runs_raise_top(arena, zone, first + blocks);
+    if (first > top) /* skipped for the run's alignment */
+        va_runs_return(arena, top, first - top, false);
     va_use_add(&va_use.lent_blocks, blocks);
     va_purge_count_growth_locked();
     return dirty == 0;
@@ -52,12 +60,13 @@ static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_bl
         count = va_runs_free_from(arena, zone, *first, va_min(count * blocks, most)) / blocks;
     }
     size_t all = count * blocks;
-    if (!va_space_commit(arena, zone, *first + all)) {
-        refused = true;
+    MapResult result = va_space_commit(arena, zone, *first + all);
+    refused |= result == MAP_REFUSED;
+    if (va_unlikely(result == MAP_REFUSED && all <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT))
+        va_use.refused = true; /* of more than that it would say little */
+    if (va_unlikely(result != MAP_DONE))
         return 0;
-    }
-    va_runs_raise_top(arena, zone, *first + all);
-    *zero = borrow_locked(arena, *first, all);
+    *zero = borrow_locked(arena, zone, *first, all);
     return count;
 }
 
@@ -78,7 +87,7 @@ static VA_STARTUP void initialise_locked(void)
 
 typedef struct Lent {
     Arena *arena;
-    size_t first, count;
+    size_t wanted, first, count;
     bool zero;
 } Lent;
 
@@ -89,34 +98,52 @@ static bool has_place(const Arena *arena, Zone *zone, size_t blocks, size_t alig
            find_place(arena, zone, blocks, align_blocks) + blocks <= zone->top;
 }
 
+/* Where runs of this kind go. Before a zone grows the other one's free blocks serve: for slots any
+ * of them; for what may never be filled dirty ones, which are resident already. */
+static ZoneKind choose_zone(size_t blocks, size_t align_blocks, ZoneKind kind, size_t count)
+{
+    Arena *arena = &va_arenas[0];
+    if (va_use.lent_blocks + blocks * count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
+        return ZONE_SPARSE; /* a small heap */
+    if (blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT ||
+        has_place(arena, &arena->zones[kind], blocks, align_blocks) ||
+        !has_place(arena, &arena->zones[1 - kind], blocks, align_blocks))
+        return kind;
+    if (kind == ZONE_DENSE)
+        return ZONE_SPARSE;
+    size_t first = find_place(arena, &arena->zones[ZONE_DENSE], blocks, align_blocks);
+    const BlockGroup *group = va_group(arena, first / VA_GROUP_BLOCKS);
+    return va_bitmap_test(&group->dirty, first % VA_GROUP_BLOCKS) ? ZONE_DENSE : ZONE_SPARSE;
+}
+
+/* Lends from an arena's zone of this kind, which may be its only one, or from its other one. */
+static void lend_in(Lent *lent, Arena *arena, size_t blocks, size_t align_blocks, ZoneKind kind)
+{
+    bool has_two = arena->zones[ZONE_DENSE].first != arena->first;
+    Zone *zone = &arena->zones[has_two ? kind : ZONE_DENSE];
+    size_t count = lent->wanted;
+    lent->arena = arena;
+    lent->count = lend_from(arena, zone, blocks, align_blocks, count, &lent->first, &lent->zero);
+}
+
 /* Looks for up to `count` runs that lie side by side in one zone, of this kind if it can be. */
 static Lent lend_locked(size_t blocks, size_t align_blocks, ZoneKind kind, size_t count)
 {
-    Lent lent = {.count = 0};
-    if (va_use.lent_blocks + blocks * count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
-        kind = ZONE_SPARSE; /* a small heap */
-    if (va_unlikely(atomic_load_explicit(&va_arena_count, memory_order_relaxed) == 0))
-        va_space_add(blocks + align_blocks - 1);
+    Lent lent = {.wanted = count};
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    Arena *first = &va_arenas[0];
-    if (kind == ZONE_DENSE && blocks < VA_HUGE_BYTES >> VA_BLOCK_SHIFT &&
-        !has_place(first, &first->zones[ZONE_DENSE], blocks, align_blocks) &&
-        has_place(first, &first->zones[ZONE_SPARSE], blocks, align_blocks))
-        kind = ZONE_SPARSE; /* rather than let the other one grow */
     refused = false;
-    for (unsigned i = 0; i < ZONES * arenas && lent.count == 0; i++) {
-        lent.arena = &va_arenas[i % arenas];
-        Zone *zone = &lent.arena->zones[i < arenas ? kind : 1 - kind];
-        lent.count =
-            lend_from(lent.arena, zone, blocks, align_blocks, count, &lent.first, &lent.zero);
-    }
+    kind = choose_zone(blocks, align_blocks, kind, count);
+    for (unsigned i = 0; i < arenas && lent.count == 0; i++)
+        lend_in(&lent, &va_arenas[i], blocks, align_blocks, kind);
     /* Memory that the kernel refuses is not to be had in another arena. */
     if (va_unlikely(lent.count == 0 && !refused)) {
-        lent.arena = va_space_add(blocks + align_blocks - 1);
-        if (lent.arena != NULL)
-            lent.count = lend_from(lent.arena, &lent.arena->zones[ZONE_DENSE], blocks, align_blocks,
-                                   count, &lent.first, &lent.zero);
+        Arena *arena = va_space_add(blocks + align_blocks - 1);
+        if (arena != NULL)
+            lend_in(&lent, arena, blocks, align_blocks, kind);
+        arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     }
+    for (unsigned i = 0; i < arenas && lent.count == 0; i++)
+        lend_in(&lent, &va_arenas[i], blocks, align_blocks, 1 - kind);
     return lent;
 }
 
@@ -149,7 +176,7 @@ static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block
         run->run_blocks = (uint32_t)blocks;
         run->next = NULL;
         run->zero = lent.zero;
-        run->moved = false;
+        run->moved = 0;
         runs[i] = run;
     }
     return lent.count;
@@ -158,7 +185,7 @@ static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block
 VA_APART Block *va_arena_lend(size_t blocks, size_t align_blocks)
 {
     Block *run;
-    return lend_some(blocks, align_blocks, ZONE_DENSE, &run, 1) == 0 ? NULL : run;
+    return lend_some(blocks, align_blocks, ZONE_SPARSE, &run, 1) == 0 ? NULL : run;
 }
 
 size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t count)
@@ -180,24 +207,48 @@ static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty
         dirty = !va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
         va_purge_end_locking();
     }
+    if (va_unlikely(!dirty && va_space_trim(arena, first, blocks)))
+        return;
     va_runs_return(arena, first, blocks, dirty);
-    if (va_unlikely(!dirty))
+    if (va_unlikely(!dirty)) {
         va_space_settle_huge(arena, first, blocks);
+        va_space_trim_free(arena, va_zone_at(arena, first));
+    }
+}
+
+static VA_COLD void count_moved(Block *run, size_t mappings)
+{
+    size_t more = mappings - run->moved; /* may wrap; so does the sum */
+    run->moved = (uint8_t)mappings;
+    atomic_fetch_add_explicit(&moved_mappings, more, memory_order_relaxed);
+}
+
+/* Makes blocks of a run to which pages were moved plain memory again, or at least empty: else they
+ * may be unmapped, are a run of their own, and lost. */
+static VA_COLD bool renew(Block *run, size_t first, size_t blocks, bool *remapped)
+{
+    Arena *arena = &va_arenas[run->arena];
+    *remapped = va_space_remap(arena, first, blocks);
+    if (*remapped || va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
+        return true;
+    Block *lost = &arena->records[first];
+    lost->arena = run->arena;
+    lost->run_blocks = (uint32_t)blocks;
+    va_entry_store(va_block_entry(lost), va_entry_make(0, VA_CLASS_LOST));
+    return false;
 }
 
 void va_arena_reclaim(Block *runs)
 {
     for (Block **link = &runs; *link != NULL;) {
         Block *run = *link;
-        Arena *arena = &va_arenas[run->arena];
         va_entry_store(va_block_entry(run), 0);
         va_guard_end(run); /* a slab may have one */
-        if (va_unlikely(run->moved)) {
-            run->zero =
-                va_space_remap(arena, va_block_number(run), run->run_blocks) ||
-                va_os_purge(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT);
-            atomic_fetch_sub_explicit(&moved_runs, 1, memory_order_relaxed);
-            if (!run->zero) { /* a move failed and left it unmapped: nobody gets it any more */
+        if (va_unlikely(run->moved != 0)) {
+            bool remapped;
+            count_moved(run, 0);
+            run->zero = renew(run, va_block_number(run), run->run_blocks, &remapped);
+            if (!run->zero) {
                 *link = run->next;
                 continue;
             }
@@ -236,14 +287,10 @@ static bool grow_locked(Block *run, size_t first, size_t more)
     Zone *zone = va_zone_at(arena, first - 1);
     size_t end = first + more;
     if (more > va_use.hard_limit - va_min(va_use.hard_limit, va_use.lent_blocks) ||
-        va_runs_free_from(arena, zone, first, more) < more)
+        end > zone->end || va_runs_free_from(arena, zone, first, more) < more ||
+        va_space_commit(arena, zone, end) != MAP_DONE)
         return false;
-    if (end > zone->end && (zone != &arena->zones[ZONE_DENSE] || !va_space_extend(arena, end)))
-        return false;
-    if (!va_space_commit(arena, zone, end))
-        return false;
-    va_runs_raise_top(arena, zone, end);
-    run->zero &= borrow_locked(arena, first, more);
+    run->zero &= borrow_locked(arena, zone, first, more);
     return true;
 }
 
@@ -253,14 +300,16 @@ VA_COLD bool va_arena_resize(Block *run, size_t blocks)
     size_t first = va_block_number(run);
     size_t old = run->run_blocks;
     bool done = true;
-    bool dirty = true;
-    if (va_unlikely(blocks < old && run->moved))
-        dirty = !va_space_remap(arena, first + blocks, old - blocks);
+    bool moved = run->moved != 0;
+    bool lost = false;
+    bool remapped;
+    if (va_unlikely(blocks < old && moved))
+        lost = !renew(run, first + blocks, old - blocks, &remapped);
     va_lock_acquire(&va_use.lock);
     if (blocks > old)
         done = grow_locked(run, first + old, blocks - old);
-    else if (blocks < old)
-        reclaim_locked(arena, first + blocks, old - blocks, dirty,
+    else if (blocks < old && !lost)
+        reclaim_locked(arena, first + blocks, old - blocks, !moved,
                        old - blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT);
     if (done)
         run->run_blocks = (uint32_t)blocks;
@@ -280,30 +329,38 @@ VA_STARTUP void va_arena_start(void)
     va_lock_release(&va_use.lock);
 }
 
-VA_COLD bool va_arena_split(const Block *run, size_t count)
+VA_COLD bool va_arena_split(Block *run, size_t count, uint8_t *moved)
 {
-    if (!run->moved)
-        return false;
-    size_t first = va_block_number(run) + run->run_blocks - count;
-    bool moved = !va_space_remap(&va_arenas[run->arena], first, count);
-    size_t more = (moved ? count : 0) - (count == run->run_blocks); /* may wrap; so does the sum */
-    atomic_fetch_add_explicit(&moved_runs, more, memory_order_relaxed);
-    return moved;
+    bool remapped = true;
+    bool usable = true;
+    if (run->moved != 0) {
+        usable = renew(run, va_block_number(run) + run->run_blocks - count, count, &remapped);
+        if (count == run->run_blocks)
+            count_moved(run, 0);
+    }
+    *moved = !remapped;
+    if (!remapped && usable)
+        atomic_fetch_add_explicit(&moved_mappings, count, memory_order_relaxed);
+    return usable;
 }
 
 VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
 {
-    size_t more = from->moved ? 1 : 2;
+    Arena *arena = &va_arenas[from->arena];
+    va_lock_acquire(&va_use.lock);
     bool is_last = va_block_number(from) + from->run_blocks ==
-                   atomic_load_explicit(&va_arenas[from->arena].blocks, memory_order_relaxed);
-    if (is_last ||
-        atomic_load_explicit(&moved_runs, memory_order_relaxed) + more > VA_MOVED_RUNS_MAX)
+                   va_zone_at(arena, va_block_number(from))->committed;
+    va_lock_release(&va_use.lock);
+    if (is_last || atomic_load_explicit(&moved_mappings, memory_order_relaxed) >
+                       VA_MOVED_MAPPINGS_MAX - 2 * VA_MOVE_PARTS_MAX)
         return false;
-    bool done = va_os_move(va_block_address(from), va_block_address(to), bytes);
-    atomic_fetch_add_explicit(&moved_runs, done ? more : 1, memory_order_relaxed);
-    from->moved |= done;
-    to->moved = true; /* whatever lies there now */
-    return done;
+    size_t parts = va_os_move(va_block_address(from), va_block_address(to), bytes,
+                              (size_t)to->run_blocks << VA_BLOCK_SHIFT);
+    /* Each range has ends that split its neighbours; what was refused may lie at `to`. */
+    count_moved(to, (parts != 0 ? parts : VA_MOVE_PARTS_MAX) + 1);
+    if (parts != 0)
+        count_moved(from, va_max(from->moved, 2));
+    return parts != 0;
 }
 
 VA_COLD void va_arena_limit(size_t soft, size_t hard)
@@ -320,6 +377,20 @@ VA_COLD void va_arena_limit(size_t soft, size_t hard)
 
 /* ---- Looking around ---- */
 
+VA_COLD bool va_arena_holds(const void *pointer)
+{
+    const Arena *arena = va_arena_of(pointer);
+    if (arena == NULL)
+        return false;
+    size_t index = va_block_index(arena, pointer);
+    va_lock_acquire(&va_use.lock);
+    bool holds = index < arena->first;
+    for (unsigned kind = 0; kind < ZONES; kind++)
+        holds |= index >= arena->zones[kind].first && index < arena->zones[kind].committed;
+    va_lock_release(&va_use.lock);
+    return holds;
+}
+
 /* The run at a block below the zone's top; false if it is changing hands. */
 static VA_COLD bool view_locked(Arena *arena, const Zone *zone, size_t block, RunView *view)
 {
@@ -329,7 +400,7 @@ static VA_COLD bool view_locked(Arena *arena, const Zone *zone, size_t block, Ru
         return true;
     }
     view->entry = atomic_load_explicit(&arena->entries[block], memory_order_acquire);
-    if (view->entry == 0)
+    if (view->entry == 0 || va_entry_class(view->entry) == VA_CLASS_LOST)
         return false;
     view->blocks = arena->records[block].run_blocks;
     view->allocator = arena->records[block].allocator;
@@ -374,14 +445,15 @@ VA_COLD void va_arena_stats(ArenaStats *stats)
                           .lent = va_use.lent_blocks << VA_BLOCK_SHIFT,
                           .dirty = va_use.dirty_blocks << VA_BLOCK_SHIFT};
     for (unsigned i = 0; i < arenas; i++) {
-        size_t tabled = atomic_load_explicit(&va_arenas[i].tabled, memory_order_relaxed);
-        stats->metadata += tabled * sizeof(uint32_t) +
-                           tabled / VA_GROUP_BLOCKS * sizeof(BlockGroup) +
-                           (tabled - va_arenas[i].first) *
-                               (sizeof(Block) + (VA_SLAB_WORDS + VA_LIVE_WORDS) * sizeof(uint64_t));
-        stats->reserved += atomic_load_explicit(&va_arenas[i].blocks, memory_order_relaxed)
-                           << VA_BLOCK_SHIFT;
+        const Arena *arena = &va_arenas[i];
+        stats->metadata += arena->entries_mapped.end - arena->entries_mapped.start;
+        for (unsigned kind = 0; kind < ZONES; kind++) {
+            const Mapped *tables = arena->zones[kind].tables;
+            for (unsigned k = 0; k < ZONE_TABLES; k++)
+                stats->metadata += tables[k].end - tables[k].start;
+        }
     }
+    stats->reserved = stats->committed + stats->metadata;
 }
 
 /* Bytes of whole pages that a table's part for some blocks touches. */
@@ -400,7 +472,7 @@ VA_COLD size_t va_arena_tables_used(void)
     for (unsigned i = 0; i < arenas; i++) {
         for (unsigned kind = 0; kind < ZONES; kind++) {
             const Zone *zone = &va_arenas[i].zones[kind];
-            size_t blocks = zone->top - zone->first;
+            size_t blocks = zone->highest - zone->first;
             if (blocks != 0)
                 bytes += touched(zone->first, blocks, sizeof(uint32_t)) +
                          touched(zone->first / VA_GROUP_BLOCKS, blocks / VA_GROUP_BLOCKS + 1,

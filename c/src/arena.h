@@ -29,13 +29,18 @@ bool va_arena_resize(Block *run, size_t blocks);
 /* Reads the options, unless that was done. */
 void va_arena_start(void);
 
-/* The last `count` blocks of a lent run are about to become runs of their own, whose contents do
- * not matter. Tells whether their pages still are a mapping of their own, see Block. */
-bool va_arena_split(const Block *run, size_t count);
+/* The last `count` blocks of a lent run are about to become runs of one block, whose contents do
+ * not matter. *moved is for their records. False if they are lost: they leave the run all the same.
+ */
+bool va_arena_split(Block *run, size_t count, uint8_t *moved);
 
 /* Moves the pages of the first `bytes` bytes from one lent run to another, without copying; the
  * former then reads as zero. False if that is impossible: then only the latter may have changed. */
 bool va_arena_move(Block *from, Block *to, size_t bytes);
+
+/* Whether a pointer leads into mapped blocks or tables: elsewhere in an arena's range others may
+ * have memory of theirs. */
+bool va_arena_holds(const void *pointer);
 
 /* Bounds in blocks, 0 for none. Above the soft one nothing free is kept resident; above the hard
  * one nothing is lent. */

@@ -157,6 +157,8 @@ static VA_COLD void purge_taken_locked(DueRuns *due, size_t *purged)
     for (size_t i = 0; i < due->count; i++)
         if (due->runs[i].purged)
             va_space_settle_huge(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks);
+    for (size_t i = 0; i < due->count; i++)
+        va_space_trim_free(due->runs[i].arena, due->runs[i].zone);
 }
 
 /* Purges due runs, up to about max_bytes, and adds what was given back to *purged. False when
@@ -280,7 +282,8 @@ VA_STARTUP bool va_purge_is_excess(size_t blocks, bool large)
     size_t idle = peak - va_min(peak, va_use.lent_blocks - blocks);
     size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
                          va_min(idle, VA_DIRTY_KEEP_MAX_BYTES >> VA_BLOCK_SHIFT));
-    if (va_unlikely(va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit))
+    /* Where the kernel refuses to let the heap grow what is free may be wanted elsewhere. */
+    if (va_unlikely(va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit || va_use.refused))
         return true;
     return large && va_use.dirty_blocks + blocks > keep;
 }
@@ -290,6 +293,7 @@ VA_STARTUP bool va_purge_is_excess(size_t blocks, bool large)
 static VA_COLD void tick_locked(Due due)
 {
     purge_populated_locked();
+    va_use.refused = false;
     if (va_use.dirty_blocks != 0)
         mark_due_locked(due);
     va_use.last_peak_blocks = va_use.peak_blocks;

@@ -1,8 +1,14 @@
-/* arena_space.c: an arena is one reserved range, its tables at the start; what is accessible grows
- * from there in steps and never shrinks, so that the range stays few mappings. Under a limit of the
- * address space the range itself grows, too: the rest is the program's as long as it is not needed,
- * and all of it can become one block. */
+/* arena_space.c: an arena is a range of address space in which nothing is mapped at first. Its
+ * tables and its two zones of blocks are mappings that grow in place, each where it has room to
+ * grow, so that a small heap is four small mappings and a large one still is four. Nothing is
+ * claimed ahead of use but a step: what is mapped is what the kernel's limits and its accounting
+ * count.
+ *
+ * Growth never replaces what somebody else mapped. A zone that meets such a mapping ends there; the
+ * heap goes on in the other zone, then in a further arena. */
 #include "arena_space.h"
+
+#include <string.h>
 
 #include "bitmap.h"
 #include "options.h"
@@ -11,15 +17,10 @@
 
 #define HUGE_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
 
-/* What is known of huge pages. Arena lock. */
-static struct {
-    bool timed;         /* one was, and was not dear */
-    size_t from_blocks; /* none before so much is accessible, since the last one timed was dear */
-} huge;
-
 /* Whether a run was moved and its place mapped anew. What is written there while its advice is not
  * that of its neighbours the kernel never joins with them again: mappings would become many. */
 static _Atomic bool remapped;
+static bool limited; /* growth was refused; arena lock */
 
 typedef struct Tables {
     size_t records, live, bitmaps; /* offsets in bytes; entries at 0, groups end at `records` */
@@ -49,89 +50,126 @@ static VA_STARTUP Tables lay_out(size_t blocks)
     return t;
 }
 
-/* Makes memory accessible, but not the last of what a limit of data allows. */
-static VA_STARTUP bool commit_limited(char *start, size_t bytes)
-{
-    size_t limit = va_os_data_limit();
-    if (limit == SIZE_MAX)
-        return va_os_commit(start, bytes);
-    size_t rest_bytes = va_align_up(va_min(VA_RESERVE_LEAVE_BYTES, limit / 4), VA_BLOCK_BYTES);
-    void *rest = va_os_map(rest_bytes);
-    if (rest == NULL)
-        return false;
-    bool done = va_os_commit(start, bytes);
-    va_os_unreserve(rest, rest_bytes);
-    return done;
-}
+/* ---- Mapping ---- */
 
-/* Makes [from, to) of the tables accessible, to whole pages. */
-static VA_STARTUP bool commit_table(void *from, void *to)
+/* Maps what is missing of [from, to), to whole pages, at the ends of what is there already. */
+static VA_STARTUP MapResult cover(Mapped *mapped, void *from, void *to)
 {
     size_t page = va_os_page_bytes();
     uintptr_t start = va_align_down((uintptr_t)from, page);
     uintptr_t end = va_align_up((uintptr_t)to, page);
-    return commit_limited((char *)start, end - start);
-}
-
-/* Makes the tables accessible for blocks below `to`. A failure half way leaves pages that a later
- * try commits again: harmless. */
-static VA_STARTUP bool extend_tables(Arena *arena, size_t to)
-{
-    size_t tabled = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
-    size_t from = va_max(tabled, arena->first);
-    BlockGroup *groups = va_group(arena, (to - 1) / VA_GROUP_BLOCKS);
-    if (!commit_table((void *)(arena->entries + tabled), (void *)(arena->entries + to)))
-        return false;
-    /* At first the two are one mapping. */
-    if (tabled == 0) {
-        if (!commit_table(groups, arena->records + to))
-            return false;
-    } else if (!commit_table(groups, va_group(arena, from / VA_GROUP_BLOCKS) + 1) ||
-               !commit_table(arena->records + from, arena->records + to)) {
-        return false;
+    MapResult result = MAP_DONE;
+    if (mapped->end == 0) {
+        result = va_os_map_at((void *)start, end - start, "valloc tables");
+        if (result == MAP_DONE)
+            *mapped = (Mapped){start, end};
+        return result;
     }
-    /* The first ones up to the blocks, with what lies between: all of it becomes one mapping. */
-    void *bitmaps_end = tabled == 0 && !VALLOC_SECURE_GUARD
-                            ? arena->base + (arena->first << VA_BLOCK_SHIFT)
-                            : (char *)va_bitmap_of(arena, from - 1);
-    if (!commit_table(va_bitmap_of(arena, to - 1), bitmaps_end))
-        return false;
-    if (VALLOC_SECURE_EXACT && !commit_table((void *)(arena->live + from * VA_LIVE_WORDS),
-                                             (void *)(arena->live + to * VA_LIVE_WORDS)))
-        return false;
-    atomic_store_explicit(&arena->tabled, to, memory_order_relaxed);
-    return true;
+    if (end > mapped->end) {
+        result = va_os_extend((void *)mapped->end, end - mapped->end);
+        if (result == MAP_DONE)
+            mapped->end = end;
+    }
+    if (result == MAP_DONE && start < mapped->start) {
+        result = va_os_map_at((void *)start, mapped->start - start, NULL);
+        if (result == MAP_DONE)
+            mapped->start = start;
+    }
+    return result;
 }
 
-/* The same for blocks below `end` and `more` behind them; a group's rest if that is refused. */
-static VA_STARTUP bool commit_tables(Arena *arena, size_t end, size_t more)
+/* Maps the tables of a zone's blocks below `to`. What a failure leaves is found by the next try. */
+static VA_STARTUP MapResult cover_tables(Arena *arena, Zone *zone, size_t to)
 {
-    if (end <= atomic_load_explicit(&arena->tabled, memory_order_relaxed))
-        return true;
-    size_t least = va_align_up(end, VA_GROUP_BLOCKS);
-    size_t blocks = atomic_load_explicit(&arena->blocks, memory_order_relaxed);
-    return extend_tables(arena, va_min(least + more, blocks)) ||
-           extend_tables(arena, va_min(least, blocks));
+    BlockGroup *last_group = va_group(arena, (to - 1) / VA_GROUP_BLOCKS);
+    BlockGroup *groups_end = va_group(arena, zone->first / VA_GROUP_BLOCKS) + 1;
+    MapResult result =
+        cover(&arena->entries_mapped, (void *)arena->entries, (void *)(arena->entries + to));
+    /* The groups and records of the arena's first blocks are one mapping. */
+    if (result == MAP_DONE && zone->first == arena->first) {
+        result = cover(&zone->tables[TABLE_RECORDS], last_group, arena->records + to);
+    } else if (result == MAP_DONE) {
+        result = cover(&zone->tables[TABLE_GROUPS], last_group, groups_end);
+        if (result == MAP_DONE)
+            result = cover(&zone->tables[TABLE_RECORDS], arena->records + zone->first,
+                           arena->records + to);
+    }
+    if (result == MAP_DONE)
+        result = cover(&zone->tables[TABLE_BITMAPS], va_bitmap_of(arena, to - 1),
+                       va_bitmap_of(arena, zone->first) + VA_SLAB_WORDS);
+    if (VALLOC_SECURE_EXACT && result == MAP_DONE)
+        result =
+            cover(&zone->tables[TABLE_LIVE], (void *)(arena->live + zone->first * VA_LIVE_WORDS),
+                  (void *)(arena->live + to * VA_LIVE_WORDS));
+    if (result != MAP_DONE)
+        return result;
+    zone->tabled = to;
+    if (to > atomic_load_explicit(&arena->tabled, memory_order_relaxed))
+        atomic_store_explicit(&arena->tabled, to, memory_order_relaxed);
+    return MAP_DONE;
 }
+
+/* The same for blocks below `end`, and some more if that is possible. */
+static VA_STARTUP MapResult extend_tables(Arena *arena, Zone *zone, size_t end)
+{
+    size_t more = va_min(zone->committed - zone->first, VA_TABLE_STEP_MAX_BLOCKS);
+    size_t least = va_min(va_align_up(end, VA_GROUP_BLOCKS), zone->end);
+    size_t wanted = va_min(least + va_max(more, VA_TABLE_STEP_BLOCKS), zone->end);
+    if (end <= zone->tabled)
+        return MAP_DONE;
+    MapResult result = cover_tables(arena, zone, wanted);
+    return result == MAP_DONE ? result : cover_tables(arena, zone, end);
+}
+
+/* Maps blocks up to `end`, which lies above what is mapped. */
+static VA_STARTUP MapResult extend_blocks(const Arena *arena, const Zone *zone, size_t end)
+{
+    char *there = arena->base + (zone->committed << VA_BLOCK_SHIFT);
+    size_t bytes = (end - zone->committed) << VA_BLOCK_SHIFT;
+    return zone->committed == zone->first ? va_os_map_at(there, bytes, "valloc heap")
+                                          : va_os_extend(there, bytes);
+}
+
+/* Both at once: tables first. */
+static VA_STARTUP MapResult extend(Arena *arena, Zone *zone, size_t end, size_t *wanted)
+{
+    MapResult result = extend_tables(arena, zone, end);
+    *wanted = va_max(end, va_min(*wanted, va_min(zone->tabled, zone->end)));
+    return result == MAP_DONE ? extend_blocks(arena, zone, *wanted) : result;
+}
+
+/* The same once growth was refused: a little of what a limit allows is left to the program, for the
+ * stacks of its threads, and small steps do. */
+static VA_COLD MapResult extend_limited(Arena *arena, Zone *zone, size_t end, size_t *wanted)
+{
+    size_t heap = va_use.committed_blocks << VA_BLOCK_SHIFT;
+    size_t rest_bytes = va_min(VA_LEAVE_BYTES, va_align_up(heap / 16, VA_BLOCK_BYTES));
+    void *rest = rest_bytes == 0 ? NULL : va_os_map(rest_bytes);
+    MapResult result = MAP_REFUSED;
+    for (bool again = rest != NULL || rest_bytes == 0; again;) {
+        result = extend(arena, zone, end, wanted);
+        again = result == MAP_REFUSED && *wanted > end;
+        *wanted = again ? end : *wanted;
+    }
+    if (rest != NULL)
+        va_os_unmap(rest, rest_bytes);
+    return result;
+}
+
+/* ---- Huge pages ---- */
 
 /* The first block from `from` on that may lie on a huge page, if any may. */
-static VA_STARTUP size_t huge_from(const Arena *arena, const Zone *zone, size_t from)
+static VA_STARTUP size_t huge_from(const Arena *arena, size_t from)
 {
     const Zone *dense = &arena->zones[ZONE_DENSE];
     if (va_options.huge_pages == HUGE_PAGES_NEVER)
         return SIZE_MAX;
     if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
         return va_max(from, arena->first);
-    from = va_max(from, atomic_load_explicit(&zone->huge_start, memory_order_relaxed));
     return va_max(from, dense->first > arena->first
                             ? dense->first
                             : va_align_up(arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT),
                                           HUGE_BLOCKS));
-}
-
-static VA_COLD bool huge_is_wanted(void)
-{
-    return va_use.committed_blocks >= huge.from_blocks;
 }
 
 static VA_STARTUP void advise_blocks(const Arena *arena, size_t from, size_t to, bool on)
@@ -164,30 +202,22 @@ static VA_COLD void advise_small(const Arena *arena, Zone *zone, size_t from, si
     zone->small_ranges += small ? 1 - beside : beside - 1; /* may wrap; so does the sum */
 }
 
-/* Blocks just made accessible that may lie on huge pages. */
-static VA_COLD void advise_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
+/* Advice for blocks just mapped. Small heaps, runs and large blocks lie on no huge pages, also
+ * where the kernel gives them unasked, unless the user wants it otherwise. A dense zone's do, but
+ * those of a large block: how much of it will be touched nobody knows. */
+static VA_STARTUP void advise_new(const Arena *arena, Zone *zone, size_t from, size_t to,
+                                  bool dense)
 {
-    if (from >= to)
+    size_t huge = va_max(huge_from(arena, from), from);
+    if (from == zone->first && huge > from && va_options.huge_pages != HUGE_PAGES_ALWAYS)
+        advise_blocks(arena, from, va_min(huge, to), false);
+    if (huge >= to)
         return;
-    if (huge_is_wanted())
-        advise_blocks(arena, from, to, true);
+    if (dense)
+        advise_blocks(arena, huge, to, true);
     else
-        advise_small(arena, zone, from, to, true);
+        advise_small(arena, zone, huge, to, true);
     atomic_store_explicit(&zone->huge_end, to, memory_order_relaxed);
-}
-
-/* Blocks below `end`, and tables, shall not lie on huge pages also where the kernel gives them
- * unasked: small heaps, unless the user wants it otherwise. */
-static VA_STARTUP void refuse_huge(Arena *arena, size_t end)
-{
-    if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
-        return;
-    bool never = va_options.huge_pages == HUGE_PAGES_NEVER;
-    if (never)
-        end = atomic_load_explicit(&arena->blocks, memory_order_relaxed);
-    advise_blocks(arena, 0, end, false);
-    for (unsigned kind = 0; kind < (never ? ZONES : ZONE_DENSE); kind++)
-        atomic_store_explicit(&arena->zones[kind].huge_start, end, memory_order_relaxed);
 }
 
 static VA_COLD void purge_again(const Arena *arena, size_t first, size_t blocks)
@@ -232,7 +262,7 @@ VA_COLD void va_space_refuse_huge(const Block *slab)
     Arena *arena = &va_arenas[slab->arena];
     Zone *zone = &arena->zones[ZONE_DENSE];
     size_t block = va_align_down(va_block_number(slab), HUGE_BLOCKS);
-    size_t from = huge_from(arena, zone, 0);
+    size_t from = huge_from(arena, 0);
     size_t end = atomic_load_explicit(&zone->huge_end, memory_order_relaxed);
     if (va_options.huge_pages != HUGE_PAGES_AUTO || block < from || block + HUGE_BLOCKS > end ||
         is_small(arena, block))
@@ -269,7 +299,7 @@ static VA_COLD bool shall_split(const Zone *zone)
 VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
 {
     Zone *zone = va_zone_at(arena, first);
-    size_t lowest = huge_from(arena, zone, 0);
+    size_t lowest = huge_from(arena, 0);
     size_t end = va_min(va_align_up(first + blocks, HUGE_BLOCKS),
                         atomic_load_explicit(&zone->huge_end, memory_order_relaxed));
     if (va_options.huge_pages == HUGE_PAGES_NEVER)
@@ -278,7 +308,7 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
     for (size_t to; from < end; from = to + HUGE_BLOCKS) {
         for (to = from; to < end && is_small(arena, to) && is_purged(arena, zone, to);)
             to += HUGE_BLOCKS;
-        if (from < to && huge.timed && zone->small_ranges < VA_SMALL_RANGES_MAX) {
+        if (from < to && zone->small_ranges < VA_SMALL_RANGES_MAX) {
             /* Purged as a whole they lose the kernel's table of small pages, too. */
             purge_again(arena, from, to - from);
             advise_small(arena, zone, from, to, false);
@@ -294,112 +324,103 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
     }
 }
 
-/* The same for those that are wanted a few at a time. Whether huge pages pay
- * depends on the machine, and there on what others have just given back: the first one, which is
- * wanted now, is made resident by its first byte, and timed. A dear one is the last for a while.
- * Where the kernel gives none, whatever forbids them, a small page comes of it. */
-static VA_COLD void try_huge(const Arena *arena, Zone *zone, size_t from, size_t to)
+/* ---- Growth ---- */
+
+/* Nothing can be mapped up to block `end`, because something else lies before it: the zone ends in
+ * the middle of what is left. Runs that are short enough may still fit, and few tries are in vain.
+ */
+static VA_COLD void end_before(Zone *zone, size_t end)
 {
-    if (va_options.huge_pages == HUGE_PAGES_AUTO && to - from >= HUGE_BLOCKS && huge_is_wanted()) {
-        uint64_t start = va_os_thread_ns();
-        advise_huge(arena, zone, from, from + HUGE_BLOCKS);
-        *(volatile char *)(arena->base + (from << VA_BLOCK_SHIFT)) = 0;
-        huge.timed = va_os_thread_ns() - start <= VA_HUGE_DEAR_NS;
-        if (!huge.timed)
-            huge.from_blocks = VA_HUGE_RETRY * va_use.committed_blocks;
-        from += HUGE_BLOCKS;
-        zone->populated = from;
-    }
-    advise_huge(arena, zone, from, to);
+    zone->end = zone->committed + (end - 1 - zone->committed) / 2;
 }
 
-VA_STARTUP bool va_space_commit(Arena *arena, Zone *zone, size_t end)
+VA_STARTUP MapResult va_space_commit(Arena *arena, Zone *zone, size_t end)
 {
-    size_t heap = (zone->committed - zone->first) << VA_BLOCK_SHIFT;
-    size_t step = heap == 0 ? VA_COMMIT_FIRST_BYTES
-                            : va_max(VA_COMMIT_MIN_BYTES, va_min(heap / 8, VA_COMMIT_MAX_BYTES));
+    size_t from = zone->committed;
+    size_t heap = (from - zone->first) << VA_BLOCK_SHIFT;
+    size_t step = va_max(va_min(va_max(heap, VA_COMMIT_FIRST_BYTES), VA_COMMIT_MIN_BYTES),
+                         va_min(heap / 8, VA_COMMIT_MAX_BYTES));
     size_t least = va_min(va_align_up(end, HUGE_BLOCKS), zone->end);
-    size_t wanted = va_align_up(zone->committed + (step >> VA_BLOCK_SHIFT), HUGE_BLOCKS);
-    wanted = va_min(va_max(least, wanted), zone->end);
-    if (end <= zone->committed)
-        return true;
-    size_t table_blocks = va_min(zone->committed - zone->first, VA_COMMIT_TABLE_MAX_BLOCKS);
-    if (!commit_tables(arena, least, va_max(table_blocks, VA_COMMIT_TABLE_MIN_BLOCKS)))
-        return false;
-    if (wanted > atomic_load_explicit(&arena->tabled, memory_order_relaxed))
-        wanted = least;
-    char *start = arena->base + (zone->committed << VA_BLOCK_SHIFT);
-    if (!commit_limited(start, (wanted - zone->committed) << VA_BLOCK_SHIFT)) {
-        wanted = least;
-        if (!commit_limited(start, (wanted - zone->committed) << VA_BLOCK_SHIFT))
-            return false;
+    size_t wanted = va_align_up(from + (step >> VA_BLOCK_SHIFT), HUGE_BLOCKS);
+    if (end <= from)
+        return MAP_DONE;
+    wanted = va_max(least, wanted);
+    MapResult result = limited ? MAP_REFUSED : extend(arena, zone, end, &wanted);
+    if (va_unlikely(result == MAP_REFUSED)) {
+        limited = true;
+        result = extend_limited(arena, zone, end, &wanted);
     }
-    size_t from = huge_from(arena, zone, zone->committed);
-    /* How much of a large block will be touched nobody knows; its start most likely will. */
-    if (from < wanted && (end - zone->committed <= HUGE_BLOCKS || !huge.timed))
-        try_huge(arena, zone, from, wanted);
-    else if (from < wanted)
-        advise_huge(arena, zone, from, wanted);
-    va_use_add(&va_use.committed_blocks, wanted - zone->committed);
+    if (result == MAP_BLOCKED)
+        end_before(zone, end);
+    if (result != MAP_DONE)
+        return result;
     zone->committed = wanted;
+    advise_new(arena, zone, from, wanted,
+               va_options.huge_pages == HUGE_PAGES_ALWAYS || end - from <= HUGE_BLOCKS);
+    va_use_add(&va_use.committed_blocks, wanted - from);
+    return MAP_DONE;
+}
+
+/* Unmaps what lies behind the first `kept` blocks of a zone, all of it free and purged. */
+static VA_COLD void shorten(Arena *arena, Zone *zone, size_t end)
+{
+    size_t huge = va_max(huge_from(arena, zone->first), va_align_up(end, HUGE_BLOCKS));
+    size_t kept = va_min(va_align_up(end, HUGE_BLOCKS), zone->committed);
+    size_t free = zone->top - end;
+    if (free != 0)
+        va_runs_take(arena, end, free);
+    va_runs_lower_top(arena, zone, end);
+    for (size_t to; huge < zone->committed;
+         huge = to + HUGE_BLOCKS) { /* what is gone counts no more */
+        for (to = huge; to < zone->committed && is_small(arena, to);)
+            to += HUGE_BLOCKS;
+        if (to > huge)
+            advise_small(arena, zone, huge, to, false);
+    }
+    va_os_unmap(arena->base + (kept << VA_BLOCK_SHIFT), (zone->committed - kept) << VA_BLOCK_SHIFT);
+    va_use_add(&va_use.committed_blocks, kept - zone->committed);
+    zone->committed = kept;
+    zone->populated = va_min(zone->populated, end);
+    size_t huge_end = atomic_load_explicit(&zone->huge_end, memory_order_relaxed);
+    atomic_store_explicit(&zone->huge_end, va_min(kept, huge_end), memory_order_relaxed);
+}
+
+VA_COLD bool va_space_trim(Arena *arena, size_t first, size_t blocks)
+{
+    Zone *zone = va_zone_at(arena, first);
+    if (first + blocks != zone->top || blocks < VA_TRIM_BLOCKS)
+        return false;
+    va_runs_lower_top(arena, zone, first);
+    shorten(arena, zone, first - va_runs_clean_below_top(arena, zone));
     return true;
 }
 
-/* The address space of an arena that can lend a run of so many blocks, and may grow. */
-static VA_STARTUP size_t least_bytes(size_t blocks, size_t blocks_max)
+VA_COLD void va_space_trim_free(Arena *arena, Zone *zone)
+{
+    if (zone->free_blocks < VA_TRIM_BLOCKS)
+        return;
+    size_t clean = va_runs_clean_below_top(arena, zone);
+    if (clean >= VA_TRIM_BLOCKS)
+        shorten(arena, zone, zone->top - clean);
+}
+
+/* ---- Arenas ---- */
+
+/* The least address space of an arena that can lend a run of so many blocks. */
+static VA_STARTUP size_t least_bytes(size_t blocks)
 {
     size_t total = 0; /* the larger the arena, the larger its tables, by less than a hundredth */
-    for (size_t more = blocks; more != total;
-         more = lay_out(va_max(total, blocks_max)).first + blocks)
+    for (size_t more = blocks; more != total; more = lay_out(total).first + blocks)
         total = more;
     return va_max(va_align_up(total << VA_BLOCK_SHIFT, VA_HUGE_BYTES), VA_RESERVE_MIN_BYTES);
 }
 
-/* Reserves *bytes of address space, there or anywhere, or half of it and so on, but no fewer than
- * `least`; NULL if the kernel refuses those, too. *bytes tells what it came to. */
-static VA_STARTUP char *reserve(char *there, size_t *bytes, size_t least)
-{
-    char *base;
-    *bytes = va_max(*bytes, least);
-    while ((base = there == NULL ? va_os_reserve(*bytes, VA_HUGE_BYTES)
-                                 : va_os_reserve_at(there, *bytes)) == NULL &&
-           *bytes != least)
-        *bytes = va_max(va_align_down(*bytes / 2, VA_HUGE_BYTES), least);
-    return base;
-}
-
-/* The same under a limit: at most half of it at a time unless more is needed, and never its last
- * bytes, which the program needs for stacks and libraries. */
-static VA_COLD char *reserve_limited(char *there, size_t *bytes, size_t least, size_t limit)
-{
-    size_t rest_bytes = va_align_up(va_min(VA_RESERVE_LEAVE_BYTES, limit / 4), VA_BLOCK_BYTES);
-    char *rest = va_os_reserve(rest_bytes, VA_BLOCK_BYTES);
-    if (rest == NULL)
-        return NULL;
-    *bytes = va_min(*bytes, va_align_down(limit / 2, VA_HUGE_BYTES));
-    char *base = reserve(there, bytes, least);
-    va_os_unreserve(rest, rest_bytes);
-    return base;
-}
-
-/* Moves a range just reserved so far down that it can become `most` bytes: the kernel looks for
- * places from the top, so that what the program maps from now on fills the gap from there, and
- * takes as much from the limit as from the gap. */
-static VA_COLD char *lower(char *base, size_t *bytes, size_t least, size_t most)
-{
-    if ((uintptr_t)base < most)
-        return base;
-    va_os_unreserve(base, *bytes);
-    char *low = va_os_reserve_at(base - (most - *bytes), *bytes);
-    return low != NULL ? low : reserve(NULL, bytes, least);
-}
-
-/* What is asked for: the more, the more there is, so that the last arena comes late. */
+/* What is wanted: the more, the more there is, so that the last arena comes late. */
 static VA_STARTUP size_t wanted_bytes(unsigned arenas)
 {
     size_t blocks = 0;
     for (unsigned i = 0; i < arenas; i++)
-        blocks += atomic_load_explicit(&va_arenas[i].blocks, memory_order_relaxed);
+        blocks += va_arenas[i].blocks;
     size_t part = va_align_up((blocks << VA_BLOCK_SHIFT) / VA_RESERVE_PART, VA_HUGE_BYTES);
     return va_min(va_max(va_options.reserve_bytes, part), VA_RESERVE_BYTES);
 }
@@ -408,86 +429,24 @@ static VA_STARTUP void start_zone(Zone *zone, size_t first, size_t end)
 {
     *zone = (Zone){.first = first,
                    .end = end,
+                   .tabled = first,
                    .top = first,
+                   .highest = first,
                    .committed = first,
                    .lowest_group = first / VA_GROUP_BLOCKS,
                    .purge_group = first / VA_GROUP_BLOCKS};
 }
 
-VA_COLD bool va_space_extend(Arena *arena, size_t end)
+/* Describes an arena of which nothing is mapped yet. */
+static VA_STARTUP void lay_down(Arena *arena, char *base, size_t bytes, size_t run_bytes)
 {
-    size_t blocks = atomic_load_explicit(&arena->blocks, memory_order_relaxed);
-    if (end <= blocks)
-        return true;
-    if (end > arena->blocks_max)
-        return false;
-    size_t limit = va_os_address_limit();
-    char *there = arena->base + (blocks << VA_BLOCK_SHIFT);
-    size_t least = va_align_up((end - blocks) << VA_BLOCK_SHIFT, VA_HUGE_BYTES);
-    size_t bytes = va_align_down(
-        va_min(va_options.reserve_bytes, (arena->blocks_max - blocks) << VA_BLOCK_SHIFT),
-        VA_HUGE_BYTES);
-    if ((limit == SIZE_MAX ? reserve(there, &bytes, least)
-                           : reserve_limited(there, &bytes, least, limit)) == NULL)
-        return false;
-    blocks += bytes >> VA_BLOCK_SHIFT;
-    atomic_store_explicit(&arena->blocks, blocks, memory_order_relaxed);
-    arena->zones[ZONE_DENSE].end = blocks;
-    if (va_options.huge_pages == HUGE_PAGES_NEVER)
-        refuse_huge(arena, blocks);
-    return true;
-}
-
-/* The first arena under a limit has tables for all of that: it grows where it is, so that one block
- * may take nearly all there is. Blocks; 0 for those that stay as they are. */
-static VA_STARTUP size_t growing_blocks(unsigned arenas, size_t limit)
-{
-    if (arenas != 0 || limit / 2 >= va_options.reserve_bytes)
-        return 0;
-    return va_min(va_align_down(limit, VA_HUGE_BYTES), VA_RESERVE_BYTES) >> VA_BLOCK_SHIFT;
-}
-
-/* Lets the first arena grow for a run that finds no place. */
-static VA_COLD bool extend_first(size_t blocks)
-{
-    const Zone *zone = &va_arenas[0].zones[ZONE_DENSE];
-    size_t first = zone->top - va_runs_free_below_top(&va_arenas[0], zone);
-    return va_space_extend(&va_arenas[0], first + blocks);
-}
-
-/* The bytes before the first bitmaps, which are one mapping with the blocks. */
-static VA_STARTUP size_t tables_end(const Arena *arena)
-{
-    size_t tabled = atomic_load_explicit(&arena->tabled, memory_order_relaxed);
-    return va_align_down((uintptr_t)va_bitmap_of(arena, tabled - 1), va_os_page_bytes()) -
-           (uintptr_t)arena->base;
-}
-
-VA_STARTUP Arena *va_space_add(size_t blocks)
-{
-    unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    size_t limit = va_os_address_limit();
-    size_t bytes = wanted_bytes(count);
-    size_t blocks_max = growing_blocks(count, limit);
-    if (blocks > VA_RESERVE_BYTES >> VA_BLOCK_SHIFT)
-        return NULL;
-    if (count != 0 && extend_first(blocks))
-        return &va_arenas[0];
-    size_t least = least_bytes(blocks, blocks_max);
-    if (least > VA_RESERVE_BYTES || count == VA_ARENAS_MAX)
-        return NULL;
-    char *base = limit == SIZE_MAX ? reserve(NULL, &bytes, least)
-                                   : reserve_limited(NULL, &bytes, least, limit);
-    if (base != NULL && blocks_max > bytes >> VA_BLOCK_SHIFT)
-        base = lower(base, &bytes, least, blocks_max << VA_BLOCK_SHIFT);
-    if (base == NULL)
-        return NULL;
-    blocks_max = va_max(blocks_max, bytes >> VA_BLOCK_SHIFT);
-    Tables tables = lay_out(blocks_max);
-    Arena *arena = &va_arenas[count];
+    size_t blocks = bytes >> VA_BLOCK_SHIFT;
+    Tables tables = lay_out(blocks);
+    size_t split = tables.first;
+    memset(arena, 0, sizeof *arena);
     arena->base = base;
-    arena->blocks_max = blocks_max;
-    atomic_store_explicit(&arena->blocks, bytes >> VA_BLOCK_SHIFT, memory_order_relaxed);
+    arena->blocks = blocks;
+    arena->first = tables.first;
     arena->entries = (_Atomic uint32_t *)base;
     /* Of all but the entries the first block's come first. */
     arena->groups = (BlockGroup *)(base + tables.records) + tables.first / VA_GROUP_BLOCKS - 1;
@@ -495,21 +454,66 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     arena->bitmaps =
         ~((uintptr_t)base + tables.bitmaps + (tables.first - 1) * VA_SLAB_WORDS * sizeof(uint64_t));
     arena->live = (_Atomic uint64_t *)(base + tables.live) - tables.first * VA_LIVE_WORDS;
-    arena->first = tables.first;
-    size_t split = tables.first;
-    if (blocks_max << VA_BLOCK_SHIFT >= VA_ZONED_BYTES &&
-        bytes - least > VA_SPARSE_BYTES + VA_GROUP_BLOCKS * VA_BLOCK_BYTES)
-        split = va_align_up(split + (VA_SPARSE_BYTES >> VA_BLOCK_SHIFT), VA_GROUP_BLOCKS);
+    if (bytes >= VA_ZONED_BYTES && run_bytes <= bytes / 2)
+        split = va_align_up(blocks / VA_SPARSE_PART, VA_GROUP_BLOCKS);
     start_zone(&arena->zones[ZONE_SPARSE], tables.first, split);
-    start_zone(&arena->zones[ZONE_DENSE], split, bytes >> VA_BLOCK_SHIFT);
-    if (!commit_tables(arena, tables.first + 1, VA_COMMIT_TABLE_MIN_BLOCKS)) {
-        va_os_unreserve(base, bytes);
+    start_zone(&arena->zones[ZONE_DENSE], split, blocks);
+}
+
+static VA_COLD void unmap_table(Mapped mapped)
+{
+    va_os_unmap((void *)mapped.start, mapped.end - mapped.start);
+}
+
+/* Maps the first blocks of a new arena and their tables, or nothing. */
+static VA_STARTUP MapResult start_arena(Arena *arena)
+{
+    Zone *zone = va_zone_at(arena, arena->first);
+    MapResult result = va_space_commit(arena, zone, arena->first + 1);
+    if (va_likely(result == MAP_DONE))
+        return result;
+    unmap_table(arena->entries_mapped);
+    for (unsigned i = 0; i < ZONE_TABLES; i++)
+        unmap_table(zone->tables[i]);
+    atomic_store_explicit(&arena->tabled, 0, memory_order_relaxed);
+    return result;
+}
+
+/* Whether a range has addresses in common with one of the first `count` arenas' ranges, of which
+ * only parts are mapped. */
+static VA_STARTUP bool overlaps(const char *base, size_t bytes, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (base < va_arenas[i].base + (va_arenas[i].blocks << VA_BLOCK_SHIFT) &&
+            va_arenas[i].base < base + bytes)
+            return true;
+    return false;
+}
+
+VA_STARTUP Arena *va_space_add(size_t blocks)
+{
+    unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    if (blocks > VA_RESERVE_BYTES >> VA_BLOCK_SHIFT || count == VA_ARENAS_MAX)
         return NULL;
+    size_t least = least_bytes(blocks);
+    if (least > VA_RESERVE_BYTES)
+        return NULL;
+    Arena *arena = &va_arenas[count];
+    MapResult result = MAP_BLOCKED;
+    for (unsigned i = 0; i < 2 * VA_PLACE_TRIES && result == MAP_BLOCKED; i++) {
+        bool at_random = i < VA_PLACE_TRIES;
+        unsigned shift = at_random ? 0 : 2 * (i - VA_PLACE_TRIES); /* room gets scarce */
+        size_t bytes = va_max(va_align_down(wanted_bytes(count) >> shift, VA_HUGE_BYTES), least);
+        char *base = va_os_find_place(&bytes, least, VA_HUGE_BYTES, at_random);
+        if (base == NULL || overlaps(base, bytes, count))
+            continue;
+        lay_down(arena, base, bytes, least);
+        result = start_arena(arena);
     }
+    if (result != MAP_DONE)
+        return NULL;
     /* Read first, the page would be mapped twice: to the page of zeros, then to one of its own. */
-    va_group(arena, tables.first / VA_GROUP_BLOCKS)->free = 0;
-    refuse_huge(arena, split);
-    va_os_exclude_from_dump(base, tables_end(arena));
+    va_group(arena, arena->first / VA_GROUP_BLOCKS)->free = 0;
     atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
     return arena;
 }
@@ -522,10 +526,9 @@ VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
         return false;
     atomic_store_explicit(&remapped, true, memory_order_relaxed);
     /* As its neighbours are advised, so that they become one mapping. */
-    size_t start = atomic_load_explicit(&zone->huge_start, memory_order_relaxed);
-    advise_blocks(arena, first, va_min(end, start), false);
+    advise_blocks(arena, first, va_min(end, huge_from(arena, first)), false);
     end = va_min(end, atomic_load_explicit(&zone->huge_end, memory_order_relaxed));
-    for (size_t from = huge_from(arena, zone, first), to; from < end; from = to) {
+    for (size_t from = huge_from(arena, first), to; from < end; from = to) {
         bool small = is_small(arena, from);
         for (to = from; to < end && is_small(arena, to) == small;)
             to = va_min(va_align_down(to, HUGE_BLOCKS) + HUGE_BLOCKS, end);

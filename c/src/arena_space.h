@@ -1,20 +1,23 @@
-/* arena_space.h: the address space of arenas: reserves it, makes it and the tables accessible,
- * advises huge pages. All functions: under the arena lock, unless they say otherwise. */
+/* arena_space.h: the address space of arenas: finds it, maps blocks and tables, advises huge pages.
+ * All functions: under the arena lock, unless they say otherwise. */
 #ifndef VA_ARENA_SPACE_H
 #define VA_ARENA_SPACE_H
 
 #include "block_table.h"
 
-/* Reserves address space for a run of this many blocks, behind an arena or as a new one; its dense
- * zone can lend it then. */
+/* A new arena, with room for a run of so many blocks; NULL if there is no memory or no place. */
 Arena *va_space_add(size_t blocks);
 
-/* Reserves more behind an arena, so that its dense zone reaches up to block `end`; false if that
- * cannot be. */
-bool va_space_extend(Arena *arena, size_t end);
+/* Makes blocks of a zone below `end` accessible, and some more if that is granted. Blocked:
+ * something else is mapped there, and the zone ends before it from now on. */
+MapResult va_space_commit(Arena *arena, Zone *zone, size_t end);
 
-/* Makes blocks below `end` accessible, and some more; at least these if more is refused. */
-bool va_space_commit(Arena *arena, Zone *zone, size_t end);
+/* Unmaps what is free and purged at the end of a zone, if it is much. So what was freed
+ * counts no more for limits, and for the kernel's decision what it can grant and how large a
+ * process it can copy at a fork. The former: of blocks that were lent and are in no set; false if
+ * it did nothing. */
+bool va_space_trim(Arena *arena, size_t first, size_t blocks);
+void va_space_trim_free(Arena *arena, Zone *zone);
 
 /* Holes of a slab were given back: the huge page that it lies on, if it does, is split, and shall
  * stay so, or the kernel would fill them again. Under the mutex of the slab's owner; takes the

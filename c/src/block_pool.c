@@ -198,7 +198,7 @@ static void forget_zero(Block *run)
 /* A run's pages go at once: the arena finds it clean. */
 static void purge(Block *run)
 {
-    if (!run->moved)
+    if (run->moved == 0)
         run->zero = va_os_purge(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT);
 }
 
@@ -206,7 +206,7 @@ static void purge(Block *run)
 static VA_COLD void clear(Block *run)
 {
     purge(run);
-    if (!run->zero && !run->moved) /* locked memory */
+    if (!run->zero && run->moved == 0) /* locked memory */
         memset(va_block_address(run), 0, (size_t)run->run_blocks << VA_BLOCK_SHIFT);
 }
 #else
@@ -230,8 +230,12 @@ static VA_COLD void split_off_locked(MemoryAllocator *allocator, Block *run, siz
     va_guard_end(run); /* a slab may have one */
     if (count == 0)
         return;
-    bool moved = va_arena_split(run, count);
+    uint8_t moved;
+    bool usable = va_arena_split(run, count, &moved);
     va_lock_acquire(&va_use.lock); /* a scan shall see the run whole or split */
+    if (!usable && count < run->run_blocks)
+        run->run_blocks -= (uint32_t)count;
+    count = usable ? count : 0;
     for (; count > 0; count--) {
         Block *block = run + --run->run_blocks;
         *block =

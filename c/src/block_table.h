@@ -8,7 +8,7 @@
  *     4 B           64 B/64  64 B                      512 B       64 KiB    per block
  *
  * Block i starts at base + i * 64 KiB; the first indices are the tables themselves and stay 0, so
- * that a wild pointer into them is caught like any other. `.` is never accessible. Groups and
+ * that a wild pointer into them is caught like any other. `.` is never mapped. Groups and
  * bitmaps grow downwards, the rest upwards, so that what a small heap uses of the tables lies in
  * three places instead of five: each costs a fork a mapping and page tables. Only secure builds
  * have live bits.
@@ -47,7 +47,7 @@ typedef struct Block {
     bool listed;         /* on the owner's list */
     bool zero;           /* never-used memory reads as zero */
     bool arriving;       /* slab: taken from its old owner, not on the new one's list yet */
-    bool moved;          /* run: pages came by va_os_move, see va_arena_reclaim */
+    uint8_t moved;       /* run: how many mappings va_os_move has made of it, see arena.c */
     uint8_t arena;       /* const: index into va_arenas */
     uint8_t guarded;     /* secure builds: see secure.h */
     uint16_t absent;     /* slab: pieces that surely have no page, a bit each; owner's mutex */
@@ -83,20 +83,40 @@ typedef struct BlockGroup {
 } BlockGroup;
 static_assert(sizeof(BlockGroup) == 64, "a group is one cache line");
 
-/* The parts of an arena. Memory that few slots use for long should not be backed by huge pages,
- * which are resident as a whole: the first slabs of a thread's class go to the sparse zone, what
- * grows beyond them and whole runs to the dense one. Small arenas are dense only. */
+/* The parts of an arena. What may never be filled should not lie on huge pages, which are resident
+ * as a whole: the first slabs of a thread's class, slabs of slots larger than a page, runs and
+ * large blocks go to the sparse zone; slabs of a class that grows go to the dense one. Small arenas
+ * are dense only. */
 typedef enum ZoneKind { ZONE_SPARSE, ZONE_DENSE, ZONES } ZoneKind;
 
+/* What is mapped of a table: addresses, multiples of the page size; 0 at first. */
+typedef struct Mapped {
+    uintptr_t start, end;
+} Mapped;
+
+/* The tables of which each zone has a part. The groups of an arena's first blocks count as records,
+ * whose page they share. */
+typedef enum ZoneTable {
+    TABLE_GROUPS,
+    TABLE_RECORDS,
+    TABLE_BITMAPS,
+    TABLE_LIVE,
+    ZONE_TABLES
+} ZoneTable;
+
 typedef struct Zone {
-    size_t first, end; /* its blocks; const, but the last zone's end. Zones share no group. */
-    /* Blocks below huge_start refuse huge pages; from where they may be at all to huge_end they are
-     * advised, or refuse them if their group says so. Read without lock. */
-    _Atomic size_t huge_start, huge_end;
-    /* Arena lock. first <= top <= committed <= end */
+    size_t first; /* const. Zones share no group. */
+    /* From where huge pages may be at all to huge_end blocks are advised, or refuse them if their
+     * group says so. Read without lock. */
+    _Atomic size_t huge_end;
+    /* Arena lock. first <= top <= committed <= tabled <= end */
     _Alignas(64) size_t top; /* blocks from here on were never lent */
-    size_t committed;        /* blocks from here on are not accessible */
+    size_t committed;        /* blocks from here on are not mapped */
+    size_t tabled;           /* records and bitmaps from here on are not mapped */
+    size_t end;              /* no block from here on; lowered where somebody else's mapping is */
+    Mapped tables[ZONE_TABLES];
     size_t populated;    /* blocks below it were made resident in advance, also those from top on */
+    size_t highest;      /* top so far: the tables may have pages up to there */
     size_t free_blocks;  /* below top */
     size_t lowest_group; /* groups below it have no free block */
     size_t dirty_end;    /* groups from here on have nothing that is free and dirty */
@@ -107,16 +127,16 @@ typedef struct Zone {
 /* Who frees reads the first cache line; what changes under the lock stays off it. */
 typedef struct Arena {
     _Alignas(64) char *base; /* const once published, like all pointers here */
-    _Atomic size_t blocks;   /* grows, see va_space_extend; read without lock */
+    size_t blocks;           /* const: the range is so long */
     _Atomic uint32_t *entries;
     Block *records;
     uintptr_t bitmaps;      /* the free slots of a slab; see va_bitmap_of */
     _Atomic uint64_t *live; /* VA_LIVE_WORDS per block, in secure builds; see secure.h */
-    _Atomic size_t tabled;  /* records from here on are not accessible; read without lock */
-    size_t first;           /* index of the first block that is not table */
+    _Atomic size_t tabled;  /* entries from here on are not mapped; read without lock */
+    size_t first;           /* const: index of the first block that is not table */
     Zone zones[ZONES];
-    BlockGroup *groups; /* of group g: groups - g */
-    size_t blocks_max;  /* const; the tables have room for so many */
+    BlockGroup *groups;    /* of group g: groups - g */
+    Mapped entries_mapped; /* arena lock */
 } Arena;
 
 extern Arena va_arenas[VA_ARENAS_MAX];

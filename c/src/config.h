@@ -82,26 +82,30 @@
 /* Guard pages: every so many blocks a slab ends with one. Each splits the huge page around it. */
 #define VA_GUARD_BLOCKS 16
 
-/* The address space asked for first, and the least that is still worth an arena. Halved until
- * the kernel agrees. 1 TiB costs nothing but address space. */
+/* The address range of an arena, of which nothing is claimed ahead, and the least that is worth
+ * one. Where addresses have fewer bits the range is an eighth of the largest gap. */
 #define VA_RESERVE_BYTES ((size_t)1 << 40)
 #define VA_RESERVE_MIN_BYTES ((size_t)8 << 20)
 #define VA_ARENAS_MAX 64
 /* Each next one has this part of all before it at least: 64 of them, from 8 MiB on, 16 TiB. */
 #define VA_RESERVE_PART 4
-/* Under a limit of the address space this much is never reserved, and under one of data never made
- * accessible, which it stays: two stacks of 8 MiB. */
-#define VA_RESERVE_LEAVE_BYTES ((size_t)16 << 20)
+/* Random places tried for an arena, then as many of the kernel's choice: a random one has a
+ * neighbour about once in 10,000 times, or overlaps another arena's range. */
+#define VA_PLACE_TRIES 6
 
-/* Memory is made accessible in steps, so that the arena stays one mapping and mprotect is rare:
- * a small first step for small programs, then an eighth of what is there, between bounds. */
-#define VA_COMMIT_FIRST_BYTES ((size_t)4 << 20)
+/* The heap grows in steps, so that system calls are rare: as much as there is, between the first
+ * two bounds; from there on an eighth, up to the last. */
+#define VA_COMMIT_FIRST_BYTES ((size_t)2 << 20)
 #define VA_COMMIT_MIN_BYTES ((size_t)16 << 20)
 #define VA_COMMIT_MAX_BYTES ((size_t)256 << 20)
+/* Where the kernel refuses a step this much is left to the program, or a sixteenth of the heap. */
+#define VA_LEAVE_BYTES ((size_t)4 << 20)
+/* Blocks at the end of a zone, free and purged, that are worth unmapping: 16 MiB. */
+#define VA_TRIM_BLOCKS ((size_t)256)
 /* The tables follow in steps as large as the heap, between these bounds: 64 MiB of it have 0.6 MiB
- * of tables, 1 GiB 9.3. Where the kernel counts what is accessible, small programs need little. */
-#define VA_COMMIT_TABLE_MIN_BLOCKS ((size_t)1 << 10)
-#define VA_COMMIT_TABLE_MAX_BLOCKS ((size_t)1 << 14)
+ * of tables, 1 GiB 9.3. */
+#define VA_TABLE_STEP_BLOCKS ((size_t)1 << 9)
+#define VA_TABLE_STEP_MAX_BLOCKS ((size_t)1 << 14)
 
 /* The groups of the first blocks lie before the records, on the same page: so many bytes of them,
  * of 32 groups, leave room for 32 records on the smallest page. */
@@ -114,24 +118,22 @@
  * memory, python3 and perl 1.02, the same time. */
 #define VA_HUGE_BYTES ((size_t)2 << 20)
 #define VA_HUGE_AFTER_BYTES ((size_t)48 << 20)
-/* A huge page that takes the kernel longer than this is dear: 512 small ones, each by a fault of
- * its own, take 0.3 to 1.3 ms, a huge one 0.1 to 0.3, but 4.7 on a virtual machine whose host gives
- * it memory in small pieces. Nanoseconds. */
-#define VA_HUGE_DEAR_NS 1500000u
-/* After a dear one none is asked for until so many times as much memory is accessible: twice as
- * much costs programs of 200 MiB another try, and where one was dear most are. */
-#define VA_HUGE_RETRY 4
 /* Pages around holes are kept small: each range of them splits the mapping. So many ranges at most,
  * or all becomes one. */
 #define VA_SMALL_RANGES_MAX 256
-/* The sparse zone of arenas from the second size on. */
-#define VA_SPARSE_BYTES ((size_t)1 << 30)
-#define VA_ZONED_BYTES ((size_t)64 << 30)
+/* Arenas of this size have a sparse zone, this part of their range. Once the zone behind it is used
+ * the entries of all its blocks are mapped, if not touched: 8 MiB in an arena of 1 TiB. */
+#define VA_ZONED_BYTES ((size_t)8 << 30)
+#define VA_SPARSE_PART 8
 static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on their boundary");
 
 /* From its third fresh block on, a class is growing: the pages of a block are then populated
  * by one call instead of a fault each. */
 #define VA_POPULATE_AFTER_BLOCKS 2
+/* Slots up to this size fill the pages that they lie on, so that a class that grows may have pages
+ * in advance: by populating them, and huge ones. Of a larger slot nobody knows how much will be
+ * touched. */
+#define VA_FILLED_BYTES ((size_t)4 << 10)
 
 /* A free block that stays unused for one to two of these is purged. Milliseconds. Against 500 ruby
  * and rocksdb take 0.94 of the memory, a server whose sizes change 0.83; the same time. With 100 a
@@ -183,6 +185,10 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* The large run that a thread freed last stays with it, for loops that allocate and free one
  * size: in all threads together at most this many bytes. */
 #define VA_LARGE_KEEP_BYTES ((size_t)64 << 20)
+/* Caches are emptied for an allocation that would fail, unless it is larger than this and than so
+ * many times what they hold: programs that ask until they get no more would empty them each time.
+ */
+#define VA_RELIEF_RATIO 8
 /* Such a loop looks at the purge clock every so many turns: the clock takes a fifth of one. */
 #define VA_LARGE_PUTS 16
 
@@ -315,25 +321,28 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* A limited allocator's caches hold at most this part of its limit each. */
 #define VA_CACHE_LIMIT_SHIFT 6
 
-/* Internal memory: a first chunk that has room for a thread's cache and its first stacks, then
+/* Internal memory: a first chunk that has room for some threads' caches and first stacks, then
  * chunks that are mapped, and kept out of core dumps: in secure builds all are. */
 #define VA_META_FIRST_BYTES                                                                        \
     (VALLOC_SECURE_EXACT || VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE ||                    \
              VALLOC_SECURE_CANARY                                                                  \
          ? (size_t)64                                                                              \
-         : (size_t)16 << 10)
+         : (size_t)64 << 10)
 /* The first chunk ends with a page, of the smallest size that there is. */
 #define VA_META_PAGE_BYTES ((size_t)4 << 10)
 #define VA_META_CHUNK_BYTES ((size_t)256 << 10)
+/* The next chunk is mapped when so little is left: room for a thread's cache and its first stacks.
+ */
+#define VA_META_AHEAD_BYTES ((size_t)32 << 10)
 
 /* realloc moves pages instead of copying bytes from this size on. Below, copying into pages that
  * are resident already is cheaper than the system calls, and than faulting in anew what the move
  * and the new mappings lose: four buffers that grow to 2 MiB in turn took 6.5 times as long with 1
  * MiB here, to 8 MiB 1.5 times, to 32 MiB 1.1 times. */
 #define VA_MOVE_PAGES_BYTES ((size_t)4 << 20)
-/* A run that pages were moved to or from is a mapping of its own. So many runs at most: a sixteenth
- * of the mappings that the kernel grants a process by default. */
-#define VA_MOVED_RUNS_MAX ((size_t)4096)
+/* A run that pages were moved to or from is mappings of its own. So many in all: a quarter of those
+ * that the kernel grants a process by default. */
+#define VA_MOVED_MAPPINGS_MAX ((size_t)16 << 10)
 
 /* Each consists of so many mappings at most, or its bytes are copied to a new one: every move of a
  * buffer adds one, so that a buffer that grows by half each time comes from 4 MiB to 64 GiB. */

@@ -97,7 +97,7 @@ VA_INLINE void prefetch_slab(const Arena *arena, const void *slot, uint32_t reci
 {
     size_t index = va_block_index(arena, slot);
     uint64_t number = (uint64_t)va_block_offset(slot) * reciprocal >> 32;
-    if (index < atomic_load_explicit(&arena->blocks, memory_order_relaxed)) {
+    if (index < arena->blocks) {
         __builtin_prefetch(&arena->records[index], 1);
         __builtin_prefetch(va_bitmap_of(arena, index) + number / 64, 1);
     }

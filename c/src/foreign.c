@@ -13,17 +13,6 @@
 #include "options.h"
 #include "os.h"
 
-/* Within an arena nobody else has memory, whatever the tables reach by now. */
-static VA_COLD bool is_reserved(const void *pointer)
-{
-    unsigned count = atomic_load_explicit(&va_arena_count, memory_order_acquire);
-    for (unsigned i = 0; i < count; i++)
-        if (va_block_index(&va_arenas[i], pointer) <
-            atomic_load_explicit(&va_arenas[i].blocks, memory_order_relaxed))
-            return true;
-    return false;
-}
-
 static VA_COLD void warn(const char *function, const void *pointer)
 {
     static _Atomic bool warned;
@@ -42,7 +31,7 @@ static VA_COLD void warn(const char *function, const void *pointer)
 VA_COLD void va_foreign_check(const void *pointer, const char *function)
 {
     va_arena_start(); /* this may be the program's first call: options come with it */
-    if (va_options.foreign == FOREIGN_ABORT || is_reserved(pointer))
+    if (va_options.foreign == FOREIGN_ABORT || va_arena_holds(pointer))
         va_fatal(function, "not a pointer of this allocator", pointer);
     if (va_options.foreign == FOREIGN_IGNORE)
         warn(function, pointer);

@@ -37,6 +37,11 @@ VA_APART bool va_large_cache_reserve(ThreadCache *cache, size_t bytes)
     return true;
 }
 
+VA_COLD size_t va_large_cache_kept(void)
+{
+    return atomic_load_explicit(&large_kept, memory_order_relaxed);
+}
+
 void va_large_cache_drop(ThreadCache *cache)
 {
     Block *run = exchange(cache, NULL);

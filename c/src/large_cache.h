@@ -29,6 +29,9 @@ void va_large_cache_put(ThreadCache *cache, Block *run);
 /* Gives back the run kept. */
 void va_large_cache_drop(ThreadCache *cache);
 
+/* The bytes reserved for what all caches keep. */
+size_t va_large_cache_kept(void);
+
 /* Changes the bytes reserved for what the cache keeps; false if all caches together have too
  * many. The room stays reserved while the run is in use, so that a loop over one size touches
  * nothing shared. */

@@ -1,7 +1,8 @@
 /* meta.c: carves metadata from chunks, back to front: the first stacks, which are made when the
  * first cache is there, then lie before it, on the page of what its fast paths use. Keeps what is
  * released by size. The first chunk, all that a small program needs, lies with the library's
- * variables; others are mapped. */
+ * variables; others are mapped. The next chunk is mapped before this one is used up: what is left
+ * of it serves when the kernel grants no more. */
 #include "meta.h"
 
 #include <string.h>
@@ -17,45 +18,73 @@ typedef struct Released {
 
 static VA_ARRAY_LAST _Alignas(64) char first_chunk[VA_META_FIRST_BYTES];
 
-static struct { /* va_meta_lock */
+typedef struct Chunk {
     char *start;
-    char *end;                   /* what lies from here on is in use */
+    char *end; /* what lies from here on is in use */
+} Chunk;
+
+static struct { /* va_meta_lock */
+    Chunk chunk, next;
     _Atomic size_t mapped_bytes; /* read without the lock, for statistics */
     Released *released[64];      /* lists by log2 of the size */
-} chunk = {first_chunk, first_chunk + sizeof first_chunk, sizeof first_chunk, {NULL}};
+} meta = {.chunk = {first_chunk, first_chunk + sizeof first_chunk},
+          .mapped_bytes = sizeof first_chunk};
 
 /* The list for a size, NULL if there is none. */
 static Released **list_for(size_t bytes)
 {
-    return va_is_power_of_two(bytes) ? &chunk.released[va_highest_bit(bytes)] : NULL;
+    return va_is_power_of_two(bytes) ? &meta.released[va_highest_bit(bytes)] : NULL;
+}
+
+static size_t rest_of(const Chunk *chunk)
+{
+    return (size_t)(chunk->end - chunk->start);
+}
+
+/* A new chunk of at least so many bytes; empty if there is no memory. */
+static VA_STARTUP Chunk map_chunk(size_t bytes)
+{
+    size_t mapped = va_align_up(va_max(bytes, VA_META_CHUNK_BYTES), va_os_page_bytes());
+    char *start = va_os_map(mapped);
+    if (start == NULL)
+        return (Chunk){NULL, NULL};
+    atomic_store_explicit(&meta.mapped_bytes, meta.mapped_bytes + mapped, memory_order_relaxed);
+    return (Chunk){start, start + mapped};
+}
+
+/* Carves from the first chunk that has room; what the smaller one then has left is lost. */
+static VA_STARTUP void *carve(size_t bytes)
+{
+    Chunk *chunk = &meta.chunk;
+    if (rest_of(chunk) < bytes) {
+        if (rest_of(&meta.next) < bytes)
+            meta.next = map_chunk(bytes);
+        if (rest_of(&meta.next) < bytes)
+            return NULL;
+        *chunk = meta.next;
+        meta.next = (Chunk){NULL, NULL};
+    }
+    if (chunk->end == first_chunk + sizeof first_chunk) /* up to the end of a page */
+        chunk->end -= (uintptr_t)chunk->end % va_min(VA_META_PAGE_BYTES, sizeof first_chunk);
+    chunk->end -= bytes;
+    void *result = chunk->end;
+    if (meta.next.start == NULL && rest_of(chunk) < VA_META_AHEAD_BYTES)
+        meta.next = map_chunk(0);
+    return result;
 }
 
 VA_STARTUP void *va_meta_allocate(size_t bytes)
 {
-    void *result = NULL;
     bytes = va_align_up(bytes, 64);
     Released **list = list_for(bytes);
     va_lock_acquire(&va_meta_lock);
-    if (list != NULL && *list != NULL) {
-        result = *list;
+    void *result = list != NULL ? *list : NULL;
+    if (result != NULL) {
         *list = (*list)->next;
-        va_lock_release(&va_meta_lock);
-        return memset(result, 0, bytes);
+        memset(result, 0, bytes);
+    } else {
+        result = carve(bytes);
     }
-    if (chunk.end == first_chunk + sizeof first_chunk) /* up to the end of a page */
-        chunk.end -= (uintptr_t)chunk.end % va_min(VA_META_PAGE_BYTES, sizeof first_chunk);
-    if ((size_t)(chunk.end - chunk.start) < bytes) {
-        size_t mapped = va_align_up(va_max(bytes, VA_META_CHUNK_BYTES), va_os_page_bytes());
-        char *start = va_os_map(mapped);
-        if (start != NULL) {
-            chunk.start = start;
-            chunk.end = start + mapped;
-            atomic_store_explicit(&chunk.mapped_bytes, chunk.mapped_bytes + mapped,
-                                  memory_order_relaxed);
-        }
-    }
-    if ((size_t)(chunk.end - chunk.start) >= bytes)
-        result = chunk.end -= bytes;
     va_lock_release(&va_meta_lock);
     return result;
 }
@@ -73,13 +102,13 @@ VA_STARTUP void va_meta_release(void *memory, size_t bytes)
 
 VA_COLD size_t va_meta_bytes(void)
 {
-    return chunk.mapped_bytes;
+    return meta.mapped_bytes;
 }
 
 VA_COLD size_t va_meta_used(void)
 {
     va_lock_acquire(&va_meta_lock);
-    size_t bytes = chunk.mapped_bytes - (size_t)(chunk.end - chunk.start);
+    size_t bytes = meta.mapped_bytes - rest_of(&meta.chunk) - rest_of(&meta.next);
     va_lock_release(&va_meta_lock);
     return va_align_up(bytes, va_os_page_bytes());
 }

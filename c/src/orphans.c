@@ -5,7 +5,7 @@
  * there is one thread, which carries nothing, so every block below a zone's top is
  *
  *   free, or of a run whose entry says who uses it, or of a run that somebody keeps unused (a
- * store, a large cache, an allocator's list), or an orphan.
+ * store, a large cache, an allocator's list), or lost, or an orphan.
  *
  * The first two show in the tables. The third are marked first, in the bits `due`, which are 0 for
  * blocks that are not free. Slots cannot be told so: of what a thread was about to put on a stack
@@ -73,6 +73,8 @@ static VA_COLD size_t look_at(Arena *arena, size_t block)
     uint32_t entry = va_entry_load(&arena->entries[block]);
     unsigned class = va_entry_class(entry);
     Block *run = &arena->records[block];
+    if (class == VA_CLASS_LOST)
+        return run->run_blocks;
     if (entry == 0 || class == VA_CLASS_SPARE) {
         if (!unmark(arena, block))
             return 0;

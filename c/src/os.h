@@ -11,22 +11,30 @@
 /* The kernel's page size in bytes. */
 size_t va_os_page_bytes(void);
 
-/* Sets aside address space without access and without a claim on memory; NULL if refused. */
-void *va_os_reserve(size_t bytes, size_t alignment);
-/* The same there; NULL also if something else lies in the way. */
-void *va_os_reserve_at(void *address, size_t bytes);
-void va_os_unreserve(void *address, size_t bytes);
+/* What became of a mapping at a given place: there; refused by a limit or for lack of memory; or
+ * something else is mapped there already, which stays. */
+typedef enum MapResult { MAP_DONE, MAP_REFUSED, MAP_BLOCKED } MapResult;
 
-/* Makes reserved pages readable and writable; they read as zero until written. */
-bool va_os_commit(void *address, size_t bytes);
+/* A range of address space for *bytes bytes, a multiple of the alignment, where nothing is mapped
+ * as far as is known, and the kernel puts little by itself. At random: amid the largest gap between
+ * the program and its libraries; *bytes is lowered to fit into a part of it, but not below `least`.
+ * Else where the kernel has room. Claims nothing. NULL if there is no such range. */
+void *va_os_find_place(size_t *bytes, size_t least, size_t alignment, bool at_random);
+
+/* New zeroed memory in this place. A name for /proc/PID/maps, where the kernel keeps such names;
+ * NULL for none. */
+MapResult va_os_map_at(void *address, size_t bytes, const char *name);
+
+/* The same right behind a mapping that ends there: it grows, with its name and advice. */
+MapResult va_os_extend(void *end, size_t bytes);
+
+void va_os_unmap(void *address, size_t bytes);
 
 /* New zeroed memory for valloc's own tables, kept out of core dumps. */
 void *va_os_map(size_t bytes);
 
-/* Keeps reserved address space out of core dumps. */
-void va_os_exclude_from_dump(void *address, size_t bytes);
-
-/* Drops the pages: the memory stays accessible and reads as zero. */
+/* Drops the pages: the memory stays accessible and reads as zero. False if that is refused, or is
+ * never done here whatever the kernel says. */
 bool va_os_purge(void *address, size_t bytes);
 
 /* The same for what was purged before and may have come back with its neighbours; not counted. */
@@ -41,23 +49,16 @@ void va_os_advise_huge(void *address, size_t bytes, bool on);
 /* Makes the pages resident at once; a hint. */
 void va_os_populate(void *address, size_t bytes);
 
-/* Moves the pages of [from, from + bytes) to [to, to + bytes) without copying. Both ranges are
- * committed before and after; what was at `to` is gone, and `from` reads as zero. Behind the source
- * something has to be mapped. If that fails only `to` may have changed. */
-bool va_os_move(void *from, void *to, size_t bytes);
+/* Moves the pages of [from, from + bytes) to [to, to + bytes) without copying; [to, to + to_bytes)
+ * then is one mapping if the source was within one. Both ranges are mapped before and after; what
+ * was at `to` is gone, and `from` reads as zero. Behind the source something has to be mapped.
+ * Returns how many mappings that made of `to`; 0 if it failed: then only `to` may have changed, and
+ * may be unmapped in part. */
+size_t va_os_move(void *from, void *to, size_t bytes, size_t to_bytes);
 
-/* Replaces a range that va_os_move wrote by a plain committed one, zeroed, so that it becomes
- * one mapping with its neighbours again. */
+/* Replaces a range that va_os_move wrote by a plain one, zeroed, so that it becomes one mapping
+ * with its neighbours again. False: it may be unmapped. */
 bool va_os_remap(void *address, size_t bytes);
-
-/* Bytes of address space that the process may still take (RLIMIT_AS), SIZE_MAX if unlimited. */
-size_t va_os_address_limit(void);
-
-/* Bytes that may be accessible and private (RLIMIT_DATA), SIZE_MAX if unlimited. */
-size_t va_os_data_limit(void);
-
-/* Nanoseconds of processor time that the calling thread has used, with the kernel's for it. */
-uint64_t va_os_thread_ns(void);
 
 /* Milliseconds of a monotonic clock with a few milliseconds' resolution; cheap. */
 uint64_t va_os_clock_ms(void);

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #if __has_include(<sys/single_threaded.h>)
 #include <sys/single_threaded.h>
@@ -41,8 +41,9 @@
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
 #endif
-#ifndef PR_GET_THP_DISABLE
-#define PR_GET_THP_DISABLE 42
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
 #endif
 #define MEMBARRIER_PRIVATE 8 /* MEMBARRIER_CMD_PRIVATE_EXPEDITED, since Linux 4.14 */
 #define MEMBARRIER_REGISTER 16
@@ -86,68 +87,158 @@ static bool advise(void *address, size_t bytes, int advice)
     return done;
 }
 
-/* Newer kernels align large mappings by themselves: that is tried before more is mapped than kept.
- */
-void *va_os_reserve(size_t bytes, size_t alignment)
+/* ---- Places ---- */
+
+/* A number that differs from process to process and from call to call, of what the kernel gave this
+ * process at its start: no system call, and none of it shows. */
+static VA_STARTUP uint64_t place_number(void)
 {
-    if (bytes > SIZE_MAX - alignment)
+    static _Atomic uint64_t calls; /* relaxed: each call gets another number */
+    uint64_t given[2] = {0, 0};
+    const void *random = (const void *)getauxval(AT_RANDOM);
+    if (random != NULL)
+        memcpy(given, random, sizeof given);
+    uint64_t x = given[0] ^ (given[1] << 23 | given[1] >> 41);
+    x += 0x9e3779b97f4a7c15u * (1 + atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed));
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+typedef struct Gap {
+    uintptr_t start, end;
+} Gap;
+
+/* The highest wide gap between what the kernel mapped at the start: the program, the loader, the
+ * vDSO, the stack. Between the program and the libraries in all usual layouts. */
+static VA_STARTUP Gap find_gap(void)
+{
+    uintptr_t marks[] = {getauxval(AT_PHDR), getauxval(AT_BASE), getauxval(AT_SYSINFO_EHDR),
+                         getauxval(AT_EXECFN)}; /* on the stack */
+    enum { MARKS = sizeof marks / sizeof *marks };
+    for (unsigned i = 1; i < MARKS; i++) {
+        for (unsigned k = i; k > 0 && marks[k - 1] > marks[k]; k--) {
+            uintptr_t lower = marks[k];
+            marks[k] = marks[k - 1];
+            marks[k - 1] = lower;
+        }
+    }
+    Gap gap = {0, marks[0]};
+    for (unsigned i = 1; i < MARKS; i++)
+        if (marks[i] - marks[i - 1] >= marks[MARKS - 1] / 8)
+            gap = (Gap){marks[i - 1], marks[i]};
+    return gap;
+}
+
+/* In the middle half: the program's heap grows into one end of the gap, mappings into the other. */
+static VA_STARTUP void *find_random_place(size_t *bytes, size_t least, size_t alignment)
+{
+    Gap gap = find_gap();
+    size_t half = (gap.end - gap.start) / 2;
+    *bytes = va_max(va_min(*bytes, va_align_down(half / 4, alignment)), least);
+    if (half < *bytes + alignment)
         return NULL;
-    char *start = map(NULL, bytes, PROT_NONE, MAP_NORESERVE);
-    if (start == NULL || (uintptr_t)start % alignment == 0)
-        return start;
-    unmap(start, bytes);
-    size_t mapped = bytes + alignment;
-    start = map(NULL, mapped, PROT_NONE, MAP_NORESERVE);
+    size_t offset = (size_t)(place_number() % (half - *bytes - alignment + 1));
+    return (void *)va_align_up(gap.start + half / 2 + offset, alignment);
+}
+
+/* Maps inaccessible memory and unmaps it: nobody else is there. Half of it and so on, if refused.
+ */
+static VA_COLD void *find_kernels_place(size_t *bytes, size_t least, size_t alignment)
+{
+    char *start;
+    while ((start = map(NULL, *bytes + alignment, PROT_NONE, MAP_NORESERVE)) == NULL &&
+           *bytes > least)
+        *bytes = va_max(va_align_down(*bytes / 2, alignment), least);
     if (start == NULL)
         return NULL;
-    size_t head = va_align_up((uintptr_t)start, alignment) - (uintptr_t)start;
-    unmap(start, head);
-    unmap(start + head + bytes, mapped - head - bytes);
-    return start + head;
+    unmap(start, *bytes + alignment);
+    return (void *)va_align_up((uintptr_t)start, alignment);
 }
+
+VA_STARTUP void *va_os_find_place(size_t *bytes, size_t least, size_t alignment, bool at_random)
+{
+    return at_random ? find_random_place(bytes, least, alignment)
+                     : find_kernels_place(bytes, least, alignment);
+}
+
+/* ---- Mapping ---- */
 
 /* Kernels before 4.17 take the address for a hint. */
-VA_COLD void *va_os_reserve_at(void *address, size_t bytes)
-{
-    void *start = map(address, bytes, PROT_NONE, MAP_NORESERVE | MAP_FIXED_NOREPLACE);
-    if (start == address)
-        return start;
-    if (start != NULL)
-        unmap(start, bytes);
-    return NULL;
-}
-
-void va_os_unreserve(void *address, size_t bytes)
-{
-    unmap(address, bytes);
-}
-
-bool va_os_commit(void *address, size_t bytes)
+static VA_STARTUP MapResult map_there(void *address, size_t bytes)
 {
     int saved = errno;
-    bool done = mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0;
+    void *start = mmap(address, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    MapResult result = start == address                         ? MAP_DONE
+                       : start == MAP_FAILED && errno != EEXIST ? MAP_REFUSED
+                                                                : MAP_BLOCKED;
+    if (start != MAP_FAILED && start != address)
+        munmap(start, bytes);
     errno = saved;
-    return done;
+    return result;
+}
+
+VA_STARTUP MapResult va_os_map_at(void *address, size_t bytes, const char *name)
+{
+    MapResult result = map_there(address, bytes);
+    int saved = errno;
+    if (result == MAP_DONE && name != NULL)
+        prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, bytes, name);
+    errno = saved;
+    return result;
+}
+
+/* The last page stands for the mapping that it belongs to. The kernel does not say why it refuses:
+ * a mapping beside it tells, and serves as well. */
+VA_STARTUP MapResult va_os_extend(void *end, size_t bytes)
+{
+    size_t page = va_os_page_bytes();
+    int saved = errno;
+    void *grown = mremap((char *)end - page, page, page + bytes, 0, NULL);
+    errno = saved;
+    return va_likely(grown != MAP_FAILED) ? MAP_DONE : map_there(end, bytes);
+}
+
+void va_os_unmap(void *address, size_t bytes)
+{
+    unmap(address, bytes);
 }
 
 void *va_os_map(size_t bytes)
 {
     void *address = map(NULL, bytes, PROT_READ | PROT_WRITE, 0);
     if (address != NULL)
-        va_os_exclude_from_dump(address, bytes);
+        advise(address, bytes, MADV_DONTDUMP);
     return address;
-}
-
-void va_os_exclude_from_dump(void *address, size_t bytes)
-{
-    advise(address, bytes, MADV_DONTDUMP);
 }
 
 static _Atomic size_t purged_bytes; /* relaxed: a statistic */
 
+/* Emulators and sandboxes exist where the advice does nothing and is said to be done: a page of our
+ * own tells. Looked at once; threads that look at the same time find the same. */
+static VA_COLD bool purging_works(void)
+{
+    static _Atomic unsigned known; /* relaxed: 0 not yet, 1 works, 2 does not */
+    unsigned answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (va_likely(answer != 0))
+        return answer == 1;
+    size_t bytes = va_os_page_bytes();
+    volatile char *page = map(NULL, bytes, PROT_READ | PROT_WRITE, 0);
+    if (page == NULL)
+        return true; /* until it can be known */
+    *page = 1;
+    bool emptied = advise((void *)(uintptr_t)page, bytes, MADV_DONTNEED);
+    if (emptied) /* a refusal may have other reasons, and is seen anyway */
+        atomic_store_explicit(&known, *page == 0 ? 1 : 2, memory_order_relaxed);
+    emptied = *page == 0;
+    unmap((void *)(uintptr_t)page, bytes);
+    return emptied;
+}
+
 bool va_os_purge(void *address, size_t bytes)
 {
-    bool done = advise(address, bytes, MADV_DONTNEED);
+    bool done = purging_works() && advise(address, bytes, MADV_DONTNEED);
     if (done)
         atomic_fetch_add_explicit(&purged_bytes, bytes, memory_order_relaxed);
     return done;
@@ -207,7 +298,7 @@ static VA_COLD size_t first_mapping(char *start, size_t bytes)
  * program may have given advice on parts of one. Before Linux 6.17 a kernel refuses to move several
  * at once, when it has unmapped the target already: what another thread then mapped there would be
  * lost; later ones may stop half way and do not say where. */
-VA_COLD bool va_os_move(void *from, void *to, size_t bytes)
+VA_COLD size_t va_os_move(void *from, void *to, size_t bytes, size_t to_bytes)
 {
     const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
     size_t parts[VA_MOVE_PARTS_MAX];
@@ -222,50 +313,22 @@ VA_COLD bool va_os_move(void *from, void *to, size_t bytes)
         if (mremap((char *)from + moved, parts[i], parts[i], flags, (char *)to + moved) ==
             MAP_FAILED)
             break;
-    if (va_unlikely(known == bytes && moved < bytes)) {
+    bool done = known == bytes && moved == bytes;
+    if (done && to_bytes > bytes) { /* the rest becomes part of the last mapping */
+        unmap((char *)to + bytes, to_bytes - bytes);
+        done = va_os_extend((char *)to + bytes, to_bytes - bytes) == MAP_DONE;
+    }
+    if (va_unlikely(known == bytes && !done)) {
         memcpy(from, to, moved);
-        va_os_remap(to, bytes); /* the part that was refused may be unmapped */
+        va_os_remap(to, to_bytes); /* the part that was refused may be unmapped */
     }
     errno = saved;
-    return moved == bytes;
+    return done ? count : 0;
 }
 
 bool va_os_remap(void *address, size_t bytes)
 {
-    /* With the flag of its neighbours, or they would stay apart. */
-    return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_NORESERVE) != NULL;
-}
-
-static VA_STARTUP size_t limit_bytes(bool known, const struct rlimit *limit)
-{
-    return known && limit->rlim_cur != RLIM_INFINITY ? (size_t)limit->rlim_cur : SIZE_MAX;
-}
-
-size_t va_os_address_limit(void)
-{
-    struct rlimit limit;
-    int saved = errno;
-    bool known = getrlimit(RLIMIT_AS, &limit) == 0;
-    errno = saved;
-    return limit_bytes(known, &limit);
-}
-
-size_t va_os_data_limit(void)
-{
-    struct rlimit limit;
-    int saved = errno;
-    bool known = getrlimit(RLIMIT_DATA, &limit) == 0;
-    errno = saved;
-    return limit_bytes(known, &limit);
-}
-
-uint64_t va_os_thread_ns(void)
-{
-    struct timespec used;
-    int saved = errno;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-    errno = saved;
-    return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+    return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED) != NULL;
 }
 
 uint64_t va_os_clock_ms(void)
@@ -328,7 +391,8 @@ void va_os_random(void *buffer, size_t bytes)
     const unsigned char *given = (const unsigned char *)getauxval(AT_RANDOM);
     if (syscall(SYS_getrandom, buffer, bytes, GRND_NONBLOCK) != (long)bytes)
         for (size_t i = 0; i < bytes; i++)
-            ((unsigned char *)buffer)[i] = (unsigned char)(given[i % 16] ^ va_os_thread_ns());
+            ((unsigned char *)buffer)[i] =
+                (unsigned char)(given[i % 16] ^ (unsigned char)(place_number() >> 11));
     errno = saved;
 }
 #endif

@@ -139,6 +139,7 @@ size_t va_runs_take(Arena *arena, size_t first, size_t count)
         va_assert((group->free & mask) == mask);
         dirty += va_word_count(group->dirty & mask);
         group->free &= ~mask;
+        group->dirty &= ~mask;
         group->aged &= ~mask;
         group->due &= ~mask;
     }
@@ -149,38 +150,54 @@ size_t va_runs_take(Arena *arena, size_t first, size_t count)
     return dirty;
 }
 
-static void add_blocks(Arena *arena, size_t first, size_t count, bool dirty, bool new)
+void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty)
 {
     VA_FOR_EACH_GROUP(arena, first, count, group, mask) {
-        va_assert((group->free & mask) == 0);
+        va_assert(((group->free | group->dirty) & mask) == 0);
         group->free |= mask;
         if (dirty)
             group->dirty |= mask;
-        else
-            group->dirty &= ~mask;
     }
     Zone *zone = va_zone_at(arena, first);
     if (dirty) {
         va_use_add(&va_use.dirty_blocks, count);
         zone->dirty_end = va_max(zone->dirty_end, (first + count - 1) / VA_GROUP_BLOCKS + 1);
     }
-    update_tree(arena, zone, first, count, new);
+    update_tree(arena, zone, first, count, false);
     zone->free_blocks += count;
     zone->lowest_group = va_min(zone->lowest_group, first / VA_GROUP_BLOCKS);
 }
 
-void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty)
+/* Brings the nodes up to date that reach across the end of the groups below `end`. */
+static void update_across(const Arena *arena, const Zone *zone, size_t end)
 {
-    add_blocks(arena, first, count, dirty, false);
+    if (end > zone->first)
+        update_tree(arena, zone, end - 1, 1, true);
 }
 
 void va_runs_raise_top(Arena *arena, Zone *zone, size_t end)
 {
-    if (end <= zone->top)
-        return;
-    size_t first = zone->top;
+    size_t old = zone->top;
     zone->top = end;
-    add_blocks(arena, first, end - first, false, true);
+    zone->highest = va_max(zone->highest, end);
+    update_across(arena, zone, old);
+}
+
+/* All nodes that leave the tree are 0, as those of lent blocks are, or made so: the nodes that
+ * cover the last group which stays. */
+VA_COLD void va_runs_lower_top(Arena *arena, Zone *zone, size_t end)
+{
+    BlockGroup *tree = tree_of(arena, zone);
+    size_t nodes = node_count(zone);
+    zone->top = end;
+    zone->lowest_group = va_min(zone->lowest_group, end / VA_GROUP_BLOCKS);
+    size_t rest = node_count(zone);
+    for (size_t reach = 1; rest != 0 && reach <= root_reach(nodes); reach *= 2) {
+        size_t node = va_align_down(rest - 1, 4 * reach) + 2 * reach - 1;
+        if (node >= rest && node < nodes)
+            *node_of(tree, node) = (FreeSpan){0, 0, 0};
+    }
+    update_across(arena, zone, end);
 }
 
 /* ---- Search ---- */
@@ -249,18 +266,30 @@ size_t va_runs_free_from(const Arena *arena, const Zone *zone, size_t first, siz
     return most;
 }
 
-VA_COLD size_t va_runs_free_below_top(const Arena *arena, const Zone *zone)
+/* Free blocks directly below top, none of them dirty if so wanted. */
+VA_INLINE size_t count_below_top(const Arena *arena, const Zone *zone, bool clean)
 {
     size_t count = 0;
     while (zone->top - count > zone->first) {
         size_t last = zone->top - count - 1;
         size_t here = last % VA_GROUP_BLOCKS + 1; /* blocks of the group that are looked at */
-        uint64_t busy =
-            ~(va_group(arena, last / VA_GROUP_BLOCKS)->free << (VA_GROUP_BLOCKS - here));
+        const BlockGroup *group = va_group(arena, last / VA_GROUP_BLOCKS);
+        uint64_t wanted = clean ? group->free & ~group->dirty : group->free;
+        uint64_t busy = ~(wanted << (VA_GROUP_BLOCKS - here));
         size_t free = busy == 0 ? VA_GROUP_BLOCKS : 63 - va_highest_bit(busy);
         count += va_min(free, here);
         if (free < here)
             break;
     }
     return count;
+}
+
+VA_COLD size_t va_runs_free_below_top(const Arena *arena, const Zone *zone)
+{
+    return count_below_top(arena, zone, false);
+}
+
+VA_COLD size_t va_runs_clean_below_top(const Arena *arena, const Zone *zone)
+{
+    return count_below_top(arena, zone, true);
 }

@@ -20,6 +20,7 @@ typedef struct ArenaUse {
     size_t surplus_blocks;       /* free and dirty, more than at the peak, as of the last lending */
     size_t growth_purged;        /* blocks purged for growth since growth_ms */
     uint64_t growth_ms;          /* since when, of the purge clock */
+    bool refused;                /* growth, by the kernel, since the last tick of the purge clock */
     size_t soft_limit;           /* blocks lent and dirty; SIZE_MAX for none */
     size_t hard_limit;           /* blocks lent; SIZE_MAX for none */
 } ArenaUse;
@@ -51,8 +52,10 @@ size_t va_runs_take(Arena *arena, size_t first, size_t count);
 /* Blocks join the set. */
 void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty);
 
-/* Moves top up to `end`; what lies between joins the free blocks. */
+/* Moves top up to `end`, or down: what lies between counts as lent. Takes O(log n) time, however
+ * long it is, since all bits of lent blocks are 0. */
 void va_runs_raise_top(Arena *arena, Zone *zone, size_t end);
+void va_runs_lower_top(Arena *arena, Zone *zone, size_t end);
 
 /* The end of the groups that hold blocks below top. */
 VA_INLINE size_t va_runs_group_end(const Zone *zone)
@@ -72,7 +75,7 @@ size_t va_runs_find(const Arena *arena, const Zone *zone, size_t count);
 /* How many free blocks, up to `most`, follow from `first` on. All from top on are free. */
 size_t va_runs_free_from(const Arena *arena, const Zone *zone, size_t first, size_t most);
 
-/* How many free blocks lie directly below top. */
+/* How many free blocks lie directly below top; how many of them are not dirty, from top down. */
 size_t va_runs_free_below_top(const Arena *arena, const Zone *zone);
-
+size_t va_runs_clean_below_top(const Arena *arena, const Zone *zone);
 #endif

@@ -23,6 +23,9 @@
 #define VA_CLASS_LARGE VA_CLASSES
 /* That of blocks which an allocator holds but has no use for at present; table entries only. */
 #define VA_CLASS_SPARE (VA_CLASSES + 1)
+/* That of blocks which may be unmapped, since the kernel refused to map them anew: nobody gets them
+ * any more, also not in a child; table entries only. */
+#define VA_CLASS_LOST (VA_CLASSES + 2)
 #define VA_CLASS_SHIFT 4
 #define VA_CLASS_NONE 255u
 

@@ -183,11 +183,11 @@ static Block *adopt(ThreadCache *cache, unsigned class)
                                   : adopt_of_exited(cache, class, false);
 }
 
-static void start_slab(ThreadCache *cache, Block *slab, unsigned class, bool grows)
+static void start_slab(ThreadCache *cache, Block *slab, unsigned class, bool fills)
 {
     va_slab_start(slab, class);
     slab->arriving = true;
-    if (grows && slab->zero)
+    if (fills && slab->zero)
         va_os_populate(va_block_address(slab),
                        va_align_up((size_t)slab->slots * slab->slot_bytes, va_os_page_bytes()));
     va_guard_slab(slab);
@@ -200,12 +200,13 @@ static size_t start_slabs(ThreadCache *cache, unsigned class, Block **slabs, siz
     size_t found = 0;
     while (found < count) {
         bool grows = state->new_blocks >= VA_POPULATE_AFTER_BLOCKS;
-        size_t more = take_blocks(cache, grows ? ZONE_DENSE : ZONE_SPARSE, slabs + found,
+        bool fills = grows && va_size_classes[class].bytes <= VA_FILLED_BYTES;
+        size_t more = take_blocks(cache, fills ? ZONE_DENSE : ZONE_SPARSE, slabs + found,
                                   grows ? count - found : 1);
         if (more == 0)
             break;
         for (size_t i = 0; i < more; i++)
-            start_slab(cache, slabs[found++], class, grows);
+            start_slab(cache, slabs[found++], class, fills);
         if (!grows)
             state->new_blocks++;
     }

@@ -42,8 +42,9 @@ static VA_STARTUP void make_exit_key(void)
     exit_key_made = pthread_key_create(&exit_key, at_exit) == 0;
 }
 
-/* pthread_setspecific may allocate: the thread already has its cache then. Without a key (a
- * program that uses up all of them) caches of exited threads stay unused until a fork. */
+/* A cache of its own for the thread; NULL if there is no memory for one: until there is it uses the
+ * shared one. pthread_setspecific may allocate: the thread already has its cache then. Without a
+ * key (a program that uses up all of them) caches of exited threads stay unused until a fork. */
 static VA_STARTUP ThreadCache *attach(void)
 {
     ThreadCache *cache = va_cache_attach();
@@ -73,9 +74,10 @@ static VA_COLD ThreadCache *acquire_shared(void)
 
 VA_STARTUP ThreadCache *va_thread_acquire_slow(void)
 {
-    if (exited)
-        return acquire_shared();
-    return own_cache != NULL ? own_cache : attach();
+    ThreadCache *cache = own_cache;
+    if (cache == NULL && !exited)
+        cache = attach();
+    return cache != NULL ? cache : acquire_shared();
 }
 
 VA_COLD void va_thread_flush_shared(void)

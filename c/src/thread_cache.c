@@ -352,7 +352,7 @@ static VA_NOINLINE uint32_t take_runs(ThreadCache *cache, unsigned class, void *
     if (va_budget_is_exceeded(cache, true))
         make_run_budget(cache, class);
     size_t taken = va_pool_lend_many(cache->allocator, va_size_classes[class].run_blocks,
-                                     ZONE_DENSE, runs, count);
+                                     ZONE_SPARSE, runs, count);
     va_cache_update_view(cache);
     va_pool_occupy(runs, taken);
     for (size_t i = 0; i < taken; i++) {
@@ -424,8 +424,8 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     if (keeps_slots(state, class) && state->capacity < batch) {
         uint32_t wanted =
             afford(cache, class, va_capacity_grown(class, batch / 2, va_capacity_at_most(class)));
-        if (wanted > state->capacity && !va_stack_set_capacity(cache, class, wanted))
-            return NULL;
+        if (wanted > state->capacity)
+            va_stack_set_capacity(cache, class, wanted); /* without memory for it: one by one */
     }
     if (state->capacity == 0) {
         void *single[2];

@@ -113,13 +113,24 @@ static Pages count_pages(void)
         pages.asked += map[i] & 1u;
         pages.live += map[i] >> 1;
     }
-    /* Zones lie far apart: what is between them was never accessible, hence not resident. */
+    /* Zones lie far apart: between them nothing is mapped. */
     for (size_t done = 0; done < pages.all;) {
         unsigned char present[4096];
         size_t some = pages.all - done < sizeof present ? pages.all - done : sizeof present;
-        assert_int_equal(mincore((void *)(start + done * page), some * page, present), 0);
-        for (size_t i = 0; i < some; i++)
-            pages.resident += present[i] & 1u;
+        if (mincore((void *)(start + done * page), some * page, present) == 0) {
+            for (size_t i = 0; i < some; i++)
+                pages.resident += present[i] & 1u;
+        } else { /* the end of a zone, or nothing */
+            for (size_t i = 0; i < some && (i == 0 || present[0] != 2); i++) {
+                present[0] = 2;
+                if (mincore((void *)(start + (done + i) * page), page, present) == 0)
+                    pages.resident += present[0] & 1u;
+            }
+            if (mincore((void *)(start + (done + some - 1) * page), page, present) == 0)
+                for (size_t i = some;
+                     i-- > 0 && mincore((void *)(start + (done + i) * page), page, present) == 0;)
+                    pages.resident += present[0] & 1u;
+        }
         done += some;
     }
     munmap(map, pages.all);

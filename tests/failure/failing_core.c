@@ -60,8 +60,7 @@ static bool fails(Call call, int error)
 static void *failing_mmap(void *address, size_t bytes, int protection, int flags, int file,
                           off_t offset)
 {
-    Call call = flags & MAP_FIXED ? CALL_REMAP : protection == PROT_NONE ? CALL_RESERVE : CALL_MAP;
-    if (fails(call, ENOMEM))
+    if (fails(flags & MAP_FIXED ? CALL_REMAP : CALL_MAP, ENOMEM))
         return MAP_FAILED;
     return mmap(address, bytes, protection, flags, file, offset);
 }
@@ -69,11 +68,6 @@ static void *failing_mmap(void *address, size_t bytes, int protection, int flags
 static int failing_munmap(void *address, size_t bytes)
 {
     return fails(CALL_UNMAP, ENOMEM) ? -1 : munmap(address, bytes);
-}
-
-static int failing_mprotect(void *address, size_t bytes, int protection)
-{
-    return fails(CALL_COMMIT, ENOMEM) ? -1 : mprotect(address, bytes, protection);
 }
 
 static int failing_madvise(void *address, size_t bytes, int advice)
@@ -87,7 +81,7 @@ static int failing_madvise(void *address, size_t bytes, int advice)
 
 static void *failing_mremap(void *from, size_t old_bytes, size_t bytes, int flags, void *to)
 {
-    if (fails(CALL_MOVE, EINVAL))
+    if (to == NULL ? fails(CALL_GROW, ENOMEM) : fails(CALL_MOVE, EINVAL))
         return MAP_FAILED;
     if (to != NULL && inject_hits(CALL_MOVE_LATE)) {
         munmap(to, bytes);
@@ -133,7 +127,6 @@ static int failing_key_create(pthread_key_t *key, void (*destructor)(void *))
 
 #define mmap failing_mmap
 #define munmap failing_munmap
-#define mprotect failing_mprotect
 #define madvise failing_madvise
 #define mremap failing_mremap
 #define syscall failing_syscall

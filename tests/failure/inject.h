@@ -6,12 +6,11 @@
 #include <stdbool.h>
 
 typedef enum Call {
-    CALL_RESERVE, /* mmap of address space */
-    CALL_MAP,     /* mmap of memory */
-    CALL_REMAP,   /* mmap over a range */
+    CALL_MAP,   /* mmap of memory */
+    CALL_GROW,  /* mremap in place */
+    CALL_REMAP, /* mmap over a range */
     CALL_UNMAP,
-    CALL_COMMIT, /* mprotect */
-    CALL_PURGE,  /* madvise, by advice */
+    CALL_PURGE, /* madvise, by advice */
     CALL_POPULATE,
     CALL_HUGE,
     CALL_DUMP,

@@ -15,9 +15,15 @@ static size_t run_count;
 static size_t held_count;
 static size_t hard_limit; /* blocks; 0 for none */
 
+static size_t place_of_number(size_t number)
+{
+    size_t dense = va_arenas[0].zones[ZONE_DENSE].first; /* far away: half of the map each */
+    return number < dense ? number - va_arenas[0].first : number - dense + BLOCKS_MAX / 2;
+}
+
 static size_t place_of(const Block *run)
 {
-    return va_block_number(run) - va_arenas[0].first;
+    return place_of_number(va_block_number(run));
 }
 
 static void mark(size_t first, size_t count, bool now)
@@ -157,7 +163,7 @@ static void scan(void)
     size_t seen = 0;
     while ((count = va_arena_scan(&cursor, views, 7)) != 0) {
         for (size_t i = 0; i < count; i++) {
-            size_t first = va_block_index(&va_arenas[0], views[i].address) - va_arenas[0].first;
+            size_t first = place_of_number(va_block_index(&va_arenas[0], views[i].address));
             demand(first < BLOCKS_MAX && views[i].blocks <= BLOCKS_MAX - first);
             for (size_t k = first; k < first + views[i].blocks; k++)
                 demand(held[k] == (views[i].entry != 0));

@@ -11,6 +11,7 @@ from support import OVERRIDE, preloaded
 
 FOREIGN, NEXT = sys.argv[1:]
 REPORT = "valloc: free: not a pointer of this allocator (pointer 0x"
+FREED = "valloc: free: freed already, or not the start of an allocation (pointer 0x"
 IGNORED = "valloc: free: ignored, as all that follow: not a pointer of this allocator (pointer 0x"
 UNKNOWN = "valloc: option ignored: VALLOC_FOREIGN=forwards (understood: abort, forward, ignore)\n"
 
@@ -35,4 +36,4 @@ check("abort", None, -signal.SIGABRT, [REPORT])
 check("abort", "abort", -signal.SIGABRT, [REPORT])
 check("abort", "forwards", -signal.SIGABRT, [UNKNOWN, REPORT])
 for option in "abort", "forward", "ignore":
-    check("arena", option, -signal.SIGABRT, [REPORT])
+    check("arena", option, -signal.SIGABRT, [FREED])

@@ -4,7 +4,7 @@
  *   test_hold       purges wait while it is set
  *   test_held       how many do
  *   test_no_purge   purges are refused
- *   test_no_commit  nothing more becomes accessible
+ *   test_no_commit  the heap does not grow
  *   test_purged     bytes purged so far */
 #ifndef OS_HELD_H
 #define OS_HELD_H
@@ -40,12 +40,26 @@ static int test_madvise(void *address, size_t bytes, int advice)
     return madvise(address, bytes, advice);
 }
 
-static int test_mprotect(void *address, size_t bytes, int protection)
+static void *test_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
-    return test_no_commit ? test_refuse(ENOMEM) : mprotect(address, bytes, protection);
+    if (test_no_commit && address != NULL) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    return mmap(address, bytes, protection, flags, fd, offset);
+}
+
+static void *test_mremap(void *from, size_t old_bytes, size_t new_bytes, int flags, void *to)
+{
+    if (test_no_commit && to == NULL) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    return mremap(from, old_bytes, new_bytes, flags, to);
 }
 
 #define madvise test_madvise
-#define mprotect test_mprotect
+#define mmap test_mmap
+#define mremap test_mremap
 
 #endif

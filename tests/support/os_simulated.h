@@ -4,8 +4,8 @@
  *   TEST_PAGE_BYTES     the page size: what getauxval says, how mmap aligns, and what every range
  *                       given to the kernel must be a multiple of, else the process aborts
  *   TEST_ADDRESS_BITS   mappings lie below 2^bits, densely from the top; beyond that: ENOMEM
- *   test_commit_rest    bytes that may still become writable, as under overcommit_memory=2, where
- *                       pages once charged stay so; beyond that: ENOMEM */
+ *   test_commit_rest    bytes that may still become writable, as under overcommit_memory=2; what is
+ *                       unmapped comes back; beyond that: ENOMEM */
 #ifndef OS_SIMULATED_H
 #define OS_SIMULATED_H
 
@@ -29,10 +29,10 @@ static void test_aligned(const char *call, const void *address, size_t bytes)
     abort();
 }
 
-static int test_may_commit(size_t bytes, int protection)
+static int test_may_commit(size_t bytes)
 {
     size_t rest = test_commit_rest;
-    if ((protection & PROT_WRITE) == 0 || rest == SIZE_MAX)
+    if (rest == SIZE_MAX)
         return 1;
     while (rest >= bytes)
         if (atomic_compare_exchange_weak(&test_commit_rest, &rest, rest - bytes))
@@ -41,8 +41,17 @@ static int test_may_commit(size_t bytes, int protection)
     return 0;
 }
 
+static void test_uncommit(size_t bytes)
+{
+    size_t rest = test_commit_rest;
+    while (rest != SIZE_MAX &&
+           !atomic_compare_exchange_weak(&test_commit_rest, &rest, rest + bytes))
+        ;
+}
+
 #ifdef TEST_ADDRESS_BITS
-static _Atomic uintptr_t test_floor = (uintptr_t)1 << TEST_ADDRESS_BITS;
+#define TEST_ADDRESS_END ((uintptr_t)1 << TEST_ADDRESS_BITS)
+static _Atomic uintptr_t test_floor = TEST_ADDRESS_END;
 
 static void *test_map_anywhere(size_t bytes, int protection, int flags)
 {
@@ -55,17 +64,8 @@ static void *test_map_anywhere(size_t bytes, int protection, int flags)
     } while (!atomic_compare_exchange_weak(&test_floor, &floor, floor - bytes));
     return mmap((void *)(floor - bytes), bytes, protection, flags | MAP_FIXED_NOREPLACE, -1, 0);
 }
-
-static int test_munmap(void *address, size_t bytes)
-{
-    uintptr_t floor = (uintptr_t)address;
-    test_aligned("munmap", address, bytes);
-    int result = munmap(address, bytes);
-    if (result == 0)
-        atomic_compare_exchange_strong(&test_floor, &floor, floor + bytes);
-    return result;
-}
 #else
+#define TEST_ADDRESS_END UINTPTR_MAX
 static void *test_map_anywhere(size_t bytes, int protection, int flags)
 {
     char *start = mmap(NULL, bytes + TEST_PAGE_BYTES, protection, flags, -1, 0);
@@ -77,46 +77,47 @@ static void *test_map_anywhere(size_t bytes, int protection, int flags)
     munmap(start + head + bytes, TEST_PAGE_BYTES - head);
     return start + head;
 }
+#endif
+
+/* What was mapped without access last: it was never charged. */
+static uintptr_t test_without_access;
 
 static int test_munmap(void *address, size_t bytes)
 {
     test_aligned("munmap", address, bytes);
-    return munmap(address, bytes);
-}
+    int result = munmap(address, bytes);
+#ifdef TEST_ADDRESS_BITS
+    uintptr_t floor = (uintptr_t)address;
+    if (result == 0)
+        atomic_compare_exchange_strong(&test_floor, &floor, floor + bytes);
 #endif
+    if (result == 0 && (uintptr_t)address != test_without_access)
+        test_uncommit(bytes);
+    return result;
+}
+
+static int test_is_within(const void *address, size_t bytes)
+{
+    return (uintptr_t)address + bytes <= TEST_ADDRESS_END;
+}
 
 static void *test_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
     test_aligned("mmap", address, bytes);
-    if (!test_may_commit(bytes, protection))
+    size_t charge = (flags & MAP_FIXED) != 0 || (protection & PROT_WRITE) == 0 ? 0 : bytes;
+    if (!test_may_commit(charge))
         return MAP_FAILED;
-    return address != NULL ? mmap(address, bytes, protection, flags, fd, offset)
-                           : test_map_anywhere(bytes, protection, flags);
-}
-
-/* Pages once made writable stay charged: ranges that grow at their ends. Under the arena's lock. */
-static struct {
-    uintptr_t start, end;
-} test_writable[256];
-
-static int test_mprotect(void *address, size_t bytes, int protection)
-{
-    uintptr_t start = (uintptr_t)address;
-    uintptr_t end = start + bytes;
-    size_t i = 0;
-    test_aligned("mprotect", address, bytes);
-    while (i < 255 && test_writable[i].end != 0 &&
-           (start < test_writable[i].start || start > test_writable[i].end))
-        i++;
-    uintptr_t charged = test_writable[i].end > start ? test_writable[i].end : start;
-    if (end <= charged)
-        return mprotect(address, bytes, protection);
-    if (!test_may_commit(end - charged, protection))
-        return -1;
-    if (test_writable[i].end == 0)
-        test_writable[i].start = start;
-    test_writable[i].end = end;
-    return mprotect(address, bytes, protection);
+    if (!test_is_within(address, bytes)) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    void *start = address != NULL ? mmap(address, bytes, protection, flags, fd, offset)
+                                  : test_map_anywhere(bytes, protection, flags);
+    if (start == MAP_FAILED)
+        test_uncommit(charge);
+    else if ((protection & PROT_WRITE) == 0)
+        test_without_access = (uintptr_t)start;
+    return start;
 }
 
 static int test_madvise(void *address, size_t bytes, int advice)
@@ -125,24 +126,39 @@ static int test_madvise(void *address, size_t bytes, int advice)
     return madvise(address, bytes, advice);
 }
 
-/* MREMAP_DONTUNMAP leaves a second charge behind. */
+/* Growth in place, or a move that leaves its source mapped and replaces its target. */
 static void *test_mremap(void *from, size_t old_bytes, size_t new_bytes, int flags, void *to)
 {
     test_aligned("mremap", from, old_bytes);
     test_aligned("mremap", to, new_bytes);
-    if (!test_may_commit(new_bytes, PROT_WRITE))
+    size_t charge = new_bytes - old_bytes;
+    if (!test_may_commit(charge))
         return MAP_FAILED;
-    return mremap(from, old_bytes, new_bytes, flags, to);
+    void *start = MAP_FAILED;
+    if (test_is_within(from, new_bytes))
+        start = mremap(from, old_bytes, new_bytes, flags, to);
+    else
+        errno = ENOMEM;
+    if (start == MAP_FAILED)
+        test_uncommit(charge);
+    return start;
 }
 
 static unsigned long test_getauxval(unsigned long type)
 {
-    return type == AT_PAGESZ ? TEST_PAGE_BYTES : getauxval(type);
+    if (type == AT_PAGESZ)
+        return TEST_PAGE_BYTES;
+#ifdef TEST_ADDRESS_BITS /* the layout of a program there */
+    if (type == AT_PHDR)
+        return TEST_ADDRESS_END / 3 * 2;
+    if (type == AT_BASE || type == AT_SYSINFO_EHDR || type == AT_EXECFN)
+        return TEST_ADDRESS_END - ((uintptr_t)1 << 30);
+#endif
+    return getauxval(type);
 }
 
 #define mmap test_mmap
 #define munmap test_munmap
-#define mprotect test_mprotect
 #define madvise test_madvise
 #define mremap test_mremap
 #define getauxval test_getauxval

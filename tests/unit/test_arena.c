@@ -9,9 +9,17 @@
 static unsigned char held[MODEL_BLOCKS]; /* by block number, from the first one lent on */
 static size_t origin;
 
+/* The zones lie far apart: each has a half of the map. */
+static size_t place_of(const Block *run)
+{
+    size_t number = va_block_number(run);
+    size_t dense = va_arenas[run->arena].zones[ZONE_DENSE].first;
+    return number < dense ? number - origin : number - dense + MODEL_BLOCKS / 2;
+}
+
 static void mark(const Block *run, size_t from, size_t to, unsigned char value)
 {
-    size_t first = va_block_number(run) - origin;
+    size_t first = place_of(run);
     for (size_t i = from; i < to; i++) {
         assert_true(first + i < MODEL_BLOCKS);
         assert_int_equal(held[first + i], !value);
@@ -126,10 +134,10 @@ static void many_runs_come_and_go_at_once(void **state)
     Block *last = va_arena_lend(3000, 1);
     Block *behind = va_arena_lend(1, 1);
     va_arena_reclaim(behind);
-    assert_int_equal(va_arena_lend_many(3, ZONE_DENSE, runs, 20), 20);
+    assert_int_equal(va_arena_lend_many(3, ZONE_SPARSE, runs, 20), 20);
     assert_ptr_equal(runs[0], behind);
     va_arena_stats(&after);
-    assert_int_equal(after.reserved, before.reserved);
+    assert_true(after.reserved > before.reserved);
     for (int i = 0; i < 20; i++)
         va_arena_reclaim(runs[i]);
     va_arena_reclaim(last);

@@ -34,10 +34,27 @@ static void give(size_t first, size_t count)
     memset(is_free + first, 1, count);
 }
 
+/* What lies between counts as lent. */
 static void raise_top(size_t end)
 {
-    memset(is_free + zone->top, 1, end - zone->top);
     va_runs_raise_top(&arena, zone, end);
+}
+
+/* Down to a random place; what is free above it is taken first. */
+static void lower_top(uint64_t *seed)
+{
+    size_t end = zone->first + random_next(seed) % (zone->top - zone->first + 1);
+    for (size_t i = end; i < zone->top; i++)
+        if (is_free[i])
+            take(i, 1);
+    va_runs_lower_top(&arena, zone, end);
+    for (size_t group = (end + 63) / 64; group < BLOCKS_MAX / 64; group++) {
+        const BlockGroup *unused = va_group(&arena, group);
+        assert_int_equal(unused->free | unused->dirty, 0);
+        for (size_t k = 0; k < 2; k++)
+            assert_int_equal(
+                unused->spans[k].prefix | unused->spans[k].suffix | unused->spans[k].longest, 0);
+    }
 }
 
 static size_t naive_find(size_t count)
@@ -93,6 +110,10 @@ static void searches_agree_with_a_scan(void **state)
         for (int i = 0; i < 4000; i++) {
             if (zone->top == zone->first || (random_next(&seed) % 16 == 0 && zone->top < zone->end))
                 raise_top(va_min(zone->top + 1 + random_next(&seed) % most, zone->end));
+            if (random_next(&seed) % 64 == 0)
+                lower_top(&seed);
+            if (zone->top == zone->first)
+                continue;
             size_t first;
             size_t count = random_run(&seed, &first, most);
             if (is_free[first])
@@ -117,7 +138,6 @@ static void a_single_run_is_found(void **state)
     for (size_t end = 1; end <= 9; end++) {
         start(0);
         raise_top(end * 64 - 1);
-        take(0, zone->top);
         for (size_t first = 0; first < zone->top; first += first % 64 == 1 ? 61 : 1) {
             for (size_t count = 1; first + count <= zone->top; count += count % 64 == 1 ? 61 : 1) {
                 give(first, count);
