@@ -292,7 +292,7 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
  * boundaries of huge pages if they can: these are then moved whole, else they are split. */
 static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t size, size_t alignment)
 {
-    bool zero;
+    bool zero = false;
     if (old_bytes < VA_MOVE_PAGES_BYTES || size < VA_MOVE_PAGES_BYTES)
         return NULL;
     /* A front guard comes with runs that may lie anywhere. */

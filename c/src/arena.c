@@ -31,26 +31,32 @@ static size_t find_place(const Arena *arena, Zone *zone, size_t blocks, size_t a
     return va_align_up(base + first, align_blocks) - base;
 }
 
-/* Takes blocks for a run, free ones or from top on; tells whether all of them read as zero. */
-static bool borrow_locked(Arena *arena, Zone *zone, size_t first, size_t blocks)
+/* Takes blocks for a run, free ones or from top on; returns behind how many all bytes read as zero.
+ */
+static size_t borrow_locked(Arena *arena, Zone *zone, size_t first, size_t blocks)
 {
     size_t dirty = 0;
     size_t top = zone->top;
-    if (first < top)
-        dirty = va_runs_take(arena, first, va_min(blocks, top - first));
+    if (first < top) {
+        size_t count = va_min(blocks, top - first);
+        VA_FOR_EACH_GROUP(arena, first, count, group, mask)
+            if ((group->dirty & mask) != 0)
+                dirty = w_ * VA_GROUP_BLOCKS + va_highest_bit(group->dirty & mask) + 1 - first;
+        va_runs_take(arena, first, count);
+    }
     if (first + blocks > top)
         va_runs_raise_top(arena, zone, first + blocks);
     if (first > top) /* skipped for the run's alignment */
         va_runs_return(arena, top, first - top, false);
     va_use_add(&va_use.lent_blocks, blocks);
     va_purge_count_growth_locked();
-    return dirty == 0;
+    return dirty;
 }
 
 /* Lends up to `count` runs that lie side by side; returns how many. *first is the first one's
- * block number; *zero tells whether all of them read as zero. */
+ * block number; behind *dirty blocks all bytes read as zero. */
 static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_blocks, size_t count,
-                        size_t *first, bool *zero)
+                        size_t *first, size_t *dirty)
 {
     *first = find_place(arena, zone, blocks, align_blocks);
     if (*first + blocks > zone->end)
@@ -66,7 +72,7 @@ static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_bl
         va_use.refused = true; /* of more than that it would say little */
     if (va_unlikely(result != MAP_DONE))
         return 0;
-    *zero = borrow_locked(arena, zone, *first, all);
+    *dirty = borrow_locked(arena, zone, *first, all);
     return count;
 }
 
@@ -87,8 +93,7 @@ static VA_STARTUP void initialise_locked(void)
 
 typedef struct Lent {
     Arena *arena;
-    size_t wanted, first, count;
-    bool zero;
+    size_t wanted, first, count, dirty;
 } Lent;
 
 /* Whether a zone has a run free without growing. */
@@ -123,7 +128,7 @@ static void lend_in(Lent *lent, Arena *arena, size_t blocks, size_t align_blocks
     Zone *zone = &arena->zones[has_two ? kind : ZONE_DENSE];
     size_t count = lent->wanted;
     lent->arena = arena;
-    lent->count = lend_from(arena, zone, blocks, align_blocks, count, &lent->first, &lent->zero);
+    lent->count = lend_from(arena, zone, blocks, align_blocks, count, &lent->first, &lent->dirty);
 }
 
 /* Looks for up to `count` runs that lie side by side in one zone, of this kind if it can be. */
@@ -175,7 +180,8 @@ static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block
         run->arena = (uint8_t)(lent.arena - va_arenas);
         run->run_blocks = (uint32_t)blocks;
         run->next = NULL;
-        run->zero = lent.zero;
+        run->zero = lent.dirty == 0;
+        run->dirty_blocks = (uint32_t)(lent.dirty - va_min(lent.dirty, i * blocks));
         run->moved = 0;
         runs[i] = run;
     }
@@ -290,7 +296,7 @@ static bool grow_locked(Block *run, size_t first, size_t more)
         end > zone->end || va_runs_free_from(arena, zone, first, more) < more ||
         va_space_commit(arena, zone, end) != MAP_DONE)
         return false;
-    run->zero &= borrow_locked(arena, zone, first, more);
+    run->zero &= borrow_locked(arena, zone, first, more) == 0;
     return true;
 }
 

@@ -377,7 +377,9 @@ static VA_COLD void shorten(Arena *arena, Zone *zone, size_t end)
         if (to > huge)
             advise_small(arena, zone, huge, to, false);
     }
-    va_os_unmap(arena->base + (kept << VA_BLOCK_SHIFT), (zone->committed - kept) << VA_BLOCK_SHIFT);
+    if (!va_os_unmap(arena->base + (kept << VA_BLOCK_SHIFT), (zone->committed - kept)
+                                                                 << VA_BLOCK_SHIFT))
+        kept = zone->committed;
     va_use_add(&va_use.committed_blocks, kept - zone->committed);
     zone->committed = kept;
     zone->populated = va_min(zone->populated, end);

@@ -36,7 +36,10 @@ static_assert(VALLOC_BLOCK_BYTES == VA_BLOCK_BYTES, "valloc.h tells the size of 
 typedef struct Block {
     struct Block *next; /* list of the owner's slabs with slots to take; owner's mutex */
     struct Block *prev;
-    uint32_t slot_bytes; /* slab: const while it is one */
+    union {
+        uint32_t slot_bytes;   /* slab: const while it is one */
+        uint32_t dirty_blocks; /* run just lent: behind so many blocks all bytes read as zero */
+    };
     uint32_t reciprocal; /* slab: const while it is one, see SizeClass */
     uint32_t run_blocks; /* blocks of the run; 1 for a slab */
     /* Slab: used + free_count + (slots - fresh) == slots. Owner's mutex. */

@@ -1,6 +1,8 @@
 /* large.c: a thin layer between the API and the arena. */
 #include "large.h"
 
+#include <string.h>
+
 VA_APART void *va_large_start(Block *run)
 {
     run->class = VA_CLASS_LARGE;
@@ -19,7 +21,9 @@ VA_APART void *va_large_allocate(MemoryAllocator *allocator, size_t size, size_t
         return NULL;
     if (front_blocks != 0)
         run = va_guard_split(run);
-    *zero = run->zero;
+    *zero = *zero && run->dirty_blocks < run->run_blocks;
+    if (*zero) /* the rest is */
+        memset(va_block_address(run), 0, (size_t)run->dirty_blocks << VA_BLOCK_SHIFT);
     va_pool_occupy(&run, 1);
     return va_large_start(run);
 }

@@ -28,7 +28,8 @@ MapResult va_os_map_at(void *address, size_t bytes, const char *name);
 /* The same right behind a mapping that ends there: it grows, with its name and advice. */
 MapResult va_os_extend(void *end, size_t bytes);
 
-void va_os_unmap(void *address, size_t bytes);
+/* False, with nothing changed, if the kernel refuses. */
+bool va_os_unmap(void *address, size_t bytes);
 
 /* New zeroed memory for valloc's own tables, kept out of core dumps. */
 void *va_os_map(size_t bytes);

@@ -71,12 +71,12 @@ static void *map(void *address, size_t bytes, int protection, int flags)
     return result == MAP_FAILED ? NULL : result;
 }
 
-static void unmap(void *address, size_t bytes)
+static bool unmap(void *address, size_t bytes)
 {
     int saved = errno;
-    if (bytes != 0)
-        munmap(address, bytes);
+    bool done = bytes == 0 || munmap(address, bytes) == 0;
     errno = saved;
+    return done;
 }
 
 static bool advise(void *address, size_t bytes, int advice)
@@ -200,9 +200,9 @@ VA_STARTUP MapResult va_os_extend(void *end, size_t bytes)
     return va_likely(grown != MAP_FAILED) ? MAP_DONE : map_there(end, bytes);
 }
 
-void va_os_unmap(void *address, size_t bytes)
+bool va_os_unmap(void *address, size_t bytes)
 {
-    unmap(address, bytes);
+    return unmap(address, bytes);
 }
 
 void *va_os_map(size_t bytes)

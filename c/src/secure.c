@@ -125,7 +125,8 @@ VA_COLD Block *va_guard_split(Block *front)
     run->run_blocks = front->run_blocks - 1;
     run->next = NULL;
     run->zero = front->zero;
-    run->moved = false;
+    run->dirty_blocks = front->dirty_blocks - (front->dirty_blocks != 0);
+    run->moved = 0;
     run->allocator = front->allocator;
     run->guarded = GUARD_HAS_FRONT;
     front->run_blocks = 1;

@@ -20,7 +20,8 @@ extern _Atomic size_t test_commit_rest;
  * whole sparse zone are among them. A secure build's live bits have a table besides, which takes
  * blocks that have entries. */
 #define IS_SMALL(limit) ((limit) < (size_t)48 << 20)
-#define LOST(limit) ((size_t)(IS_SMALL(limit) ? 4 : 14) << 20)
+#define LOST_LIVE (VA_LIVE_WORDS == 0 ? 0 : 8)
+#define LOST(limit) ((size_t)((IS_SMALL(limit) ? 4 : 14) + LOST_LIVE) << 20)
 
 typedef struct Held {
     unsigned char *block;

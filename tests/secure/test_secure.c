@@ -347,11 +347,13 @@ static void what_is_destroyed_is_zero(void **state)
         memset(blocks[i], 0x5a, usable[i]);
     }
     bool locked = mlock(blocks[SIZES - 2], usable[SIZES - 2]) == 0;
+    void *last = valloc_malloc(2 * MIB); /* at the end of the heap they would be unmapped */
     valloc_destroy(&allocator);
     for (size_t i = 0; i < SIZES; i++)
         assert_true(all_zero(hide(blocks[i]), blocks[i] + usable[i]));
     if (locked)
         munlock(blocks[SIZES - 2], usable[SIZES - 2]);
+    valloc_free(last);
 }
 
 /* A free that gave the pages back has made calloc's work: kept by the thread or by the arena, the

@@ -174,8 +174,9 @@ static void fork_while_free_runs_are_purged(void *unused)
     memset(filled(1 * MIB), 1, 1);
     size_t lent = stats_now().lent;
     block = filled(48 * MIB);
-    lent += MIB; /* behind it, or it would be unmapped */
-    filled(1 * MIB);
+    lent -= stats_now().lent;
+    filled(1 * MIB); /* behind it, or it would be unmapped */
+    lent += stats_now().lent;
     free_dirty(block);
     pthread_t purger = start_held(purge, NULL);
     fork_and_check(lent, 48 * MIB);
