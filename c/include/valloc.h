@@ -160,7 +160,7 @@ typedef struct MemoryAllocator MemoryAllocator;
  * huge pages are in use, by less than two of them in every range of addresses reserved (one, unless
  * they are short). */
 typedef struct valloc_stats {
-    size_t reserved;    /* address space set aside */
+    size_t reserved;    /* address space mapped: blocks and tables */
     size_t committed;   /* of it, accessible to the program's data */
     size_t resident;    /* of that and of metadata, in memory, as an estimate */
     size_t lent;        /* in blocks cut into slots, or lent whole */

@@ -358,7 +358,7 @@ VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
                    va_zone_at(arena, va_block_number(from))->committed;
     va_lock_release(&va_use.lock);
     if (is_last || atomic_load_explicit(&moved_mappings, memory_order_relaxed) >
-                       VA_MOVED_MAPPINGS_MAX - 2 * VA_MOVE_PARTS_MAX)
+                       VA_MOVED_MAPPINGS_MAX - (size_t)2 * VA_MOVE_PARTS_MAX)
         return false;
     size_t parts = va_os_move(va_block_address(from), va_block_address(to), bytes,
                               (size_t)to->run_blocks << VA_BLOCK_SHIFT);

@@ -112,19 +112,19 @@ typedef struct Zone {
     /* From where huge pages may be at all to huge_end blocks are advised, or refuse them if their
      * group says so. Read without lock. */
     _Atomic size_t huge_end;
-    /* Arena lock. first <= top <= committed <= tabled <= end */
-    _Alignas(64) size_t top; /* blocks from here on were never lent */
+    /* Arena lock. first <= top <= committed <= tabled; committed <= end */
     size_t committed;        /* blocks from here on are not mapped */
     size_t tabled;           /* records and bitmaps from here on are not mapped */
     size_t end;              /* no block from here on; lowered where somebody else's mapping is */
-    Mapped tables[ZONE_TABLES];
+    size_t highest;          /* top so far: the tables may have pages up to there */
+    _Alignas(64) size_t top; /* blocks from here on were never lent, or are unmapped */
     size_t populated;    /* blocks below it were made resident in advance, also those from top on */
-    size_t highest;      /* top so far: the tables may have pages up to there */
     size_t free_blocks;  /* below top */
     size_t lowest_group; /* groups below it have no free block */
     size_t dirty_end;    /* groups from here on have nothing that is free and dirty */
     size_t purge_group;  /* groups below it have nothing due */
     size_t small_ranges; /* of neighbouring huge pages that shall be none */
+    Mapped tables[ZONE_TABLES];
 } Zone;
 
 /* Who frees reads the first cache line; what changes under the lock stays off it. */

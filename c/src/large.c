@@ -21,8 +21,9 @@ VA_APART void *va_large_allocate(MemoryAllocator *allocator, size_t size, size_t
         return NULL;
     if (front_blocks != 0)
         run = va_guard_split(run);
-    *zero = *zero && run->dirty_blocks < run->run_blocks;
-    if (*zero) /* the rest is */
+    /* What a tool watches may not be written to yet. */
+    *zero = *zero && run->dirty_blocks < (VA_WATCHED ? 1 : run->run_blocks);
+    if (*zero) /* behind these blocks it is */
         memset(va_block_address(run), 0, (size_t)run->dirty_blocks << VA_BLOCK_SHIFT);
     va_pool_occupy(&run, 1);
     return va_large_start(run);

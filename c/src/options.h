@@ -1,9 +1,9 @@
 /* options.h: what the environment may change, read once.
  *
- *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: past the first MiBs,
- *                                         while they are not dear)
+ *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: for slots up to a
+ *                                         page, past the first MiBs)
  *   VALLOC_PURGE_DELAY_MS=N               how long a free block stays dirty; 0 purges at once
- *   VALLOC_RESERVE_MIB=N                  address space to ask for at a time
+ *   VALLOC_RESERVE_MIB=N                  address range of one arena; nothing is claimed ahead
  *   VALLOC_FOREIGN=abort|forward|ignore   what the override library does with foreign pointers
  *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none

@@ -27,7 +27,7 @@ use valloc_sys as sys;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Address space set aside.
+    /// Address space mapped: blocks and tables.
     pub reserved: usize,
     /// Of it, accessible to the program's data.
     pub committed: usize,

@@ -183,7 +183,7 @@ extern "C" {
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct valloc_stats {
-    /// address space set aside
+    /// address space mapped: blocks and tables
     pub reserved: usize,
     /// of it, accessible to the program's data
     pub committed: usize,
