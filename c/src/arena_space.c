@@ -503,7 +503,7 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
     Arena *arena = &va_arenas[count];
     MapResult result = MAP_BLOCKED;
     for (unsigned i = 0; i < 2 * VA_PLACE_TRIES && result == MAP_BLOCKED; i++) {
-        bool at_random = i < VA_PLACE_TRIES && !VA_TSAN; /* which knows a few ranges only */
+        bool at_random = i < VA_PLACE_TRIES;
         unsigned shift = at_random ? 0 : 2 * (i - VA_PLACE_TRIES); /* room gets scarce */
         size_t bytes = va_max(va_align_down(wanted_bytes(count) >> shift, VA_HUGE_BYTES), least);
         char *base = va_os_find_place(&bytes, least, VA_HUGE_BYTES, at_random);

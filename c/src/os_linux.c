@@ -113,6 +113,10 @@ typedef struct Gap {
  * vDSO, the stack. Between the program and the libraries in all usual layouts. */
 static VA_STARTUP Gap find_gap(void)
 {
+#if VA_TSAN && defined(__x86_64__)
+    /* ThreadSanitizer knows a few ranges only: this one lies behind where programs are. */
+    return (Gap){0x565600000000, 0x568000000000};
+#endif
     uintptr_t marks[] = {getauxval(AT_PHDR), getauxval(AT_BASE), getauxval(AT_SYSINFO_EHDR),
                          getauxval(AT_EXECFN)}; /* on the stack */
     enum { MARKS = sizeof marks / sizeof *marks };

@@ -437,6 +437,10 @@ static void every_call_may_fail(void **state)
     const Scenario *scenario = *state;
     unsigned total = 0;
     for (Call call = 0; call < CALLS; call++) {
+#ifdef __SANITIZE_THREAD__ /* few addresses: those that cannot be unmapped are soon all of them */
+        if (call == CALL_UNMAP)
+            continue;
+#endif
         for (int onward = 0; onward <= 1; onward++) {
             unsigned nth = 0;
             int status;
