@@ -22,6 +22,13 @@
 static _Atomic bool remapped;
 static bool limited; /* growth was refused; arena lock */
 
+/* What populating huge pages took. All relaxed: any thread populates, the rest is advice. */
+static struct {
+    _Atomic unsigned blocks, slow; /* of the window: blocks populated, calls that were slow */
+    _Atomic bool fast;             /* the last window was */
+    _Atomic size_t from_blocks;    /* the heap that may try them again */
+} huge_cost;
+
 typedef struct Tables {
     size_t records, live, bitmaps; /* offsets in bytes; entries at 0, groups end at `records` */
     size_t first;                  /* block behind them */
@@ -202,6 +209,41 @@ static VA_COLD void advise_small(const Arena *arena, Zone *zone, size_t from, si
     zone->small_ranges += small ? 1 - beside : beside - 1; /* may wrap; so does the sum */
 }
 
+VA_COLD void va_space_populate(const Block *slab, size_t bytes)
+{
+    Arena *arena = va_arena_of(slab);
+    size_t block = va_block_number(slab);
+    const Zone *zone = va_zone_at(arena, block);
+    uint64_t ns = va_os_populate(va_block_address(slab), bytes);
+    if (block < huge_from(arena, 0) || is_small(arena, block) ||
+        block >= atomic_load_explicit(&zone->huge_end, memory_order_relaxed))
+        return;
+    if (ns > VA_HUGE_SLOW_NS)
+        atomic_fetch_add_explicit(&huge_cost.slow, 1, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&huge_cost.blocks, 1, memory_order_relaxed) + 1 !=
+        VA_HUGE_WINDOW * HUGE_BLOCKS)
+        return;
+    bool fast =
+        atomic_exchange_explicit(&huge_cost.slow, 0, memory_order_relaxed) <= VA_HUGE_WINDOW / 2;
+    size_t heap = atomic_load_explicit(&va_use.committed_blocks, memory_order_relaxed);
+    atomic_store_explicit(&huge_cost.from_blocks, fast ? 0 : VA_HUGE_RETRY * heap,
+                          memory_order_relaxed);
+    atomic_store_explicit(&huge_cost.fast, fast, memory_order_relaxed);
+    atomic_store_explicit(&huge_cost.blocks, 0, memory_order_relaxed);
+}
+
+/* How many of `blocks` new ones may lie on huge pages: a window of them, until that was fast. */
+static VA_STARTUP size_t huge_granted(size_t blocks)
+{
+    if (va_options.huge_pages == HUGE_PAGES_ALWAYS ||
+        atomic_load_explicit(&huge_cost.fast, memory_order_relaxed))
+        return blocks;
+    size_t heap = atomic_load_explicit(&va_use.committed_blocks, memory_order_relaxed);
+    return heap < atomic_load_explicit(&huge_cost.from_blocks, memory_order_relaxed)
+               ? 0
+               : va_min(blocks, VA_HUGE_WINDOW * HUGE_BLOCKS);
+}
+
 /* Advice for blocks just mapped. Small heaps, runs and large blocks lie on no huge pages, also
  * where the kernel gives them unasked, unless the user wants it otherwise. A dense zone's do, but
  * those of a large block: how much of it will be touched nobody knows. */
@@ -213,10 +255,10 @@ static VA_STARTUP void advise_new(const Arena *arena, Zone *zone, size_t from, s
         advise_blocks(arena, from, va_min(huge, to), false);
     if (huge >= to)
         return;
-    if (dense)
-        advise_blocks(arena, huge, to, true);
-    else
-        advise_small(arena, zone, huge, to, true);
+    size_t end = dense ? huge + huge_granted(to - huge) : huge;
+    advise_blocks(arena, huge, end, true);
+    if (end < to)
+        advise_small(arena, zone, end, to, true);
     atomic_store_explicit(&zone->huge_end, to, memory_order_relaxed);
 }
 

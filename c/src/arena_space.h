@@ -19,6 +19,9 @@ MapResult va_space_commit(Arena *arena, Zone *zone, size_t end);
 bool va_space_trim(Arena *arena, size_t first, size_t blocks);
 void va_space_trim_free(Arena *arena, Zone *zone);
 
+/* Makes the first bytes of a new slab resident. Without the lock. */
+void va_space_populate(const Block *slab, size_t bytes);
+
 /* Holes of a slab were given back: the huge page that it lies on, if it does, is split, and shall
  * stay so, or the kernel would fill them again. Under the mutex of the slab's owner; takes the
  * arena lock. */

@@ -47,8 +47,8 @@ size_t va_os_purged(void);
 /* Allows or forbids huge pages in the range; a hint. */
 void va_os_advise_huge(void *address, size_t bytes, bool on);
 
-/* Makes the pages resident at once; a hint. */
-void va_os_populate(void *address, size_t bytes);
+/* Makes the pages resident at once; a hint. Returns how many nanoseconds that took. */
+uint64_t va_os_populate(void *address, size_t bytes);
 
 /* Moves the pages of [from, from + bytes) to [to, to + bytes) without copying; [to, to + to_bytes)
  * then is one mapping if the source was within one. Both ranges are mapped before and after; what

@@ -263,13 +263,22 @@ void va_os_advise_huge(void *address, size_t bytes, bool on)
     advise(address, bytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
-void va_os_populate(void *address, size_t bytes)
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+uint64_t va_os_populate(void *address, size_t bytes)
 {
     static atomic_bool refused; /* relaxed: a stale false costs one more refused call */
     if (atomic_load_explicit(&refused, memory_order_relaxed))
-        return;
+        return 0;
+    uint64_t start = clock_ns();
     if (!advise(address, bytes, MADV_POPULATE_WRITE))
         atomic_store_explicit(&refused, true, memory_order_relaxed);
+    return clock_ns() - start;
 }
 
 /* Is the range within one mapping? It asks for a page more behind it, where something else is

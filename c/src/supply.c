@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "arena_space.h"
 #include "delivery.h"
 #include "os.h"
 #include "slab.h"
@@ -188,8 +189,8 @@ static void start_slab(ThreadCache *cache, Block *slab, unsigned class, bool fil
     va_slab_start(slab, class);
     slab->arriving = true;
     if (fills && slab->zero)
-        va_os_populate(va_block_address(slab),
-                       va_align_up((size_t)slab->slots * slab->slot_bytes, va_os_page_bytes()));
+        va_space_populate(slab,
+                          va_align_up((size_t)slab->slots * slab->slot_bytes, va_os_page_bytes()));
     va_guard_slab(slab);
     va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
 }

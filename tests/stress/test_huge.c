@@ -24,7 +24,8 @@
 #define SLOT_BYTES ((size_t)4096)
 #define SLOTS_MAX (400 * MIB / SLOT_BYTES)
 
-extern unsigned test_advised;
+extern unsigned test_advised, test_slow;
+extern size_t test_huge_bytes;
 
 static char *slots[SLOTS_MAX];
 
@@ -302,6 +303,27 @@ static void a_child_copies_what_it_writes(void)
     require(huge_kib() >= huge / 2);
 }
 
+/* Where they take long most of the memory has none, until much more of it is needed. */
+static void slow_ones_are_not_asked_for(void)
+{
+    test_slow = 1000000;
+    fill(0, 200);
+    require(test_huge_bytes == 0 || test_huge_bytes >= VA_HUGE_WINDOW * VA_HUGE_BYTES);
+    require(test_huge_bytes <= 16 * MIB);
+    test_slow = 0;
+    fill(200, 400);
+    require(VALLOC_SECURE_GUARD || test_huge_bytes >= 32 * MIB);
+}
+
+/* A populating call may be interrupted for a while: half of a window is no reason. */
+static void some_slow_ones_are_no_reason(void)
+{
+    fill(0, 52);
+    test_slow = VA_HUGE_WINDOW / 2;
+    fill(52, 200);
+    require(test_slow == 0 && test_huge_bytes >= 100 * MIB);
+}
+
 typedef struct Case {
     void (*body)(void);
     const char *mode;
@@ -321,6 +343,8 @@ static Case cases[] = {
     {what_came_in_with_a_byte_goes, "always", false},
     {a_child_copies_what_it_writes, "auto", true},
     {a_child_copies_what_it_writes, "always", true},
+    {slow_ones_are_not_asked_for, "auto", false},
+    {some_slow_ones_are_no_reason, "auto", false},
 };
 
 /* Options are read when a program starts. */
@@ -365,6 +389,8 @@ int main(int argc, char **argv)
         {"what_came_in_with_a_byte_goes, always", in_a_child, NULL, NULL, &cases[9]},
         {"a_child_copies_what_it_writes", in_a_child, NULL, NULL, &cases[10]},
         {"a_child_copies_what_it_writes, always", in_a_child, NULL, NULL, &cases[11]},
+        {"slow_ones_are_not_asked_for", in_a_child, NULL, NULL, &cases[12]},
+        {"some_slow_ones_are_no_reason", in_a_child, NULL, NULL, &cases[13]},
     };
     return cmocka_run_group_tests_name("huge pages", tests, NULL, NULL);
 }
