@@ -209,11 +209,18 @@ static VA_COLD void advise_small(const Arena *arena, Zone *zone, size_t from, si
     zone->small_ranges += small ? 1 - beside : beside - 1; /* may wrap; so does the sum */
 }
 
+/* None from a block on: what is not resident yet will be small. */
+static VA_COLD void refuse_all(const Arena *arena, Zone *zone, size_t from)
+{
+    advise_small(arena, zone, from, zone->committed, true);
+    zone->small_ranges = 1;
+}
+
 VA_COLD void va_space_populate(const Block *slab, size_t bytes)
 {
     Arena *arena = va_arena_of(slab);
     size_t block = va_block_number(slab);
-    const Zone *zone = va_zone_at(arena, block);
+    Zone *zone = va_zone_at(arena, block);
     uint64_t ns = va_os_populate(va_block_address(slab), bytes);
     if (block < huge_from(arena, 0) || is_small(arena, block) ||
         block >= atomic_load_explicit(&zone->huge_end, memory_order_relaxed))
@@ -225,11 +232,21 @@ VA_COLD void va_space_populate(const Block *slab, size_t bytes)
         return;
     bool fast =
         atomic_exchange_explicit(&huge_cost.slow, 0, memory_order_relaxed) <= VA_HUGE_WINDOW / 2;
-    size_t heap = atomic_load_explicit(&va_use.committed_blocks, memory_order_relaxed);
-    atomic_store_explicit(&huge_cost.from_blocks, fast ? 0 : VA_HUGE_RETRY * heap,
-                          memory_order_relaxed);
+    va_lock_acquire(&va_use.lock);
     atomic_store_explicit(&huge_cost.fast, fast, memory_order_relaxed);
+    if (!fast && va_options.huge_pages == HUGE_PAGES_AUTO) {
+        size_t heap = atomic_load_explicit(&va_use.committed_blocks, memory_order_relaxed);
+        atomic_store_explicit(&huge_cost.from_blocks, VA_HUGE_RETRY * heap, memory_order_relaxed);
+        refuse_all(arena, zone, huge_from(arena, zone->first));
+    }
+    va_lock_release(&va_use.lock);
     atomic_store_explicit(&huge_cost.blocks, 0, memory_order_relaxed);
+}
+
+static VA_STARTUP bool huge_is_slow(void)
+{
+    return atomic_load_explicit(&va_use.committed_blocks, memory_order_relaxed) <
+           atomic_load_explicit(&huge_cost.from_blocks, memory_order_relaxed);
 }
 
 /* How many of `blocks` new ones may lie on huge pages: a window of them, until that was fast. */
@@ -238,10 +255,7 @@ static VA_STARTUP size_t huge_granted(size_t blocks)
     if (va_options.huge_pages == HUGE_PAGES_ALWAYS ||
         atomic_load_explicit(&huge_cost.fast, memory_order_relaxed))
         return blocks;
-    size_t heap = atomic_load_explicit(&va_use.committed_blocks, memory_order_relaxed);
-    return heap < atomic_load_explicit(&huge_cost.from_blocks, memory_order_relaxed)
-               ? 0
-               : va_min(blocks, VA_HUGE_WINDOW * HUGE_BLOCKS);
+    return huge_is_slow() ? 0 : va_min(blocks, VA_HUGE_WINDOW * HUGE_BLOCKS);
 }
 
 /* Advice for blocks just mapped. Small heaps, runs and large blocks lie on no huge pages, also
@@ -293,10 +307,8 @@ static VA_COLD void split(const Arena *arena, Zone *zone, size_t from, size_t bl
 {
     advise_small(arena, zone, block, block + HUGE_BLOCKS, true);
     purge_rest(arena, zone, block);
-    if (zone->small_ranges > VA_SMALL_RANGES_MAX) {
-        advise_small(arena, zone, from, zone->committed, true);
-        zone->small_ranges = 1;
-    }
+    if (zone->small_ranges > VA_SMALL_RANGES_MAX)
+        refuse_all(arena, zone, from);
 }
 
 VA_COLD void va_space_refuse_huge(const Block *slab)
@@ -350,7 +362,7 @@ VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
     for (size_t to; from < end; from = to + HUGE_BLOCKS) {
         for (to = from; to < end && is_small(arena, to) && is_purged(arena, zone, to);)
             to += HUGE_BLOCKS;
-        if (from < to && zone->small_ranges < VA_SMALL_RANGES_MAX) {
+        if (from < to && zone->small_ranges < VA_SMALL_RANGES_MAX && !huge_is_slow()) {
             /* Purged as a whole they lose the kernel's table of small pages, too. */
             purge_again(arena, from, to - from);
             advise_small(arena, zone, from, to, false);
