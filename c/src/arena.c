@@ -282,6 +282,8 @@ void va_arena_reclaim(Block *runs)
         }
         reclaim_locked(arena, first, blocks, dirty, large);
     }
+    if (va_unlikely(va_purge_is_shrunk_locked()))
+        va_purge_shrink_locked();
     va_lock_release(&va_use.lock);
     va_purge_visit();
 }

@@ -276,6 +276,20 @@ VA_COLD void va_purge_surplus(void)
     va_lock_release(&va_use.lock);
 }
 
+VA_COLD void va_purge_shrink_locked(void)
+{
+    size_t dirty = va_use.dirty_blocks;
+    if (va_use.shrink_rest < dirty) {
+        uint64_t now = va_os_clock_ms();
+        if (now - va_use.shrink_ms < VA_SHRINK_MS)
+            return;
+        va_use.shrink_ms = now;
+        va_use.shrink_rest = va_use.lent_blocks + dirty;
+    }
+    va_use.shrink_rest -= dirty;
+    mark_due_locked(DUE_ALL);
+}
+
 VA_STARTUP bool va_purge_is_excess(size_t blocks, bool large)
 {
     size_t peak = va_max(va_use.peak_blocks, va_use.last_peak_blocks) + va_use.surplus_blocks;

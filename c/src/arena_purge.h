@@ -3,7 +3,7 @@
 #ifndef VA_ARENA_PURGE_H
 #define VA_ARENA_PURGE_H
 
-#include "block_table.h"
+#include "run_set.h"
 
 /* Counts what was just lent, which makes more resident than lately, and what is free and dirty a
  * surplus. Arena lock held. */
@@ -39,5 +39,14 @@ uint64_t va_arena_decay(uint64_t since_ms);
 
 /* Purges every free block. Returns the bytes given back. */
 size_t va_arena_purge_all(void);
+
+/* More is free and dirty than lent: all of it becomes due, as if the purge delay had passed, since
+ * this may be the last slow path for long. In a time no more than the heap was large, so that a
+ * program that frees everything again and again pays little. */
+VA_INLINE bool va_purge_is_shrunk_locked(void)
+{
+    return va_use.dirty_blocks > va_use.lent_blocks + (VA_SHRINK_KEEP_BYTES >> VA_BLOCK_SHIFT);
+}
+void va_purge_shrink_locked(void);
 
 #endif

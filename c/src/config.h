@@ -152,6 +152,10 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * purged at once. */
 #define VA_DIRTY_KEEP_BYTES ((size_t)64 << 20)
 #define VA_DIRTY_KEEP_MAX_BYTES ((size_t)1 << 30)
+/* When so much more is free and dirty than lent, it is purged without delay, within such a time once
+ * what the heap held. Milliseconds. */
+#define VA_SHRINK_KEEP_BYTES ((size_t)8 << 20)
+#define VA_SHRINK_MS 4000
 /* While a heap grows beyond its recent peak, dirty free memory goes back for what is lent, at least
  * a step at a time; but so many bytes of it and such a part of what is lent may stay. */
 #define VA_GROWTH_KEEP_BYTES ((size_t)2 << 20)

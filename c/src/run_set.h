@@ -20,6 +20,8 @@ typedef struct ArenaUse {
     size_t surplus_blocks;       /* free and dirty, more than at the peak, as of the last lending */
     size_t growth_purged;        /* blocks purged for growth since growth_ms */
     uint64_t growth_ms;          /* since when, of the purge clock */
+    size_t shrink_rest;          /* blocks that may be purged because the heap shrinks */
+    uint64_t shrink_ms;          /* when that was set */
     bool refused;                /* growth, by the kernel, since the last tick of the purge clock */
     size_t soft_limit;           /* blocks lent and dirty; SIZE_MAX for none */
     size_t hard_limit;           /* blocks lent; SIZE_MAX for none */

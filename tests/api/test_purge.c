@@ -410,9 +410,24 @@ static void the_background_thread_survives_fork(void **state)
 }
 #endif
 
+/* A process that frees nearly everything and sleeps then has no other chance. */
+static void what_is_freed_goes_with_the_last_frees(void **state)
+{
+    (void)state;
+    fill(7, 0);
+    thin_out(7, 50);
+    Pages pages = count_pages();
+    print_message("freed: %zu pages, %zu hold a live slot, %zu are resident\n", pages.all,
+                  pages.live, pages.resident);
+    assert_true(pages.resident < FILL_BYTES / (size_t)sysconf(_SC_PAGESIZE) / 3 + pages.live);
+    free_rest();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        /* The first, since it does so once in a while only. */
+        cmocka_unit_test(what_is_freed_goes_with_the_last_frees),
         cmocka_unit_test(purge_leaves_pages_with_a_live_slot),
         cmocka_unit_test(what_was_purged_is_used_again),
         cmocka_unit_test(any_thread_purges_for_all),
