@@ -276,30 +276,36 @@ VA_COLD void va_purge_surplus(void)
     va_lock_release(&va_use.lock);
 }
 
-VA_COLD void va_purge_shrink_locked(void)
+/* Whether so many blocks may be purged because the heap shrinks. */
+static VA_COLD bool may_shrink_locked(size_t blocks)
 {
-    size_t dirty = va_use.dirty_blocks;
-    if (va_use.shrink_rest < dirty) {
+    if (va_use.shrink_rest < blocks) {
         uint64_t now = va_os_clock_ms();
         if (now - va_use.shrink_ms < VA_SHRINK_MS)
-            return;
+            return false;
         va_use.shrink_ms = now;
-        va_use.shrink_rest = va_use.lent_blocks + dirty;
+        va_use.shrink_rest = va_use.lent_blocks + va_use.dirty_blocks;
     }
-    va_use.shrink_rest -= dirty;
-    mark_due_locked(DUE_ALL);
+    va_use.shrink_rest -= va_min(va_use.shrink_rest, blocks);
+    return true;
+}
+
+VA_COLD void va_purge_shrink_locked(void)
+{
+    if (may_shrink_locked(va_use.dirty_blocks))
+        mark_due_locked(DUE_ALL);
 }
 
 VA_STARTUP bool va_purge_is_excess(size_t blocks, bool large)
 {
-    size_t peak = va_max(va_use.peak_blocks, va_use.last_peak_blocks) + va_use.surplus_blocks;
-    size_t idle = peak - va_min(peak, va_use.lent_blocks - blocks);
-    size_t keep = va_max(VA_DIRTY_KEEP_BYTES >> VA_BLOCK_SHIFT,
-                         va_min(idle, VA_DIRTY_KEEP_MAX_BYTES >> VA_BLOCK_SHIFT));
+    size_t dirty = va_use.dirty_blocks + blocks;
+    size_t lent = va_use.lent_blocks - blocks;
     /* Where the kernel refuses to let the heap grow what is free may be wanted elsewhere. */
     if (va_unlikely(va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit || va_use.refused))
         return true;
-    return large && va_use.dirty_blocks + blocks > keep;
+    return large &&
+           (dirty > VA_DIRTY_KEEP_MAX_BYTES >> VA_BLOCK_SHIFT ||
+            (dirty > lent + (VA_SHRINK_KEEP_BYTES >> VA_BLOCK_SHIFT) && may_shrink_locked(blocks)));
 }
 
 /* ---- The purge clock ---- */

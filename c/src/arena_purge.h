@@ -15,9 +15,8 @@ void va_purge_surplus(void);
 /* Called without locks wherever blocks come and go: keeps the purge clock. */
 void va_purge_visit(void);
 
-/* More dirty memory than is worth keeping, once this run joins it? What was resident within the
- * last delay may be wanted again: up to that peak nothing is gained at once by purging. Arena lock
- * held. */
+/* Whether a run that is returned is purged at once: a large one if the heap shrinks by it, any
+ * where memory is short. Arena lock held. */
 bool va_purge_is_excess(size_t blocks, bool large);
 
 /* Around the purge of blocks that are in no set meanwhile: the arena lock is released, and taken

@@ -147,10 +147,7 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * and rocksdb take 0.94 of the memory, a server whose sizes change 0.83; the same time. With 100 a
  * hash map takes 0.94 of the memory and 1.02 of the time. */
 #define VA_PURGE_DELAY_MS 200
-/* Dirty free memory above this, or above what makes up the recent peak of resident memory (but
- * never more than the second bound), is not kept for reuse: large blocks freed beyond it are
- * purged at once. */
-#define VA_DIRTY_KEEP_BYTES ((size_t)64 << 20)
+/* With more dirty free memory than this a large block that is freed is purged at once. */
 #define VA_DIRTY_KEEP_MAX_BYTES ((size_t)1 << 30)
 /* When so much more is free and dirty than lent, it is purged without delay, within such a time once
  * what the heap held. Milliseconds. */
