@@ -53,12 +53,13 @@ fn build(c: &Path) {
     if env::var_os("CARGO_FEATURE_VALGRIND").is_some() {
         build.define("VALLOC_VALGRIND", "1");
     }
-    // An allocator without optimisation makes debug builds of everything else unusable.
-    if env::var("OPT_LEVEL").is_ok_and(|level| level == "0") {
-        build.opt_level(2);
-    } else {
-        build.opt_level(3);
+    // The flags of CMakeLists.txt, for which the instructions of the fast paths are counted. An
+    // allocator without optimisation makes debug builds of everything else unusable.
+    build.opt_level(2);
+    for flag in ["inline-small-functions", "reorder-blocks-and-partition"] {
+        build.flag_if_supported(format!("-fno-{flag}"));
     }
+    build.flag_if_supported("-falign-jumps=1");
     build.compile("valloc");
 }
 

@@ -10,5 +10,10 @@ pub mod page;
 pub mod results;
 pub mod workloads;
 
+/// The examples of the project's README are compiled and run as tests.
+#[doc = include_str!("../../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
 pub use contenders::*;
 pub use figures::*;

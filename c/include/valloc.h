@@ -320,7 +320,7 @@ VALLOC_SIZED(4) void *valloc_reallocate_aligned(MemoryAllocator *allocator, void
                                                 size_t alignment, size_t size);
 
 /* Frees the block at ptr into the allocator that it came from: fast if that is the one named,
- * correct if not. NULL as ptr is ignored. */
+ * correct if not. Does nothing if either is NULL. */
 VALLOC_API void free_valloc(MemoryAllocator *allocator, void *ptr);
 
 /* The allocator of the process, which valloc_malloc and malloc use: for the functions below. It

@@ -380,6 +380,8 @@ VA_COLD void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr, s
 
 static VA_APART void free_valloc_slow(const MemoryAllocator *allocator, void *ptr)
 {
+    if (allocator == NULL || ptr == NULL)
+        return;
     check_allocator(allocator, "free_valloc");
     va_free(ptr, "free_valloc");
 }

@@ -35,7 +35,6 @@
 #define va_allocator_destroy va_watched_destroy
 #define va_allocators_purge() (va_watched_settle(), va_allocators_purge())
 #define va_inspect_blocks(...) (va_watched_settle(), va_inspect_blocks(__VA_ARGS__))
-#define va_inspect_dump(...) (va_watched_settle(), va_inspect_dump(__VA_ARGS__))
 #endif
 
 /* Sets errno to ENOMEM on failure. */

@@ -27,7 +27,6 @@
  * any more, also not in a child; table entries only. */
 #define VA_CLASS_LOST (VA_CLASSES + 2)
 #define VA_CLASS_SHIFT 4
-#define VA_CLASS_NONE 255u
 
 /* Secure builds look a class up at every allocation: its offset is its place in the table, too. */
 #if VALLOC_SECURE_EXACT || VALLOC_SECURE_ZERO || VALLOC_SECURE_CANARY

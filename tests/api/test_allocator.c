@@ -254,6 +254,11 @@ static void every_size_is_served(void **state)
     errno = 77;
     free_valloc(&allocator, empty);
     free_valloc(&allocator, NULL);
+    free_valloc(NULL, NULL);
+    char *block = valloc_allocate(&allocator, 100);
+    free_valloc(NULL, block); /* ignored */
+    memset(block, 1, 100);
+    free_valloc(&allocator, block);
     assert_int_equal(errno, 77);
     valloc_destroy(&allocator);
 }

@@ -169,7 +169,7 @@ static void a_class_that_does_not_exist(void *argument)
 {
     void *slot = hide(valloc_malloc(100));
     (void)argument;
-    va_entry_store(va_block_entry(va_block_of(slot)), va_entry_make(1, VA_CLASS_NONE));
+    va_entry_store(va_block_entry(va_block_of(slot)), va_entry_make(1, 255));
     valloc_free(slot);
 }
 

@@ -26,7 +26,9 @@ impl fmt::Display for AllocError {
     }
 }
 
-/// Why there is no heap.
+impl core::error::Error for AllocError {}
+
+/// Why a heap cannot be made or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeapError {
@@ -42,6 +44,14 @@ impl fmt::Display for HeapError {
             HeapError::Invalid => "the heap's options contradict each other",
             HeapError::NoMemory => "out of memory for a heap",
         })
+    }
+}
+
+impl core::error::Error for HeapError {}
+
+impl From<AllocError> for HeapError {
+    fn from(_: AllocError) -> Self {
+        HeapError::NoMemory
     }
 }
 

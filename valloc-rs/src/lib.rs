@@ -22,6 +22,7 @@
 //! at once, delays and randomises reuse, zeroes what is freed and guards its ends.
 #![no_std]
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod global;
 mod heap;
