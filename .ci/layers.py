@@ -12,7 +12,7 @@ LAYERS = [
     "block_pool", "slab", "large", "cache", "passage", "registry", "delivery", "drain", "holes", "supply",
     "stack_size", "large_cache", "thread_cache", "idle", "quarantine", "thread", "allocator", "background",
     "orphans", "fork", "foreign", "alloc", "stats", "inspect", "print", "exit", "watch", "leaks", "api",
-    "override",
+    "override", "operators",
 ]
 UPWARD = {("check", "os")}  # the fatal report writes through the seam
 SYSTEM_CALLS = re.compile(

@@ -1,180 +1,65 @@
-// operators.cpp: every form of C++ operator new and delete, for the override library.
+// operators.cpp: what needs C++'s exceptions of the override library's operators, see operators.c.
 //
-// The library is preloaded into C programs too and must not bring the C++ runtime along: what
-// is needed of it is referenced weakly, and is there whenever a C++ program is. noexcept forms
-// that may meet an exception of a new_handler catch it, which needs the runtime's personality
-// routine: weak as well, through the assembler.
+// The library is preloaded into C programs, too, and must not bring a C++ runtime along: what
+// is needed of it is referenced weakly, and bound when the library is loaded if the program or its
+// libraries have a runtime. So has a program that is linked with -static-libstdc++ and to this
+// library: the linker then exports these names from it.
 #include <cstddef>
+#include <cstdlib>
 #include <new>
 
-#include "../include/valloc.h"
-#undef valloc
+#define HIDDEN __attribute__((visibility("hidden")))
 
-#define EXPORT __attribute__((visibility("default")))
-
-#define EXPORT __attribute__((visibility("default")))
-
-// Weak references: the compiler emits them strong, the assembler's word counts.
+// The compiler emits these references strong; the assembler's word counts.
 __asm__(".weak __gxx_personality_v0\n"
         ".weak __cxa_begin_catch\n"
         ".weak __cxa_end_catch\n"
+        ".weak __cxa_allocate_exception\n"
+        ".weak __cxa_throw\n"
         ".weak _ZSt9terminatev\n"
         ".weak _ZSt15get_new_handlerv\n"
-        ".weak _ZSt17__throw_bad_allocv\n"
-        ".weak _ZSt7nothrow\n");
-
-// Exception handling refers to these by itself: the assembler is told that they are weak.
-__asm__(".weak __gxx_personality_v0\n"
-        ".weak __cxa_begin_catch\n"
-        ".weak __cxa_end_catch\n"
-        ".weak _ZSt9terminatev\n");
+        ".weak _ZTISt9bad_alloc\n"
+        ".weak _ZTVSt9bad_alloc\n"
+        ".weak _ZTVSt9exception\n"
+        ".weak _ZNSt9bad_allocD1Ev\n");
 
 extern "C" {
 __attribute__((weak)) std::new_handler valloc_new_handler() __asm__("_ZSt15get_new_handlerv");
-[[noreturn]] __attribute__((weak)) void
-valloc_throw_bad_alloc() __asm__("_ZSt17__throw_bad_allocv");
+__attribute__((weak)) void valloc_throw() __asm__("__cxa_throw");
+__attribute__((weak)) extern const char valloc_bad_alloc[] __asm__("_ZTVSt9bad_alloc");
+[[noreturn]] HIDDEN void va_new_report();
 }
 
-namespace
+extern "C" HIDDEN bool va_new_can_throw()
 {
-
-using Allocate = void *(*)(std::size_t alignment, std::size_t size);
-
-void *plain(std::size_t, std::size_t size)
-{
-    return valloc_malloc(size);
+    return valloc_throw != nullptr && valloc_bad_alloc != nullptr;
 }
 
-// What the standard asks for when there is no memory: the handler may free some, or throw.
-__attribute__((cold, noinline)) void *retry(Allocate allocate, std::size_t alignment,
-                                            std::size_t size)
+// As a runtime's operator new. Without a runtime it cannot throw: the process ends with a message.
+extern "C" HIDDEN void *va_new_or_throw(std::size_t size, std::size_t alignment)
 {
     for (;;) {
-        std::new_handler handler = valloc_new_handler();
+        std::new_handler handler = valloc_new_handler != nullptr ? valloc_new_handler() : nullptr;
+        if (handler == nullptr && !va_new_can_throw())
+            va_new_report();
         if (handler == nullptr)
-            valloc_throw_bad_alloc();
+            throw std::bad_alloc();
         handler();
-        if (void *result = allocate(alignment, size))
-            return result;
+        void *block = alignment == 0 ? std::malloc(size) : std::aligned_alloc(alignment, size);
+        if (block != nullptr)
+            return block;
     }
 }
 
-__attribute__((cold, noinline)) void *retry_nothrow(Allocate allocate, std::size_t alignment,
-                                                    std::size_t size) noexcept
+// What the process's throwing form returns, or null where that throws.
+extern "C" HIDDEN void *va_new_or_null(std::size_t size, std::size_t alignment, bool array) noexcept
 {
+    auto aligned = static_cast<std::align_val_t>(alignment);
     try {
-        return retry(allocate, alignment, size);
+        if (alignment != 0)
+            return array ? ::operator new[](size, aligned) : ::operator new(size, aligned);
+        return array ? ::operator new[](size) : ::operator new(size);
     } catch (...) {
         return nullptr;
     }
-}
-
-inline void *make(std::size_t size)
-{
-    void *result = valloc_malloc(size);
-    return __builtin_expect(result != nullptr, 1) ? result : retry(plain, 0, size);
-}
-
-inline void *make_nothrow(std::size_t size) noexcept
-{
-    void *result = valloc_malloc(size);
-    return __builtin_expect(result != nullptr, 1) ? result : retry_nothrow(plain, 0, size);
-}
-
-inline void *make_aligned(std::size_t size, std::align_val_t alignment)
-{
-    auto bytes = static_cast<std::size_t>(alignment);
-    void *result = valloc_aligned_alloc(bytes, size);
-    return __builtin_expect(result != nullptr, 1) ? result
-                                                  : retry(valloc_aligned_alloc, bytes, size);
-}
-
-inline void *make_aligned_nothrow(std::size_t size, std::align_val_t alignment) noexcept
-{
-    auto bytes = static_cast<std::size_t>(alignment);
-    void *result = valloc_aligned_alloc(bytes, size);
-    return __builtin_expect(result != nullptr, 1)
-               ? result
-               : retry_nothrow(valloc_aligned_alloc, bytes, size);
-}
-
-} // namespace
-
-// The slow halves of operator new: override.c has the fast ones.
-extern "C" __attribute__((visibility("hidden"))) void *va_new_slow(std::size_t size)
-{
-    return make(size);
-}
-extern "C" __attribute__((visibility("hidden"))) void *
-va_new_nothrow_slow(std::size_t size) noexcept
-{
-    return make_nothrow(size);
-}
-
-EXPORT void *operator new(std::size_t size, std::align_val_t alignment)
-{
-    return make_aligned(size, alignment);
-}
-EXPORT void *operator new[](std::size_t size, std::align_val_t alignment)
-{
-    return make_aligned(size, alignment);
-}
-EXPORT void *operator new(std::size_t size, std::align_val_t alignment,
-                          const std::nothrow_t &) noexcept
-{
-    return make_aligned_nothrow(size, alignment);
-}
-EXPORT void *operator new[](std::size_t size, std::align_val_t alignment,
-                            const std::nothrow_t &) noexcept
-{
-    return make_aligned_nothrow(size, alignment);
-}
-
-EXPORT void operator delete(void *ptr) noexcept
-{
-    valloc_free(ptr);
-}
-EXPORT void operator delete[](void *ptr) noexcept
-{
-    valloc_free(ptr);
-}
-EXPORT void operator delete(void *ptr, const std::nothrow_t &) noexcept
-{
-    valloc_free(ptr);
-}
-EXPORT void operator delete[](void *ptr, const std::nothrow_t &) noexcept
-{
-    valloc_free(ptr);
-}
-EXPORT void operator delete(void *ptr, std::size_t size) noexcept
-{
-    valloc_free_sized(ptr, size);
-}
-EXPORT void operator delete[](void *ptr, std::size_t size) noexcept
-{
-    valloc_free_sized(ptr, size);
-}
-EXPORT void operator delete(void *ptr, std::align_val_t) noexcept
-{
-    valloc_free(ptr);
-}
-EXPORT void operator delete[](void *ptr, std::align_val_t) noexcept
-{
-    valloc_free(ptr);
-}
-EXPORT void operator delete(void *ptr, std::align_val_t, const std::nothrow_t &) noexcept
-{
-    valloc_free(ptr);
-}
-EXPORT void operator delete[](void *ptr, std::align_val_t, const std::nothrow_t &) noexcept
-{
-    valloc_free(ptr);
-}
-EXPORT void operator delete(void *ptr, std::size_t size, std::align_val_t alignment) noexcept
-{
-    valloc_free_aligned_sized(ptr, static_cast<std::size_t>(alignment), size);
-}
-EXPORT void operator delete[](void *ptr, std::size_t size, std::align_val_t alignment) noexcept
-{
-    valloc_free_aligned_sized(ptr, static_cast<std::size_t>(alignment), size);
 }

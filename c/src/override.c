@@ -40,14 +40,31 @@ EXPORT void cfree(void *ptr)
     va_api_free(ptr);
 }
 
+/* A program with a malloc of its own may lack the functions that C builds on others: these call the
+ * process's free and realloc, which cmake/replaceable.list keeps open. */
+void __libc_free(void *ptr);
+
+static bool free_is_own(void)
+{
+    void (*function)(void *) = free;
+    VA_FORGET(function); /* the compiler may not know that others replace it */
+    return function == __libc_free;
+}
+
 EXPORT void free_sized(void *ptr, size_t size)
 {
-    valloc_free_sized(ptr, size);
+    if (free_is_own())
+        valloc_free_sized(ptr, size);
+    else
+        free(ptr);
 }
 
 EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size)
 {
-    valloc_free_aligned_sized(ptr, alignment, size);
+    if (free_is_own())
+        valloc_free_aligned_sized(ptr, alignment, size);
+    else
+        free(ptr);
 }
 
 EXPORT void *calloc(size_t count, size_t size)
@@ -117,31 +134,6 @@ EXPORT size_t malloc_usable_size(void *ptr)
 {
     return valloc_usable_size(ptr);
 }
-
-/* ---- C++'s operator new ---- */
-
-/* The fast paths are here, which spares them a call; operators.cpp has the rest, which may throw.
- * Both platforms mangle size_t as m. */
-#if VALLOC_OPERATORS
-void *va_new_slow(size_t size);
-void *va_new_nothrow_slow(size_t size);
-
-EXPORT void *_Znwm(size_t size)
-{
-    void *slot = va_allocate_fast(size);
-    return va_likely(slot != NULL) ? slot : va_new_slow(size);
-}
-
-EXPORT void *_ZnwmRKSt9nothrow_t(size_t size, const void *nothrow)
-{
-    (void)nothrow;
-    void *slot = va_allocate_fast(size);
-    return va_likely(slot != NULL) ? slot : va_new_nothrow_slow(size);
-}
-
-ALIAS(_Znwm) void *_Znam(size_t size);
-ALIAS(_ZnwmRKSt9nothrow_t) void *_ZnamRKSt9nothrow_t(size_t size, const void *nothrow);
-#endif
 
 /* ---- Control and statistics ---- */
 

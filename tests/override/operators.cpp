@@ -1,5 +1,6 @@
 // operators.cpp: C++'s promises for operator new and delete, kept by the override library: a
-// failing new throws or returns null, the new_handler is asked and may free memory or throw.
+// failing new throws or returns null, the new_handler is asked and may free memory or throw. Built
+// as a program and as a plugin of a C program, for C++ runtimes that are found in different ways.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -26,7 +27,8 @@ struct alignas(256) Wide {
     char bytes[512];
 };
 
-const std::size_t too_much = SIZE_MAX / 4;
+volatile std::size_t too_much = SIZE_MAX / 4;
+const auto aligned = std::align_val_t(64);
 int handler_calls;
 
 void handler_that_throws()
@@ -41,19 +43,47 @@ void handler_that_gives_up()
     std::set_new_handler(nullptr);
 }
 
-bool throws(std::size_t size)
+using Form = void *(*)(std::size_t);
+
+const Form throwing[] = {
+    [](std::size_t size) { return ::operator new(size); },
+    [](std::size_t size) { return ::operator new[](size); },
+    [](std::size_t size) { return ::operator new(size, aligned); },
+    [](std::size_t size) { return ::operator new[](size, aligned); },
+};
+const Form returning[] = {
+    [](std::size_t size) { return ::operator new(size, std::nothrow); },
+    [](std::size_t size) { return ::operator new[](size, std::nothrow); },
+    [](std::size_t size) { return ::operator new(size, aligned, std::nothrow); },
+    [](std::size_t size) { return ::operator new[](size, aligned, std::nothrow); },
+};
+
+bool throws(Form form)
 {
     try {
-        void *volatile block = ::operator new(size);
-        ::operator delete(block);
-        return false;
+        void *volatile block = form(too_much);
+        return block == nullptr && false;
     } catch (const std::bad_alloc &) {
         return true;
     }
 }
-} // namespace
 
-int main()
+void fail_in_every_form(std::new_handler handler, int calls_each, const char *what)
+{
+    for (Form form : throwing) {
+        std::set_new_handler(handler);
+        handler_calls = 0;
+        check(throws(form) && handler_calls == calls_each, what);
+    }
+    for (Form form : returning) {
+        std::set_new_handler(handler);
+        handler_calls = 0;
+        check(form(too_much) == nullptr && handler_calls == calls_each, what);
+    }
+    std::set_new_handler(nullptr);
+}
+
+int check_all()
 {
     check(dlsym(RTLD_DEFAULT, "valloc_malloc") != nullptr, "runs on valloc");
 
@@ -68,19 +98,29 @@ int main()
         words.push_back(std::string(static_cast<std::size_t>(i % 100), 'x'));
     check(words[9999].size() == 99, "vector of strings");
 
-    check(throws(too_much), "new throws without a handler");
-    check(::operator new(too_much, std::nothrow) == nullptr, "nothrow new returns null");
-    check(::operator new(too_much, std::align_val_t(64), std::nothrow) == nullptr,
-          "aligned nothrow new returns null");
-
-    std::set_new_handler(handler_that_throws);
-    check(throws(too_much) && handler_calls == 1, "new asks the handler, which throws");
-    check(::operator new[](too_much, std::nothrow) == nullptr && handler_calls == 2,
-          "nothrow new returns null though the handler throws");
-
-    std::set_new_handler(handler_that_gives_up);
-    check(throws(too_much) && handler_calls == 3, "new tries again after the handler");
+    fail_in_every_form(nullptr, 0, "new fails without a handler");
+    fail_in_every_form(handler_that_throws, 1, "new asks the handler, which throws");
+    fail_in_every_form(handler_that_gives_up, 1, "new tries again after the handler");
+    try {
+        std::vector<double> numbers;
+        numbers.reserve(too_much / 16);
+        check(false, "a vector throws");
+    } catch (const std::bad_alloc &) {
+    }
 
     std::puts(failures == 0 ? "operators: ok" : "operators: FAILED");
     return failures != 0;
 }
+} // namespace
+
+#ifdef PLUGIN
+extern "C" __attribute__((visibility("default"))) int run()
+{
+    return check_all();
+}
+#else
+int main()
+{
+    return check_all();
+}
+#endif
