@@ -6,6 +6,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -227,3 +228,23 @@ ALIAS(valloc) void *__libc_valloc(size_t size);
 ALIAS(pvalloc) void *__libc_pvalloc(size_t size);
 ALIAS(reallocarray) void *__libc_reallocarray(void *ptr, size_t count, size_t size);
 ALIAS(posix_memalign) int __posix_memalign(void **out, size_t alignment, size_t size);
+
+/* ---- Libraries loaded later ---- */
+
+#ifdef RTLD_DEEPBIND
+/* RTLD_DEEPBIND would bind a library to libc's malloc, whose memory then meets valloc's free: the
+ * flag is dropped. libc searches the paths of the library that calls it: its dlopen is jumped to,
+ * so that it returns to this function's caller. That takes a compiler that optimises. */
+EXPORT void *dlopen(const char *file, int mode)
+{
+    static void *_Atomic found;
+    void *next = atomic_load_explicit(&found, memory_order_relaxed);
+    if (va_unlikely(next == NULL)) {
+        next = dlsym(RTLD_NEXT, "dlopen");
+        if (next == NULL)
+            return NULL;
+        atomic_store_explicit(&found, next, memory_order_relaxed); /* the same whoever looks */
+    }
+    return ((void *(*)(const char *, int))next)(file, mode & ~RTLD_DEEPBIND);
+}
+#endif
