@@ -1,6 +1,7 @@
 /* registry.c: ids to caches through chunks that stay where they are. */
 #include "registry.h"
 
+#include "arena.h"
 #include "meta.h"
 #include "os.h"
 
@@ -106,6 +107,7 @@ size_t va_registry_sharers(void)
 
 VA_STARTUP ThreadCache *va_registry_attach(void)
 {
+    va_arena_start(); /* the first cache's random numbers come from a secret drawn there */
     va_lock_acquire(&va_registry_lock);
     ThreadCache *cache = registry.exited;
     if (cache != NULL) {
