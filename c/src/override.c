@@ -15,6 +15,7 @@
 #include "api.h"
 #include "check.h"
 #include "os.h"
+#include "stats.h"
 
 #define VALLOC_NO_SHORT_NAMES
 #include "../include/valloc.h"
@@ -144,24 +145,38 @@ EXPORT VA_COLD int malloc_trim(size_t pad)
     return valloc_purge() != 0;
 }
 
-/* glibc's parameters mean nothing here. 1 is success: programs that tune glibc go on. */
+/* 1, success, for the parameters that tune glibc's speed and memory, and mean nothing here:
+ * programs go on. 0 for what would have a visible effect (M_PERTURB fills blocks), and for what is
+ * unknown. */
 EXPORT VA_COLD int mallopt(int parameter, int value)
 {
-    (void)parameter;
+    enum { LEAST = -8, PERTURB = -6, MOST = 4 }; /* M_ARENA_MAX, M_PERTURB, M_KEEP */
     (void)value;
-    return 1;
+    return parameter >= LEAST && parameter <= MOST && parameter != PERTURB && parameter != 0;
 }
 
 #if defined(__GLIBC__)
+/* Blocks that glibc would map one by one, from 128 KiB on, are counted apart as it does. A free
+ * block is a free slot, wherever it is kept. */
 EXPORT VA_COLD struct mallinfo2 mallinfo2(void)
 {
+    Census census;
     valloc_stats stats;
     struct mallinfo2 info = {0};
-    valloc_get_stats(&stats);
-    info.arena = stats.committed;
+    va_stats_count(&census, NULL);
+    va_stats_collect(&stats, &census);
+    for (unsigned class = 0; class <= VA_CLASSES; class ++) {
+        const valloc_class_stats *row = &census.rows[class];
+        info.ordblks += row->free_slots + row->cached;
+        if (class == VA_CLASSES || row->slot_size >= 128 * VA_KIB) {
+            info.hblks += row->live;
+            info.hblkhd += row->live_bytes;
+        }
+    }
+    info.arena = stats.committed - info.hblkhd;
+    info.uordblks = stats.live - info.hblkhd;
     info.fsmblks = stats.cached;
-    info.uordblks = stats.live;
-    info.fordblks = stats.committed - stats.live;
+    info.fordblks = info.arena - info.uordblks;
     info.keepcost = stats.dirty;
     return info;
 }
@@ -176,6 +191,9 @@ EXPORT VA_COLD struct mallinfo mallinfo(void)
     struct mallinfo2 wide = mallinfo2();
     struct mallinfo info = {0};
     info.arena = clamp_to_int(wide.arena);
+    info.ordblks = clamp_to_int(wide.ordblks);
+    info.hblks = clamp_to_int(wide.hblks);
+    info.hblkhd = clamp_to_int(wide.hblkhd);
     info.fsmblks = clamp_to_int(wide.fsmblks);
     info.uordblks = clamp_to_int(wide.uordblks);
     info.fordblks = clamp_to_int(wide.fordblks);

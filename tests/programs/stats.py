@@ -60,7 +60,9 @@ libc.fdopen.restype = ctypes.c_void_p
 before = libc.mallinfo2()
 block = libc.malloc(ctypes.c_size_t(50 << 20))
 after = libc.mallinfo2()
-assert 0 <= after.uordblks - before.uordblks - (50 << 20) < 100000, (before.uordblks, after.uordblks)
+assert 0 <= after.hblkhd - before.hblkhd - (50 << 20) < 100000, (before.hblkhd, after.hblkhd)
+assert after.hblks == before.hblks + 1
+assert abs(after.uordblks - before.uordblks) < 100000, (before.uordblks, after.uordblks)
 assert after.uordblks + after.fordblks == after.arena
 stream = ctypes.c_void_p(libc.fdopen(1, b"w"))
 assert libc.malloc_info(0, stream) == 0
