@@ -57,8 +57,8 @@ OWN(_ZdlPv);
 OWN(_ZdaPv);
 OWN(_ZdlPvSt11align_val_t);
 OWN(_ZdaPvSt11align_val_t);
-void *__libc_malloc(size_t size); /* override.c's malloc and free */
-void __libc_free(void *ptr);
+void *va_own_malloc(size_t size); /* override.c */
+void va_own_free(void *ptr);
 
 /* Sizes below it take the fast paths; 0 unless all these names are known to be valloc's. It is
  * compared in place of the largest small size, at no cost. Written with one value only. */
@@ -73,7 +73,7 @@ static bool same(void (*function)(void), void (*own)(void))
 
 static VA_STARTUP bool find_all_own(void)
 {
-    bool own = SAME(malloc, __libc_malloc) && SAME(free, __libc_free) && SAME(_Znwm, own_Znwm) &&
+    bool own = SAME(malloc, va_own_malloc) && SAME(free, va_own_free) && SAME(_Znwm, own_Znwm) &&
                SAME(_Znam, own_Znam) && SAME(_ZnwmSt11align_val_t, own_ZnwmSt11align_val_t) &&
                SAME(_ZnamSt11align_val_t, own_ZnamSt11align_val_t) && SAME(_ZdlPv, own_ZdlPv) &&
                SAME(_ZdaPv, own_ZdaPv) && SAME(_ZdlPvSt11align_val_t, own_ZdlPvSt11align_val_t) &&
@@ -99,32 +99,42 @@ VA_INLINE bool is_fast(size_t size)
 
 /* ---- Without memory ---- */
 
-static VA_COLD bool is_of_this_library(const void *function)
-{
-    Dl_info theirs, own;
-    return dladdr(function, &theirs) != 0 && dladdr(&fast_below, &own) != 0 &&
-           theirs.dli_fbase == own.dli_fbase;
-}
-
-/* The function that the caller would call but for this library; NULL if there is none. A plugin's
- * runtime is visible to the plugin alone; what the program sees follows this library. */
-static VA_COLD void *find_in_runtime(const char *name, const void *caller)
-{
-    void *found = NULL;
 #ifdef __GLIBC__
+static VA_COLD struct link_map *object_of(const void *address)
+{
     Dl_info info;
     struct link_map *object = NULL;
-    if (dladdr1(caller, &info, (void **)&object, RTLD_DL_LINKMAP) != 0 && *object->l_name != '\0') {
-        void *handle = dlopen(object->l_name, RTLD_LAZY | RTLD_NOLOAD);
-        if (handle != NULL) {
-            found = dlsym(handle, name);
-            dlclose(handle);
-        }
-    }
+    return dladdr1(address, &info, (void **)&object, RTLD_DL_LINKMAP) != 0 ? object : NULL;
+}
+
+/* What a plugin would find, whose runtime the program does not see. A caller that wraps the
+ * process's function would find its own, which calls back: NULL, as for the program itself. */
+static VA_COLD void *find_in_plugin(const char *name, const void *caller)
+{
+    const struct link_map *object = object_of(caller);
+    void *handle = object != NULL && *object->l_name != '\0'
+                       ? dlopen(object->l_name, RTLD_LAZY | RTLD_NOLOAD)
+                       : NULL;
+    if (handle == NULL)
+        return NULL;
+    void *found = dlsym(handle, name);
+    dlclose(handle);
+    bool own = found == dlsym(RTLD_DEFAULT, name) || object_of(found) == object_of(&fast_below);
+    return own ? NULL : found;
+}
 #else
-    (void)caller;
+static VA_COLD void *find_in_plugin(const char *name, const void *caller)
+{
+    (void)name, (void)caller;
+    return NULL;
+}
 #endif
-    return found != NULL && !is_of_this_library(found) ? found : dlsym(RTLD_NEXT, name);
+
+/* The function that the caller would call but for this library; NULL if there is none. */
+static VA_COLD void *find_in_runtime(const char *name, const void *caller)
+{
+    void *found = find_in_plugin(name, caller);
+    return found != NULL ? found : dlsym(RTLD_NEXT, name);
 }
 
 _Noreturn VA_COLD void va_new_report(void)

@@ -22,10 +22,11 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #if defined(__has_attribute) && __has_attribute(copy)
-#define ALIAS(name) __attribute__((visibility("default"), alias(#name), copy(name)))
+#define ALIAS_SEEN(name, seen) __attribute__((visibility(seen), alias(#name), copy(name)))
 #else
-#define ALIAS(name) __attribute__((visibility("default"), alias(#name)))
+#define ALIAS_SEEN(name, seen) __attribute__((visibility(seen), alias(#name)))
 #endif
+#define ALIAS(name) ALIAS_SEEN(name, "default")
 
 EXPORT void *malloc(size_t size)
 {
@@ -42,15 +43,16 @@ EXPORT void cfree(void *ptr)
     va_api_free(ptr);
 }
 
-/* A program with a malloc of its own may lack the functions that C builds on others: these call the
- * process's free and realloc, which cmake/replaceable.list keeps open. */
-void __libc_free(void *ptr);
+/* A program with a malloc of its own may lack what C23 added: the process's free then gets the block
+ * (cmake/replaceable.list). reallocarray and strdup are libc's: they call the process's realloc. */
+ALIAS_SEEN(malloc, "hidden") void *va_own_malloc(size_t size);
+ALIAS_SEEN(free, "hidden") void va_own_free(void *ptr);
 
 static bool free_is_own(void)
 {
     void (*function)(void *) = free;
     VA_FORGET(function); /* the compiler may not know that others replace it */
-    return function == __libc_free;
+    return function == va_own_free;
 }
 
 EXPORT void free_sized(void *ptr, size_t size)
@@ -81,16 +83,6 @@ EXPORT void *realloc(void *ptr, size_t size)
         return NULL;
     }
     return valloc_realloc(ptr, size);
-}
-
-EXPORT void *reallocarray(void *ptr, size_t count, size_t size)
-{
-    size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes)) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    return realloc(ptr, bytes);
 }
 
 /* The next power of two, as glibc's memalign takes any alignment; 0 if there is none. */
@@ -240,11 +232,9 @@ ALIAS(malloc) void *__libc_malloc(size_t size);
 ALIAS(calloc) void *__libc_calloc(size_t count, size_t size);
 ALIAS(realloc) void *__libc_realloc(void *ptr, size_t size);
 ALIAS(free) void __libc_free(void *ptr);
-ALIAS(cfree) void __libc_cfree(void *ptr);
 ALIAS(memalign) void *__libc_memalign(size_t alignment, size_t size);
 ALIAS(valloc) void *__libc_valloc(size_t size);
 ALIAS(pvalloc) void *__libc_pvalloc(size_t size);
-ALIAS(reallocarray) void *__libc_reallocarray(void *ptr, size_t count, size_t size);
 ALIAS(posix_memalign) int __posix_memalign(void **out, size_t alignment, size_t size);
 
 /* ---- Libraries loaded later ---- */
