@@ -43,8 +43,9 @@ EXPORT void cfree(void *ptr)
     va_api_free(ptr);
 }
 
-/* A program with a malloc of its own may lack what C23 added: the process's free then gets the block
- * (cmake/replaceable.list). reallocarray and strdup are libc's: they call the process's realloc. */
+/* A program with a malloc of its own may lack what C23 added: the process's free then gets the
+ * block (cmake/replaceable.list). reallocarray and strdup are libc's: they call the process's
+ * realloc. */
 ALIAS_SEEN(malloc, "hidden") void *va_own_malloc(size_t size);
 ALIAS_SEEN(free, "hidden") void va_own_free(void *ptr);
 
