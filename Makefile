@@ -222,7 +222,7 @@ lint: $(BUILD)/release/build.ninja
 	@.ci/setup.sh lint
 	python3 .ci/layers.py
 	clang-format --dry-run --Werror $(C_FILES)
-	clang-tidy --quiet c/src/unity.c c/src/override.c -- -std=gnu11 -Ic/include -DVALLOC_OVERRIDE=1
+	clang-tidy --quiet c/src/unity.c c/src/override.c c/src/operators.c -- -std=gnu11 -Ic/include -DVALLOC_OVERRIDE=1
 	clang-tidy --quiet c/src/unity.c -- -std=gnu11 -Ic/include -DVALLOC_OVERRIDE=1 -DVALLOC_SECURE=1
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
