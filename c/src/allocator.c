@@ -193,23 +193,22 @@ static VA_COLD bool is_cache_of(ThreadCache *cache, const MemoryAllocator *alloc
  * this at a time, and no allocator is destroyed. */
 static VA_COLD void empty_caches_locked(const MemoryAllocator *allocator, bool all)
 {
-    static bool refused; /* the list's lock */
     CacheStats stats;
     const ThreadCache *own = va_thread_cache();
     bool any = false;
     va_registry_stats(&stats);
-    for (uint32_t i = 0; i < stats.all && !refused; i++) {
+    for (uint32_t i = 0; i < stats.all; i++) {
         ThreadCache *cache = va_registry_nth(stats.made, i);
         if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)))
             any |= va_idle_suspend(cache);
     }
-    if (!any && !refused)
+    if (!any)
         return;
-    refused = refused || !va_os_barrier();
+    bool seen = va_os_barrier();
     for (uint32_t i = 0; i < stats.all; i++) {
         ThreadCache *cache = va_registry_nth(stats.made, i);
         if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)) &&
-            (refused || !va_idle_empty(cache, all)) && all)
+            !(seen && va_idle_empty(cache, all)) && all)
             va_cache_want_flush(cache);
     }
 }
@@ -282,11 +281,11 @@ VA_COLD size_t va_allocators_purge(void)
     bytes += va_holes_purge_process();
     /* Nobody destroys an allocator that is looked at: it would have to leave the list first. */
     va_lock_acquire(&live.lock);
-    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next) {
+    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
         flush_own(allocator);
-        empty_caches_locked(allocator, true);
+    empty_caches_locked(NULL, true); /* of all at once, with one barrier */
+    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
         bytes += purge_other(allocator);
-    }
     va_lock_release(&live.lock);
     return bytes + va_arena_purge_all();
 }

@@ -67,7 +67,7 @@ static VA_STARTUP MapResult cover(Mapped *mapped, void *from, void *to)
     uintptr_t end = va_align_up((uintptr_t)to, page);
     MapResult result = MAP_DONE;
     if (mapped->end == 0) {
-        result = va_os_map_at((void *)start, end - start, "valloc tables");
+        result = va_os_map_at((void *)start, end - start);
         if (result == MAP_DONE)
             *mapped = (Mapped){start, end};
         return result;
@@ -78,7 +78,7 @@ static VA_STARTUP MapResult cover(Mapped *mapped, void *from, void *to)
             mapped->end = end;
     }
     if (result == MAP_DONE && start < mapped->start) {
-        result = va_os_map_at((void *)start, mapped->start - start, NULL);
+        result = va_os_map_at((void *)start, mapped->start - start);
         if (result == MAP_DONE)
             mapped->start = start;
     }
@@ -133,8 +133,7 @@ static VA_STARTUP MapResult extend_blocks(const Arena *arena, const Zone *zone, 
 {
     char *there = arena->base + (zone->committed << VA_BLOCK_SHIFT);
     size_t bytes = (end - zone->committed) << VA_BLOCK_SHIFT;
-    return zone->committed == zone->first ? va_os_map_at(there, bytes, "valloc heap")
-                                          : va_os_extend(there, bytes);
+    return zone->committed == zone->first ? va_os_map_at(there, bytes) : va_os_extend(there, bytes);
 }
 
 /* Both at once: tables first. */

@@ -21,11 +21,10 @@ typedef enum MapResult { MAP_DONE, MAP_REFUSED, MAP_BLOCKED } MapResult;
  * Else where the kernel has room. Claims nothing. NULL if there is no such range. */
 void *va_os_find_place(size_t *bytes, size_t least, size_t alignment, bool at_random);
 
-/* New zeroed memory in this place. A name for /proc/PID/maps, where the kernel keeps such names;
- * NULL for none. */
-MapResult va_os_map_at(void *address, size_t bytes, const char *name);
+/* New zeroed memory in this place. */
+MapResult va_os_map_at(void *address, size_t bytes);
 
-/* The same right behind a mapping that ends there: it grows, with its name and advice. */
+/* The same right behind a mapping that ends there: it grows, with its advice. */
 MapResult va_os_extend(void *end, size_t bytes);
 
 /* False, with nothing changed, if the kernel refuses. */
@@ -67,8 +66,8 @@ uint64_t va_os_clock_ms(void);
 /* Whether libc knows of no other thread than the calling one; false where it does not tell. */
 bool va_os_is_single_threaded(void);
 
-/* When it returns every other thread of the process has passed a full memory barrier, wherever it
- * was. False if the kernel has no such thing. */
+/* Waits until every other thread of the process must have passed a full memory barrier, wherever it
+ * was. False if signals kept it from waiting. */
 bool va_os_barrier(void);
 
 /* Sleeps while *word == expected, until woken; may return early. */

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #if __has_include(<sys/single_threaded.h>)
@@ -41,12 +40,6 @@
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
 #endif
-#ifndef PR_SET_VMA
-#define PR_SET_VMA 0x53564d41
-#define PR_SET_VMA_ANON_NAME 0
-#endif
-#define MEMBARRIER_PRIVATE 8 /* MEMBARRIER_CMD_PRIVATE_EXPEDITED, since Linux 4.14 */
-#define MEMBARRIER_REGISTER 16
 #ifndef FUTEX_WAIT_PRIVATE
 #define FUTEX_WAIT_PRIVATE 128
 #define FUTEX_WAKE_PRIVATE 129
@@ -169,7 +162,7 @@ VA_STARTUP void *va_os_find_place(size_t *bytes, size_t least, size_t alignment,
 /* ---- Mapping ---- */
 
 /* Kernels before 4.17 take the address for a hint. */
-static VA_STARTUP MapResult map_there(void *address, size_t bytes)
+VA_STARTUP MapResult va_os_map_at(void *address, size_t bytes)
 {
     int saved = errno;
     void *start = mmap(address, bytes, PROT_READ | PROT_WRITE,
@@ -183,16 +176,6 @@ static VA_STARTUP MapResult map_there(void *address, size_t bytes)
     return result;
 }
 
-VA_STARTUP MapResult va_os_map_at(void *address, size_t bytes, const char *name)
-{
-    MapResult result = map_there(address, bytes);
-    int saved = errno;
-    if (result == MAP_DONE && name != NULL)
-        prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, bytes, name);
-    errno = saved;
-    return result;
-}
-
 /* The last page stands for the mapping that it belongs to. The kernel does not say why it refuses:
  * a mapping beside it tells, and serves as well. */
 VA_STARTUP MapResult va_os_extend(void *end, size_t bytes)
@@ -201,7 +184,7 @@ VA_STARTUP MapResult va_os_extend(void *end, size_t bytes)
     int saved = errno;
     void *grown = mremap((char *)end - page, page, page + bytes, 0, NULL);
     errno = saved;
-    return va_likely(grown != MAP_FAILED) ? MAP_DONE : map_there(end, bytes);
+    return va_likely(grown != MAP_FAILED) ? MAP_DONE : va_os_map_at(end, bytes);
 }
 
 bool va_os_unmap(void *address, size_t bytes)
@@ -362,15 +345,20 @@ VA_STARTUP bool va_os_is_single_threaded(void)
 #endif
 }
 
-/* The kernel wants to know beforehand who will ask: then, with threads, it takes milliseconds. */
+/* Time takes the place of membarrier, for which a sandbox that closes later would kill the process;
+ * what mprotect sends to other processors is no barrier on all machines. A processor passes on what
+ * it stored within microseconds, and forgets as soon what it read ahead. */
 VA_COLD bool va_os_barrier(void)
 {
+    static _Atomic uint32_t never; /* wakes nobody */
+    const struct timespec time = {0, VA_BARRIER_US * 1000};
+    bool over = false;
     int saved = errno;
-    bool done = syscall(SYS_membarrier, MEMBARRIER_PRIVATE, 0, 0) == 0 ||
-                (errno == EPERM && syscall(SYS_membarrier, MEMBARRIER_REGISTER, 0, 0) == 0 &&
-                 syscall(SYS_membarrier, MEMBARRIER_PRIVATE, 0, 0) == 0);
+    for (unsigned tries = 0; tries < VA_BARRIER_TRIES && !over; tries++) /* signals end it early */
+        over = syscall(SYS_futex, &never, FUTEX_WAIT_PRIVATE, 0, &time, NULL, 0) != 0 &&
+               errno == ETIMEDOUT;
     errno = saved;
-    return done;
+    return over;
 }
 
 VA_APART void va_os_wait(_Atomic uint32_t *word, uint32_t expected)

@@ -91,12 +91,13 @@ static void *failing_mremap(void *from, size_t old_bytes, size_t bytes, int flag
     return mremap(from, old_bytes, bytes, flags, to);
 }
 
-static long failing_futex(_Atomic unsigned *word, int operation, unsigned value)
+static long failing_futex(_Atomic unsigned *word, int operation, unsigned value,
+                          const struct timespec *time)
 {
     bool wakes = operation % 128 == 1; /* FUTEX_WAKE */
-    if (!wakes && fails(CALL_WAIT, EINTR))
+    if (!wakes && fails(time == NULL ? CALL_WAIT : CALL_BARRIER, EINTR))
         return -1;
-    long result = syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
+    long result = syscall(SYS_futex, word, operation, value, time, NULL, 0);
     return wakes && fails(CALL_WAKE, EFAULT) ? -1 : result;
 }
 
@@ -108,10 +109,11 @@ static long failing_syscall(long number, ...)
     if (number == SYS_futex) {
         _Atomic unsigned *word = va_arg(rest, _Atomic unsigned *);
         int operation = va_arg(rest, int);
-        result = failing_futex(word, operation, va_arg(rest, unsigned));
-    } else if (number == SYS_membarrier && fails(CALL_BARRIER, EPERM)) {
-        result = -1;
-    } else { /* write, getrandom, membarrier */
+        unsigned value = va_arg(rest, unsigned);
+        /* A wake has no time. */
+        result = failing_futex(word, operation, value,
+                               operation % 128 == 1 ? NULL : va_arg(rest, const struct timespec *));
+    } else { /* write, getrandom */
         long first = va_arg(rest, long);
         long second = va_arg(rest, long);
         result = syscall(number, first, second, va_arg(rest, long));

@@ -17,9 +17,9 @@ typedef enum Call {
     CALL_MOVE,      /* mremap, refused at once */
     CALL_MOVE_LATE, /* mremap, refused when it has unmapped the target, as kernels do that find
                        the source to be more than one mapping */
-    CALL_WAIT,      /* futex */
+    CALL_WAIT,      /* futex, until woken */
     CALL_WAKE,      /* the wake itself takes place: the kernel never loses one */
-    CALL_BARRIER,   /* membarrier */
+    CALL_BARRIER,   /* futex, for a time */
     CALL_KEY,       /* pthread_key_create */
     CALL_THREAD,    /* the test's own: a thread that cannot be created */
     CALLS
