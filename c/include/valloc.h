@@ -62,7 +62,9 @@ VALLOC_API void valloc_free(void *ptr);
 
 /* Frees the block at ptr, which was allocated by valloc_malloc, valloc_calloc or a realloc
  * function with this size (count * size), or any size from there to its usable size. Faster
- * than valloc_free where the size is at hand, and checks it. NULL is ignored. */
+ * than valloc_free where the size is at hand, and checks it: another size is reported, or with
+ * VALLOC_TOLERATE_SIZES=1 in the environment warned of once, and the block freed. NULL is ignored.
+ */
 VALLOC_API void valloc_free_sized(void *ptr, size_t size);
 
 /* The same for a block from an aligned function, with the alignment it was asked for. */
@@ -114,7 +116,7 @@ VALLOC_API __attribute__((warn_unused_result)) void *valloc_expand(void *ptr, si
  * all threads the pages that hold no slot in use, also what lies in the caches of other threads,
  * but for one slot of each size (of a thread at work in valloc at that moment: when it next comes
  * by). Returns the bytes given back. Takes time in proportion to the heap; where there are other
- * threads, the first time some milliseconds more. Any thread. */
+ * threads, some milliseconds more. Any thread. */
 VALLOC_API size_t valloc_purge(void);
 
 /* Starts (on not 0) or stops a thread that gives free memory back while the program's own threads
@@ -219,7 +221,8 @@ VALLOC_API int valloc_stats_caches(int (*visit)(const valloc_cache_stats *stats,
 /* Describes all of that: as text for a person, or as JSON, one object with the members of
  * valloc_stats, "version", and the arrays "classes" and "thread_caches". Calls write(context, text)
  * with pieces of text; NULL writes to stderr. With VALLOC_STATS=1 or VALLOC_STATS=json in the
- * environment this is done when the process exits. */
+ * environment this is done when the process exits, to the file descriptor VALLOC_STATS_FD if that is
+ * set. */
 typedef enum valloc_stats_format { VALLOC_STATS_TEXT, VALLOC_STATS_JSON } valloc_stats_format;
 VALLOC_API void valloc_stats_print(valloc_stats_format format,
                                    void (*write)(void *context, const char *text), void *context);

@@ -10,6 +10,7 @@
 #include "check.h"
 #include "foreign.h"
 #include "large.h"
+#include "options.h"
 #include "stack_size.h"
 
 /* The entry and the record of a block in use; 0 for a foreign pointer that is tolerated; anything
@@ -212,6 +213,15 @@ void va_free(void *pointer, const char *function)
         va_foreign_free(pointer);
 }
 
+VA_COLD void va_wrong_size(const char *function, const void *pointer)
+{
+    static const char what[] = "the size or alignment is not the allocation's";
+    static _Atomic bool warned;
+    if (!va_options.tolerate_sizes)
+        va_fatal(function, what, pointer);
+    va_warn_once(&warned, function, what, pointer);
+}
+
 VA_COLD void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function)
 {
     Block *block;
@@ -230,7 +240,7 @@ VA_COLD void va_free_sized(void *pointer, size_t size, size_t alignment, const c
     bool fits = atomic_load_explicit(&roomy, memory_order_relaxed) &&
                 size <= block_bytes(block, entry) && ((uintptr_t)pointer & (alignment - 1)) == 0;
     if (va_unlikely(!possible || (!same && !fits)))
-        va_fatal(function, "the size or alignment is not the allocation's", pointer);
+        va_wrong_size(function, pointer);
     free_entry(pointer, block, entry, function);
 }
 

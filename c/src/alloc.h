@@ -233,6 +233,10 @@ void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignme
 /* *zero tells whether the memory should be zero, then whether it is known to be. */
 void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero);
 
+/* Reports that size or alignment are not the block's. Comes back, after a warning, if an option
+ * tolerates that. */
+VA_COLD void va_wrong_size(const char *function, const void *pointer);
+
 /* Frees after checking that size and alignment belong to the block. */
 void va_free_sized(void *pointer, size_t size, size_t alignment, const char *function);
 

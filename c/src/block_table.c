@@ -3,6 +3,7 @@
 #include "block_table.h"
 
 #include "check.h"
+#include "os.h"
 
 VA_ARRAY_LAST Arena va_arenas[VA_ARENAS_MAX];
 _Atomic unsigned va_arena_count;
@@ -55,4 +56,19 @@ void va_fatal(const char *function, const char *what, const void *pointer)
     describe(&report, pointer);
     va_report_text(&report, ")");
     va_report_abort(&report);
+}
+
+void va_warn_once(_Atomic bool *warned, const char *function, const char *what, const void *pointer)
+{
+    Report report = {.length = 0};
+    if (atomic_exchange_explicit(warned, true, memory_order_relaxed))
+        return;
+    va_report_text(&report, "valloc: ");
+    va_report_text(&report, function);
+    va_report_text(&report, ": ignored, as all that follow: ");
+    va_report_text(&report, what);
+    va_report_text(&report, " (pointer 0x");
+    va_report_number(&report, (uintptr_t)pointer, 16);
+    va_report_text(&report, ")\n");
+    va_os_report(report.line, report.length);
 }

@@ -159,6 +159,11 @@ Arena *va_arena_of(const void *pointer);
  * table says of it>)". */
 _Noreturn VA_COLD void va_fatal(const char *function, const char *what, const void *pointer);
 
+/* The first time prints "valloc: <function>: ignored, as all that follow: <what> (pointer 0x...)":
+ * `warned` is whether it has. */
+VA_COLD void va_warn_once(_Atomic bool *warned, const char *function, const char *what,
+                          const void *pointer);
+
 VA_INLINE Arena *va_arena_find(const void *pointer)
 {
     if (va_likely(va_block_index(&va_arenas[0], pointer) <

@@ -9,32 +9,16 @@
 #include <dlfcn.h>
 
 #include "arena.h"
-#include "check.h"
 #include "options.h"
-#include "os.h"
-
-static VA_COLD void warn(const char *function, const void *pointer)
-{
-    static _Atomic bool warned;
-    Report report = {.length = 0};
-    if (atomic_exchange_explicit(&warned, true, memory_order_relaxed))
-        return;
-    va_report_text(&report, "valloc: ");
-    va_report_text(&report, function);
-    va_report_text(&report, ": ignored, as all that follow: not a pointer of this allocator "
-                            "(pointer 0x");
-    va_report_number(&report, (uintptr_t)pointer, 16);
-    va_report_text(&report, ")\n");
-    va_os_report(report.line, report.length);
-}
 
 VA_COLD void va_foreign_check(const void *pointer, const char *function)
 {
+    static _Atomic bool warned;
     va_arena_start(); /* this may be the program's first call: options come with it */
     if (va_options.foreign == FOREIGN_ABORT || va_arena_holds(pointer))
         va_fatal(function, "not a pointer of this allocator", pointer);
     if (va_options.foreign == FOREIGN_IGNORE)
-        warn(function, pointer);
+        va_warn_once(&warned, function, "not a pointer of this allocator", pointer);
 }
 
 /* The next library's function of this name; without one the pointer cannot be served. */

@@ -2,6 +2,7 @@
  * and the first malloc can come before libc has set itself up. */
 #include "options.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "os.h"
@@ -12,6 +13,7 @@ Options va_options = {
     .huge_pages = HUGE_PAGES_AUTO,
     .purge_delay_ms = VA_PURGE_DELAY_MS,
     .reserve_bytes = VA_RESERVE_BYTES,
+    .stats_file = VA_STDERR,
 };
 
 static VA_COLD void report(const char *text)
@@ -63,6 +65,15 @@ static VA_COLD bool parse_stats(const char *text, StatsOption *stats)
     return true;
 }
 
+static VA_COLD void read_switch(const char *setting, const char *value, bool *on)
+{
+    uint64_t number;
+    if (!parse_number(value, &number) || number > 1)
+        reject(setting, "0, 1");
+    else
+        *on = number == 1;
+}
+
 /* The value if `setting` is NAME=value for this name, else NULL. */
 static VA_COLD const char *value_of(const char *setting, const char *name)
 {
@@ -110,23 +121,24 @@ static VA_COLD void read_setting(const char *setting)
     } else if ((value = value_of(setting, "VALLOC_STATS")) != NULL) {
         if (!parse_stats(value, &va_options.stats))
             reject(setting, "0, 1, json");
+    } else if ((value = value_of(setting, "VALLOC_STATS_FD")) != NULL) {
+        if (!parse_number(value, &number) || number > INT_MAX)
+            reject(setting, "a file descriptor");
+        else
+            va_options.stats_file = (int)number;
     } else if ((value = value_of(setting, "VALLOC_BACKGROUND")) != NULL) {
-        if (!parse_number(value, &number) || number > 1)
-            reject(setting, "0, 1");
-        else
-            va_options.background = number == 1;
+        read_switch(setting, value, &va_options.background);
     } else if ((value = value_of(setting, "VALLOC_SHOW_LEAKS")) != NULL) {
-        if (!parse_number(value, &number) || number > 1)
-            reject(setting, "0, 1");
-        else
-            va_options.show_leaks = number == 1;
+        read_switch(setting, value, &va_options.show_leaks);
+    } else if ((value = value_of(setting, "VALLOC_TOLERATE_SIZES")) != NULL) {
+        read_switch(setting, value, &va_options.tolerate_sizes);
     }
 }
 
 VA_STARTUP void va_options_read(void)
 {
     static VA_TABLE const char prefix[] = "VALLOC_";
-    if (environ == NULL)
+    if (environ == NULL || va_os_is_privileged())
         return;
     for (char **setting = environ; *setting != NULL; setting++)
         if (strncmp(*setting, prefix, sizeof prefix - 1) == 0)

@@ -1,4 +1,5 @@
-/* options.h: what the environment may change, read once.
+/* options.h: what the environment may change, read once; nothing of it in a program that has more
+ * rights than whoever started it.
  *
  *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: for slots up to a
  *                                         page, past the first MiBs)
@@ -7,7 +8,9 @@
  *   VALLOC_FOREIGN=abort|forward|ignore   what the override library does with foreign pointers
  *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
+ *   VALLOC_TOLERATE_SIZES=0|1             a sized free with a wrong size gets a warning and is done
  *   VALLOC_STATS=0|1|json                 statistics on stderr when the process exits
+ *   VALLOC_STATS_FD=N                     they, and leaks, go to this file descriptor
  *   VALLOC_BACKGROUND=0|1                 a thread gives memory back while the others idle
  *   VALLOC_SHOW_LEAKS=0|1                 what is still allocated at exit is listed on stderr
  */
@@ -29,8 +32,10 @@ typedef struct Options {
     size_t soft_limit_bytes;
     size_t hard_limit_bytes;
     StatsOption stats;
+    int stats_file;
     bool background;
     bool show_leaks;
+    bool tolerate_sizes;
 } Options;
 
 /* Const after va_options_read, which the first arena calls under its lock. A value that is not

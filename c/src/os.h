@@ -11,6 +11,9 @@
 /* The kernel's page size in bytes. */
 size_t va_os_page_bytes(void);
 
+/* Whether the program has more rights than whoever started it and gave it its environment. */
+bool va_os_is_privileged(void);
+
 /* What became of a mapping at a given place: there; refused by a limit or for lack of memory; or
  * something else is mapped there already, which stays. */
 typedef enum MapResult { MAP_DONE, MAP_REFUSED, MAP_BLOCKED } MapResult;
@@ -81,6 +84,8 @@ void va_os_wake_one(_Atomic uint32_t *word);
 void va_os_random(void *buffer, size_t bytes);
 bool va_os_guard(void *address, size_t bytes);
 void va_os_unguard(void *address, size_t bytes);
+
+#define VA_STDERR 2
 
 /* Writes to stderr, or to a file descriptor. Async-signal-safe. */
 void va_os_report(const char *text, size_t length);

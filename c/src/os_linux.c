@@ -56,6 +56,11 @@ size_t va_os_page_bytes(void)
     return bytes;
 }
 
+VA_STARTUP bool va_os_is_privileged(void)
+{
+    return getauxval(AT_SECURE) != 0;
+}
+
 static void *map(void *address, size_t bytes, int protection, int flags)
 {
     int saved = errno;
@@ -427,5 +432,5 @@ VA_COLD void va_os_write(int file, const char *text, size_t length)
 
 void va_os_report(const char *text, size_t length)
 {
-    va_os_write(STDERR_FILENO, text, length);
+    va_os_write(VA_STDERR, text, length);
 }

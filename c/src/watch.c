@@ -229,7 +229,7 @@ void va_watched_free_sized(void *pointer, size_t size, size_t alignment, const c
                          ? VA_CLASS_LARGE
                          : va_class_of_aligned(size + REDZONE_BYTES, alignment);
     if (size != asked || (class < VA_CLASSES && va_size_classes[class].bytes != slot_bytes))
-        va_fatal(function, "the size or alignment is not the allocation's", pointer);
+        va_wrong_size(function, pointer);
     va_watched_free(pointer, function);
 }
 

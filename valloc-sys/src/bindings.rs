@@ -41,7 +41,8 @@ extern "C" {
 extern "C" {
     /** Frees the block at ptr, which was allocated by valloc_malloc, valloc_calloc or a realloc
  function with this size (count * size), or any size from there to its usable size. Faster
- than valloc_free where the size is at hand, and checks it. NULL is ignored.*/
+ than valloc_free where the size is at hand, and checks it: another size is reported, or with
+ VALLOC_TOLERATE_SIZES=1 in the environment warned of once, and the block freed. NULL is ignored.*/
     pub fn valloc_free_sized(ptr: *mut ::core::ffi::c_void, size: usize);
 }
 extern "C" {
@@ -134,7 +135,7 @@ extern "C" {
  all threads the pages that hold no slot in use, also what lies in the caches of other threads,
  but for one slot of each size (of a thread at work in valloc at that moment: when it next comes
  by). Returns the bytes given back. Takes time in proportion to the heap; where there are other
- threads, the first time some milliseconds more. Any thread.*/
+ threads, some milliseconds more. Any thread.*/
     pub fn valloc_purge() -> usize;
 }
 extern "C" {
@@ -288,7 +289,8 @@ pub const VALLOC_STATS_JSON: valloc_stats_format = 1;
 /** Describes all of that: as text for a person, or as JSON, one object with the members of
  valloc_stats, "version", and the arrays "classes" and "thread_caches". Calls write(context, text)
  with pieces of text; NULL writes to stderr. With VALLOC_STATS=1 or VALLOC_STATS=json in the
- environment this is done when the process exits.*/
+ environment this is done when the process exits, to the file descriptor VALLOC_STATS_FD if that is
+ set.*/
 pub type valloc_stats_format = ::core::ffi::c_uint;
 extern "C" {
     pub fn valloc_stats_print(

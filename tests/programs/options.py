@@ -1,0 +1,85 @@
+"""options.py WRONG_SIZES: options from the environment: sized frees with wrong sizes, statistics to
+a file descriptor, and that a program with more rights than its caller reads none of them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PROGRAM = sys.argv[1]
+WRONG = "the size or alignment is not the allocation's (pointer 0x"
+
+
+def must(condition, text):
+    if not condition:
+        sys.exit(f"unexpected: {text}")
+
+
+def run(program=PROGRAM, **options):
+    """The status, what it printed, and what it wrote to a descriptor besides."""
+    receiver, sender = os.pipe()
+    options = {name: value.format(sender) for name, value in options.items()}
+    done = subprocess.run([program], env={**os.environ, **options}, pass_fds=[sender],
+                          capture_output=True, text=True)
+    os.close(sender)
+    with os.fdopen(receiver) as file:
+        return done.returncode, done.stdout, done.stderr, file.read()
+
+
+def check_sizes():
+    for options in {}, {"VALLOC_TOLERATE_SIZES": "0"}:
+        status, _, said, _ = run(**options)
+        must(status == -signal.SIGABRT and f"valloc: free_sized: {WRONG}" in said, said)
+    status, out, said, _ = run(VALLOC_TOLERATE_SIZES="1")
+    must(status == 0 and "left: 0\n" in out, f"{status}, {out}")
+    must(said.startswith(f"valloc: free_sized: ignored, as all that follow: {WRONG}"), said)
+    must(said.count("\n") == 1, said)
+    print("wrong sizes: reported, or tolerated with one warning")
+
+
+def check_descriptor():
+    tolerant = {"VALLOC_TOLERATE_SIZES": "1"}
+    status, _, said, told = run(VALLOC_STATS="1", VALLOC_SHOW_LEAKS="1", VALLOC_STATS_FD="{}", **tolerant)
+    must(status == 0 and "\ncommitted" in told and " slots in use at exit" in told, told)
+    must("committed" not in said, said)
+    must(run(VALLOC_STATS="1", **tolerant)[3] == "", "statistics to a descriptor unasked for")
+    said = run(VALLOC_STATS_FD="-1", **tolerant)[2]
+    must("option ignored: VALLOC_STATS_FD=-1 (understood: a file descriptor)\n" in said, said)
+    print("statistics and leaks: to a descriptor")
+
+
+def more_rights(directory):
+    """A copy of the program that gets another user's or group's rights; None if that cannot be."""
+    copy = Path(directory) / "privileged"
+    shutil.copy(PROGRAM, copy)
+    os.chmod(directory, 0o755)
+    groups = [group for group in os.getgroups() if group != os.getgid()]
+    if os.getuid() == 0:
+        os.chown(copy, 65534, 65534)
+        copy.chmod(0o4755)
+    elif groups:
+        os.chown(copy, -1, groups[0])
+        copy.chmod(0o2755)
+    return copy if "privileged: 1\n" in run(copy)[1] else None
+
+
+def check_rights():
+    with tempfile.TemporaryDirectory() as directory:
+        copy = more_rights(directory)
+        if copy is None:
+            print("no program can get more rights here: not tried")
+            return
+        status, _, said, told = run(copy, VALLOC_TOLERATE_SIZES="1", VALLOC_STATS="1",
+                                    VALLOC_STATS_FD="{}", VALLOC_BACKGROUND="maybe")
+    must(status == -signal.SIGABRT and said.count("\n") == 1 and told == "", f"{status}, {said}, {told}")
+    print("more rights: no options")
+
+
+for name in [name for name in os.environ if name.startswith("VALLOC_")]:
+    del os.environ[name]
+check_sizes()
+check_descriptor()
+check_rights()
