@@ -221,8 +221,8 @@ VALLOC_API int valloc_stats_caches(int (*visit)(const valloc_cache_stats *stats,
 /* Describes all of that: as text for a person, or as JSON, one object with the members of
  * valloc_stats, "version", and the arrays "classes" and "thread_caches". Calls write(context, text)
  * with pieces of text; NULL writes to stderr. With VALLOC_STATS=1 or VALLOC_STATS=json in the
- * environment this is done when the process exits, to the file descriptor VALLOC_STATS_FD if that is
- * set. */
+ * environment this is done when the process exits; VALLOC_STATS_FD is then the file descriptor
+ * instead of that of stderr. */
 typedef enum valloc_stats_format { VALLOC_STATS_TEXT, VALLOC_STATS_JSON } valloc_stats_format;
 VALLOC_API void valloc_stats_print(valloc_stats_format format,
                                    void (*write)(void *context, const char *text), void *context);

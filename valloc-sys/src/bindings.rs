@@ -289,8 +289,8 @@ pub const VALLOC_STATS_JSON: valloc_stats_format = 1;
 /** Describes all of that: as text for a person, or as JSON, one object with the members of
  valloc_stats, "version", and the arrays "classes" and "thread_caches". Calls write(context, text)
  with pieces of text; NULL writes to stderr. With VALLOC_STATS=1 or VALLOC_STATS=json in the
- environment this is done when the process exits, to the file descriptor VALLOC_STATS_FD if that is
- set.*/
+ environment this is done when the process exits; VALLOC_STATS_FD is then the file descriptor
+ instead of that of stderr.*/
 pub type valloc_stats_format = ::core::ffi::c_uint;
 extern "C" {
     pub fn valloc_stats_print(
