@@ -193,7 +193,7 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* So long after a store no processor can hold it back any more: they do for microseconds at most. A
  * signal ends the wait; after so many of them nothing is taken from other threads this time. */
-#define VA_BARRIER_US 1000
+#define VA_BARRIER_US 1000L
 #define VA_BARRIER_TRIES 20u
 
 /* The large run that a thread freed last stays with it, for loops that allocate and free one
