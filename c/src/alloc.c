@@ -122,7 +122,7 @@ VA_APART bool va_free_kept(void *pointer, size_t size)
     if (VA_PASSAGE_CHECKED)
         return false;
     CacheFront *front = VA_THREAD_FRONT;
-    if (va_unlikely(front->tag == VA_TAG_NONE)) /* suspended just now */
+    if (va_unlikely(front->tag == VA_TAG_NONE))
         return false;
     ThreadCache *cache = (ThreadCache *)front;
     Block *run = &va_arenas[0].records[va_index_fast(front, pointer)];

@@ -16,7 +16,7 @@
 #define VA_ALLOCATE_FROM(front, size, of_process)                                                  \
     (va_unlikely((size) > VA_SMALL_MAX - VA_CANARY_BYTES)                                          \
          ? NULL                                                                                    \
-         : va_pop_out((front), va_small_class_offset((size) + VA_CANARY_BYTES), of_process))
+         : va_pop_fast((front), va_small_class_offset((size) + VA_CANARY_BYTES), of_process))
 
 /* A slot of the thread's cache in the allocator of the process. */
 VA_INLINE void *va_allocate_fast(size_t size)
@@ -35,11 +35,9 @@ VA_INLINE void *va_allocate_run_fast(size_t size)
     CacheFront *front = VA_THREAD_FRONT;
     if (va_unlikely(VA_GLANCE(*((SlotStack *)((char *)front + offset))->top) == NULL))
         return NULL; /* the front may be none */
-    void *run = NULL;
     atomic_store_explicit(&front->popping, true, memory_order_relaxed);
-    atomic_signal_fence(memory_order_seq_cst);
-    if (va_likely(VA_THREAD_FRONT == front)) /* else it may have been too late to say so */
-        run = va_pop_out(front, (uint32_t)offset, true);
+    atomic_signal_fence(memory_order_seq_cst); /* if it was too late to say so, a fence is there */
+    void *run = va_pop_fast(front, (uint32_t)offset, true);
     atomic_store_explicit(&front->popping, false, memory_order_release);
     return run;
 }
@@ -77,7 +75,7 @@ VA_INLINE bool va_push_fast(CacheFront *front, size_t index, uint32_t class_offs
         return true;
     }
     VA_FORGET(offset);
-    top[1] = slot;
+    VA_PUBLISH(top[1], slot);
     atomic_signal_fence(memory_order_seq_cst);
     VA_PUBLISH_NEXT(((SlotStack *)((char *)front + offset))->top);
     atomic_signal_fence(memory_order_seq_cst); /* before the thread's next operation */
@@ -168,7 +166,7 @@ VA_INLINE uint32_t va_aligned_class_offset(size_t size, size_t alignment)
 VA_INLINE void *va_allocate_aligned_fast(size_t size, size_t alignment)
 {
     uint32_t offset = va_aligned_class_offset(size, alignment);
-    return va_likely(offset != UINT32_MAX) ? va_pop_out(VA_THREAD_FRONT, offset, true) : NULL;
+    return va_likely(offset != UINT32_MAX) ? va_pop_fast(VA_THREAD_FRONT, offset, true) : NULL;
 }
 
 /* Frees it into the thread's cache; false if it cannot, with nothing changed: then va_free_sized.
@@ -218,7 +216,7 @@ VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
     uint32_t wanted = va_small_class_offset(size);
     if (wanted == offset)
         return pointer;
-    void *moved = va_pop_out(front, wanted, true);
+    void *moved = va_pop_fast(front, wanted, true);
     if (va_unlikely(moved == NULL))
         return NULL;
     memcpy(moved, pointer, va_min(old->bytes, size));

@@ -124,29 +124,15 @@ static VA_COLD ThreadCache *acquire_shared_cache(MemoryAllocator *allocator)
     return allocator->shared_cache;
 }
 
-/* A thread's cache that is not in its place, see idle.h; NULL if it has none yet. */
-static VA_COLD ThreadCache *find_suspended(const MemoryAllocator *allocator, uint32_t thread)
-{
-    ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE);
-    while (cache != NULL && cache->thread != thread)
-        cache = cache->next;
-    return cache;
-}
-
 static ThreadCache *get_thread_cache(MemoryAllocator *allocator, uint32_t thread_id)
 {
     CacheFront **place = (CacheFront **)&allocator->thread_caches[thread_id];
     CacheFront *front = __atomic_load_n(place, __ATOMIC_RELAXED);
     if (va_likely(front != VA_NO_FRONT))
         return (ThreadCache *)front;
-    ThreadCache *cache = find_suspended(allocator, thread_id);
+    ThreadCache *cache = make_cache(allocator, thread_id);
     if (cache != NULL)
-        return cache;
-    cache = make_cache(allocator, thread_id);
-    if (cache == NULL)
-        return NULL;
-    __atomic_store_n(place, &cache->front, __ATOMIC_RELAXED);
-    va_idle_start(cache, place);
+        __atomic_store_n(place, &cache->front, __ATOMIC_RELAXED);
     return cache;
 }
 
@@ -205,6 +191,12 @@ static VA_COLD void empty_caches_locked(const MemoryAllocator *allocator, bool a
     if (!any)
         return;
     bool seen = va_os_barrier();
+    for (uint32_t i = 0; i < stats.all && seen; i++) {
+        ThreadCache *cache = va_registry_nth(stats.made, i);
+        if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)))
+            va_idle_fence(cache, all);
+    }
+    seen = seen && va_os_barrier();
     for (uint32_t i = 0; i < stats.all; i++) {
         ThreadCache *cache = va_registry_nth(stats.made, i);
         if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)) &&
@@ -245,13 +237,9 @@ static VA_COLD void flush_own(MemoryAllocator *allocator)
         va_cache_flush_slots(allocator->shared_cache);
     va_lock_release(shared_mutex(allocator));
     CacheFront *front = va_allocator_front(allocator);
+    if (front == NULL || front == VA_NO_FRONT)
+        return;
     ThreadCache *own = (ThreadCache *)front;
-    if (va_thread_id == 0)
-        return;
-    if (front == VA_NO_FRONT)
-        own = find_suspended(allocator, va_thread_id);
-    if (own == NULL)
-        return;
     va_idle_enter(own);
     va_cache_flush_slots(own);
     va_idle_leave(own);

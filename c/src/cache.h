@@ -71,6 +71,7 @@ typedef struct ClassState {
     uint8_t looked_visited; /* `visited` then */
     uint32_t taken;         /* slots taken from slabs since holes were looked at */
     int32_t until_look;     /* slots to be taken or given until slabs are looked at, see drain.h */
+    uint16_t fence;         /* below it slots are taken by another thread, see idle.h; or 0 */
     SlabList open;          /* slabs with slots to take */
     SlabList draining;      /* the same that are to become empty */
 } ClassState;
@@ -111,14 +112,11 @@ typedef struct ThreadCache {
     CacheFront front;
     uint32_t id;
     Lock mutex;
-    _Atomic(CacheFront **) place; /* where the fast paths find the front; NULL if no thread uses the
-                                     cache, or several do; see idle.h */
-    _Atomic bool busy;            /* its thread is on a slow path, see idle.h */
-    _Atomic bool suspended; /* its thread's next operation takes one; written under the mutex */
-    bool robbed, emptied;   /* some, or all slots were taken since; mutex. Of an exited thread's
-                               emptied: registry lock */
-    _Atomic bool attached;  /* a thread uses it; written under the registry lock. Always, if it is
-                               another allocator's */
+    _Atomic bool busy;      /* its thread is on a slow path, see idle.h */
+    _Atomic bool suspended; /* slots are being taken, see idle.h; written under the mutex */
+    bool emptied; /* all slots were taken since; mutex. Of an exited thread's: registry lock */
+    _Atomic bool attached; /* a thread uses it; written under the registry lock. Always, if it is
+                              another allocator's */
     _Atomic bool
         purge_wanted;     /* its thread shall flush; set by any thread, which waits for nothing */
     bool shared;          /* process-wide: by threads that are past their exit; const */
@@ -156,15 +154,16 @@ typedef struct ThreadCache {
 #if VALLOC_SECURE_QUARANTINE
     Quarantine quarantine;
 #endif
-    size_t outgoing_bytes; /* of slots put into batches since all were sent; owner thread */
-    Outgoing *outgoing;    /* VA_OUTGOING_BATCHES of them, made at need */
+    size_t outgoing_bytes;    /* of slots put into batches since all were sent; owner thread */
+    Outgoing *outgoing;       /* VA_OUTGOING_BATCHES of them, made at need */
+    void *fenced[VA_CLASSES]; /* slots in whose place a fence stands, or NULL; mutex */
 } ThreadCache;
 
 /* The front of a cache that is none: every stack empty, no tag matches. */
 #define VA_TAG_NONE (UINT32_MAX << VA_OWNER_SHIFT)
 extern void *const va_stack_floor[1];
-/* A thread's front before its first cache, after its exit, and while its own is suspended. The fast
- * paths store into a front only what they popped from it or after its tag matched: never here. */
+/* A thread's front before its first cache and after its exit. The fast paths store into a front
+ * only what they popped from it or after its tag matched: never here. */
 extern const CacheFront va_no_front;
 #define VA_NO_FRONT ((CacheFront *)(uintptr_t)&va_no_front)
 

@@ -4,12 +4,11 @@
 #include <string.h>
 
 #include "large.h"
-#include "os.h"
 #include "stack_size.h"
 
-/* So many slots of a stack stay: random order takes one of so many, and puts the newest into its
- * place. Of runs none, but where another processor may see the new top before what was put there.
- */
+/* So many slots of a stack stay, the newest: those that an operation on a fast path may be about to
+ * take. Random order takes one of so many, and puts the newest into its place. Of runs none, but
+ * where another processor may see the new top before what was put there. Without a thread none. */
 #define NEWEST (VALLOC_SECURE_RANDOM ? VA_RANDOM_CHOICE : 1)
 #if defined(__x86_64__)
 #define NEWEST_RUNS ((size_t)0)
@@ -17,17 +16,29 @@
 #define NEWEST_RUNS ((size_t)1)
 #endif
 
+#define ALL_CLASSES (((ClassSet)1 << VA_CLASSES) - 1)
+
 /* ---- The thread comes back ---- */
 
+/* Takes the fence away, and the places of slots that are gone. */
 static VA_COLD void close_up_stack(ThreadCache *cache, unsigned class)
 {
-    void **storage = cache->classes[class].storage;
-    size_t held = va_stack_count(cache, class);
-    size_t gone = 0;
-    while (gone < held && storage[1 + gone] == NULL)
-        gone++;
-    if (gone != 0)
-        va_stack_drop_oldest(cache, class, gone);
+    ClassState *state = &cache->classes[class];
+    SlotStack *stack = &cache->front.stacks[class];
+    void **storage = state->storage;
+    size_t count = va_stack_count(cache, class);
+    size_t rest = 0;
+    if (state->fence == 0)
+        return;
+    if (cache->fenced[class] != NULL && state->fence <= count && storage[state->fence] == NULL)
+        storage[state->fence] = cache->fenced[class];
+    for (size_t i = 1; i <= count; i++)
+        if (storage[i] != NULL)
+            storage[++rest] = storage[i];
+    va_slots_forget(storage + rest + 1, count - rest);
+    stack->top = storage + rest;
+    state->fence = 0;
+    cache->fenced[class] = NULL;
 }
 
 static VA_COLD void close_up_batch(Outgoing *outgoing)
@@ -39,35 +50,23 @@ static VA_COLD void close_up_batch(Outgoing *outgoing)
     outgoing->count = rest;
 }
 
-static VA_COLD void close_up_locked(ThreadCache *cache)
+static VA_COLD void set_suspended_locked(ThreadCache *cache, bool suspended)
 {
-    for (unsigned class = 0; class < VA_CLASSES; class ++)
-        close_up_stack(cache, class);
-    for (unsigned i = 0; cache->outgoing != NULL && i < VA_OUTGOING_BATCHES; i++)
-        close_up_batch(&cache->outgoing[i]);
-    cache->robbed = false;
+    atomic_store_explicit(&cache->suspended, suspended, memory_order_relaxed);
+#if VALLOC_SECURE_RANDOM
+    atomic_store_explicit(&cache->front.secure.suspended, suspended, memory_order_relaxed);
+#endif
 }
 
 static VA_COLD void resume_locked(ThreadCache *cache)
 {
-    if (cache->robbed)
-        close_up_locked(cache);
-    if (atomic_load_explicit(&cache->suspended, memory_order_relaxed)) {
-        __atomic_store_n(atomic_load_explicit(&cache->place, memory_order_relaxed), &cache->front,
-                         __ATOMIC_RELAXED);
-        atomic_store_explicit(&cache->suspended, false, memory_order_relaxed);
-    }
-}
-
-VA_COLD void va_idle_forget(ThreadCache *cache)
-{
-    va_lock_acquire(&cache->mutex); /* statistics look at it */
-    va_idle_leave(cache);
-    atomic_store_explicit(&cache->front.popping, false, memory_order_relaxed);
-    atomic_store_explicit(&cache->suspended, false, memory_order_relaxed);
-    atomic_store_explicit(&cache->place, NULL, memory_order_relaxed);
-    close_up_locked(cache);
-    va_lock_release(&cache->mutex);
+    if (!atomic_load_explicit(&cache->suspended, memory_order_relaxed))
+        return;
+    for (unsigned class = 0; class < VA_CLASSES; class ++)
+        close_up_stack(cache, class);
+    for (unsigned i = 0; cache->outgoing != NULL && i < VA_OUTGOING_BATCHES; i++)
+        close_up_batch(&cache->outgoing[i]);
+    set_suspended_locked(cache, false);
 }
 
 VA_COLD void va_idle_resume(ThreadCache *cache)
@@ -77,11 +76,12 @@ VA_COLD void va_idle_resume(ThreadCache *cache)
     va_lock_release(&cache->mutex);
 }
 
-VA_COLD void va_idle_end(ThreadCache *cache)
+VA_COLD void va_idle_forget(ThreadCache *cache)
 {
-    va_lock_acquire(&cache->mutex);
+    va_lock_acquire(&cache->mutex); /* statistics look at it */
+    va_idle_leave(cache);
+    atomic_store_explicit(&cache->front.popping, false, memory_order_relaxed);
     resume_locked(cache);
-    atomic_store_explicit(&cache->place, NULL, memory_order_relaxed);
     va_lock_release(&cache->mutex);
 }
 
@@ -113,27 +113,36 @@ static VA_COLD void look_locked(ThreadCache *cache)
     cache->looked_puts = puts;
 }
 
+/* By a thread, or for one, while its fast paths find it: not by several under a lock. */
+static VA_COLD bool is_used_by_one(const ThreadCache *cache)
+{
+    return atomic_load_explicit(&cache->attached, memory_order_relaxed) && !cache->shared &&
+           (!va_is_other(cache->id) || cache->thread != 0);
+}
+
 VA_COLD bool va_idle_suspend(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex);
-    CacheFront **place = atomic_load_explicit(&cache->place, memory_order_acquire);
-    bool suspended = atomic_load_explicit(&cache->suspended, memory_order_relaxed);
-    bool full = place != NULL && !(suspended && cache->emptied);
-    if (full)
+    bool full = is_used_by_one(cache);
+    if (full) {
         look_locked(cache);
-    if (full && !suspended) {
-        cache->emptied = false;
-        atomic_store_explicit(&cache->suspended, true, memory_order_relaxed);
-        __atomic_store_n(place, VA_NO_FRONT, __ATOMIC_RELAXED);
+        if (!atomic_load_explicit(&cache->suspended, memory_order_relaxed) ||
+            cache->idle != ALL_CLASSES)
+            cache->emptied = false;
+        full = !cache->emptied;
     }
+    if (full)
+        set_suspended_locked(cache, true);
     va_lock_release(&cache->mutex);
     return full;
 }
 
-/* The thread cannot come back while the mutex is held. The acquire pairs with va_idle_leave. */
+/* The thread cannot begin a slow path while the mutex is held. The acquire pairs with
+ * va_idle_leave. */
 static VA_COLD bool is_away_locked(ThreadCache *cache)
 {
-    return atomic_load_explicit(&cache->suspended, memory_order_relaxed) &&
+    return atomic_load_explicit(&cache->attached, memory_order_relaxed) &&
+           atomic_load_explicit(&cache->suspended, memory_order_relaxed) &&
            !atomic_load_explicit(&cache->busy, memory_order_acquire);
 }
 
@@ -144,22 +153,105 @@ static VA_COLD bool has_thread(const ThreadCache *cache)
            atomic_load_explicit(&va_registry_cache(cache->thread)->attached, memory_order_acquire);
 }
 
-/* Moves the oldest of a stack, all but the newest `keep`, at most `most`, to `slots`. */
-static VA_COLD size_t take_oldest_locked(ThreadCache *cache, unsigned class, void **slots,
-                                         size_t most, size_t keep)
+static VA_COLD size_t newest(const ThreadCache *cache, unsigned class)
 {
-    void **storage = cache->classes[class].storage;
-    size_t all = held(cache, class, VA_OBSERVE(cache->front.stacks[class].top));
-    size_t first = 1;
-    while (first + keep <= all && storage[first] == NULL)
-        first++;
-    size_t count = va_min(all + 1 - va_min(all + 1, first + keep), most);
-    if (count == 0)
+    return !has_thread(cache) ? 0 : class < VA_CLASSES_SMALL ? NEWEST : NEWEST_RUNS;
+}
+
+static VA_COLD bool may_pop_run(const ThreadCache *cache, unsigned class)
+{
+    return class >= VA_CLASSES_SMALL &&
+           atomic_load_explicit(&cache->front.popping, memory_order_acquire);
+}
+
+#if VALLOC_SECURE_RANDOM
+
+/* No operation after the barrier takes a slot. */
+static VA_COLD void fence_stack_locked(ThreadCache *cache, unsigned class)
+{
+    size_t count = held(cache, class, VA_OBSERVE(cache->front.stacks[class].top));
+    size_t keep = newest(cache, class);
+    cache->classes[class].fence =
+        (uint16_t)(may_pop_run(cache, class) || count <= keep ? 0 : count - keep + 1);
+}
+
+static VA_COLD size_t take_fenced_locked(ThreadCache *cache, unsigned class, void **slots)
+{
+    (void)cache, (void)class, (void)slots;
+    return 0;
+}
+
+#else
+
+/* The thread may pop the slot just before, and then go on below, or put others into its place. If
+ * it did either since an earlier fence, the slot that stood there is gone; but not yet while the
+ * thread may be about to put it on top. */
+static VA_COLD void fence_stack_locked(ThreadCache *cache, unsigned class)
+{
+    ClassState *state = &cache->classes[class];
+    size_t count = held(cache, class, VA_OBSERVE(cache->front.stacks[class].top));
+    size_t keep = newest(cache, class);
+    if (cache->fenced[class] != NULL) {
+        if (count + 1 >= state->fence && VA_OBSERVE(state->storage[state->fence]) == NULL)
+            return;
+        cache->fenced[class] = NULL;
+        state->fence = 0;
+    }
+    if (count <= keep + state->fence)
+        return;
+    void *slot = __atomic_exchange_n(&state->storage[count - keep], NULL, __ATOMIC_ACQ_REL);
+    if (slot == NULL)
+        return;
+    cache->fenced[class] = slot;
+    state->fence = (uint16_t)(count - keep);
+}
+
+/* The slot in whose place the fence stands, if the thread has not come by: then what lies below is
+ * out of its reach. An operation under way takes one slot, above the fence. A place that was popped
+ * is not below the top again before it holds another slot. */
+static VA_COLD size_t take_fenced_locked(ThreadCache *cache, unsigned class, void **slots)
+{
+    ClassState *state = &cache->classes[class];
+    bool pops = may_pop_run(cache, class);
+    if (cache->fenced[class] == NULL || pops ||
+        held(cache, class, VA_OBSERVE(cache->front.stacks[class].top)) <
+            state->fence + newest(cache, class) ||
+        VA_OBSERVE(state->storage[state->fence]) != NULL)
         return 0;
-    memcpy(slots, storage + first, count * sizeof *slots);
-    for (size_t i = 0; i < count; i++)
-        VA_PUBLISH(storage[first + i], NULL);
-    cache->robbed = true;
+    slots[0] = cache->fenced[class];
+    cache->fenced[class] = NULL;
+    return 1;
+}
+
+#endif
+
+VA_COLD void va_idle_fence(ThreadCache *cache, bool all)
+{
+    va_lock_acquire(&cache->mutex);
+    ClassSet classes = !is_away_locked(cache) ? 0 : all ? ALL_CLASSES : cache->idle;
+    for (unsigned class = 0; class < VA_CLASSES; class ++)
+        if ((classes >> class & 1) != 0 && cache->classes[class].storage != NULL)
+            fence_stack_locked(cache, class);
+    va_lock_release(&cache->mutex);
+}
+
+/* Moves up to VA_FLUSH_SLOTS of what is out of the thread's reach to `slots`, the oldest first. */
+static VA_COLD size_t take_oldest_locked(ThreadCache *cache, unsigned class, void **slots)
+{
+    ClassState *state = &cache->classes[class];
+    void **storage = state->storage;
+    if (!is_away_locked(cache) || state->fence == 0)
+        return 0;
+    size_t count = take_fenced_locked(cache, class, slots);
+    if (cache->fenced[class] != NULL)
+        return 0;
+    size_t first = 1;
+    while (first < state->fence && storage[first] == NULL)
+        first++;
+    for (; first < state->fence && count < VA_FLUSH_SLOTS; first++) {
+        slots[count++] = storage[first];
+        VA_PUBLISH(storage[first], NULL);
+    }
     return count;
 }
 
@@ -172,8 +264,7 @@ static VA_COLD bool empty_stack(ThreadCache *cache, unsigned class, Block **unus
     uint32_t strays = 0;
     va_lock_acquire(&cache->mutex);
     if (is_away_locked(cache)) {
-        count =
-            take_oldest_locked(cache, class, slots, VA_FLUSH_SLOTS, has_thread(cache) ? NEWEST : 0);
+        count = take_oldest_locked(cache, class, slots);
         strays = va_deliver_own_locked(cache, slots, (uint32_t)count, unused, "flush");
         va_drain_count_locked(cache, class, (uint32_t)count);
         if (count == 0)
@@ -189,14 +280,9 @@ static VA_COLD bool empty_stack(ThreadCache *cache, unsigned class, Block **unus
 static VA_COLD bool empty_runs(ThreadCache *cache, unsigned class, Block **unused)
 {
     void *runs[VA_FLUSH_SLOTS];
-    size_t count = 0;
     va_lock_acquire(&cache->mutex);
-    if (is_away_locked(cache) &&
-        !atomic_load_explicit(&cache->front.popping, memory_order_acquire)) {
-        count =
-            take_oldest_locked(cache, class, runs, VA_FLUSH_SLOTS, NEWEST_RUNS * has_thread(cache));
-        va_budget_count_runs(cache->id, (size_t)0 - count * va_size_classes[class].run_blocks);
-    }
+    size_t count = take_oldest_locked(cache, class, runs);
+    va_budget_count_runs(cache->id, (size_t)0 - count * va_size_classes[class].run_blocks);
     va_lock_release(&cache->mutex);
     va_cache_end_runs(runs, count, unused, "flush");
     return count != 0;
@@ -218,14 +304,11 @@ static VA_COLD void empty_batch(ThreadCache *cache, unsigned i)
                 slots[count++] = outgoing->slots[k];
             outgoing->slots[k] = NULL;
         }
-        cache->robbed |= count != 0;
     }
     va_lock_release(&cache->mutex);
     if (count != 0)
         va_deliver_batch(owner, slots, count, "flush");
 }
-
-#define ALL_CLASSES (((ClassSet)1 << VA_CLASSES) - 1)
 
 VA_COLD bool va_idle_empty(ThreadCache *cache, bool all)
 {

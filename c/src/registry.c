@@ -130,6 +130,7 @@ static VA_COLD void detach_locked(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex); /* who lists a slab finds it exited, or that is seen here */
     atomic_store_explicit(&cache->attached, false, memory_order_relaxed);
+    atomic_store_explicit(&cache->busy, false, memory_order_release); /* pairs with takes */
     cache->emptied = false;
     cache->kept_until_ms = cache->slabs <= VA_ADOPT_KEEP_SLABS ? va_os_clock_ms() + VA_ADOPT_MS : 0;
     for (unsigned i = 0; i < 2; i++)

@@ -30,6 +30,9 @@ typedef struct SecureFront {
     _Atomic uint64_t *live; /* of the first arena */
     uint64_t random;
 #endif
+#if VALLOC_SECURE_RANDOM
+    _Atomic bool suspended; /* as the cache; any thread writes it, under its mutex */
+#endif
 } SecureFront;
 
 /* ---- Random numbers ---- */

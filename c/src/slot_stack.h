@@ -27,7 +27,7 @@ VA_INLINE void va_slots_forget(void **slots, size_t count)
 VA_INLINE void *va_slot_stack_pop(SlotStack *stack)
 {
     void **top = stack->top;
-    void *slot = *top;
+    void *slot = VA_GLANCE(*top);
     if (va_likely(slot != NULL)) {
         atomic_signal_fence(memory_order_seq_cst);
         VA_PUBLISH(stack->top, top - 1);
@@ -46,7 +46,7 @@ VA_INLINE bool va_slot_stack_is_full(const SlotStack *stack)
 VA_INLINE void va_slot_stack_push(SlotStack *stack, void *slot)
 {
     va_assert(stack->top < stack->limit);
-    stack->top[1] = slot;
+    VA_PUBLISH(stack->top[1], slot);
     atomic_signal_fence(memory_order_seq_cst);
     VA_PUBLISH_NEXT(stack->top);
     atomic_signal_fence(memory_order_seq_cst); /* before the thread's next operation */

@@ -65,13 +65,16 @@ static VA_COLD void count_run(Census *census, const RunView *view)
 
 static VA_COLD size_t count_stack(ThreadCache *cache, unsigned class)
 {
-    void **storage = cache->classes[class].storage;
+    const ClassState *state = &cache->classes[class];
+    void **storage = state->storage;
     void **top = VA_PEEK(cache->front.stacks[class].top);
     if (storage == NULL)
         return 0;
-    while (cache->robbed && storage < top && VA_PEEK(storage[1]) == NULL)
-        storage++;
-    return (size_t)(top - storage);
+    size_t count = (size_t)(top - storage);
+    size_t gone = 0;
+    while (state->fence != 0 && gone < count && VA_PEEK(storage[1 + gone]) == NULL)
+        gone++;
+    return count - gone + (cache->fenced[class] != NULL && gone >= state->fence);
 }
 
 /* Counts the slots of an array whose thread may write to it meanwhile. */

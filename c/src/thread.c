@@ -27,9 +27,7 @@ static void set_front(CacheFront *front)
 
 static VA_COLD void at_exit(void *cache)
 {
-    va_idle_enter(cache);
-    va_idle_end(cache);
-    va_idle_leave(cache);
+    va_idle_enter(cache); /* nothing is taken until it is retired */
     set_front(VA_NO_FRONT);
     own_cache = NULL;
     va_thread_id = 0;
@@ -54,8 +52,8 @@ static VA_STARTUP ThreadCache *attach(void)
     va_thread_id = cache->id;
     set_front(&cache->front);
     pthread_once(&exit_key_once, make_exit_key);
-    if (exit_key_made && pthread_setspecific(exit_key, cache) == 0)
-        va_idle_start(cache, &va_thread_front); /* until its exit is noticed */
+    if (exit_key_made)
+        pthread_setspecific(exit_key, cache);
     return cache;
 }
 

@@ -1,12 +1,14 @@
 /* idle.pml: how one thread takes slots from the stack that another uses by fast paths without any
  * lock. A model of idle.c for spin; spin.py checks it, and that it rejects each broken variant:
  *
- *   -DNO_BARRIER           the taker does not wait until the stores of the owner can be seen
- *   -DTAKE_NEWEST          it takes the newest slot as well
+ *   -DNO_FIRST_BARRIER     the taker fences before the owner is known to be on a slow path or not
+ *   -DNO_SECOND_BARRIER    it takes before the owner is known to see the fence
+ *   -DFENCE_NEWEST         the fence stands in the place of the newest slot
  *   -DIGNORE_BUSY          it does not ask whether the owner is on a slow path
- *   -DFORGET_PLACE         the owner keeps its front while its cache is suspended
- *   -DRUNS -DNO_BARRIER
- *   -DRUNS -DNO_SECOND_LOOK   the owner does not look whether it still has its front
+ *   -DNO_LOOK              it does not look whether the owner came by the fence before
+ *   -DDROP_EARLY           a slot that the owner is about to put on top counts as gone from its place
+ *   -DRUNS -DNO_SECOND_BARRIER
+ *   -DRUNS -DIGNORE_POPPING   it does not ask whether the owner pops a run
  *
  * With -DRUNS the slots are runs, whose owner says when it pops one: the newest is taken, too.
  *
@@ -29,7 +31,14 @@ mtype slot[SLOTS + 1] = STACKED; /* 1 to SLOTS */
 byte memory[CELLS];
 byte waiting_at[BUFFER], waiting_for[BUFFER], waiting;
 byte mutex, ended;
-bool started, suspended, robbed, has_front = true;
+bool started, suspended;
+byte fence, fenced; /* its place, and the slot in whose place it stands or 0 */
+
+#if defined(RUNS) || defined(FENCE_NEWEST)
+#define KEEP 0
+#else
+#define KEEP 1
+#endif
 
 /* The oldest store that waits reaches the memory. */
 inline drain_one()
@@ -84,7 +93,7 @@ inline unlock() { mutex = 0 }
 
 /* ---- The thread whose stack it is ---- */
 
-/* Begins a slow path; has the front back. */
+/* Begins a slow path; takes the fence away. */
 inline enter()
 {
     store(BUSY, 1);
@@ -94,10 +103,19 @@ inline enter()
         if
         :: suspended ->
             load(TOP, top);
+            if
+            :: fenced != 0 && fence <= top ->
+                load(ENTRY + fence, s);
+                if
+                :: s == 0 -> store(ENTRY + fence, fenced)
+                :: else
+                fi
+            :: else
+            fi;
             kept = 0;
             n = 1;
             do
-            :: robbed && n <= top ->
+            :: fence != 0 && n <= top ->
                 load(ENTRY + n, s);
                 if
                 :: s != 0 -> kept++; store(ENTRY + kept, s)
@@ -107,10 +125,10 @@ inline enter()
             :: else -> break
             od;
             if
-            :: robbed -> store(TOP, kept)
+            :: fence != 0 -> store(TOP, kept)
             :: else
             fi;
-            atomic { waiting == 0 -> robbed = false; suspended = false; has_front = true }
+            atomic { waiting == 0 -> fence = 0; fenced = 0; suspended = false }
         :: else
         fi;
         atomic { waiting == 0 -> unlock() }
@@ -128,32 +146,18 @@ inline hand_out(number)
 
 inline allocate()
 {
-    s = 0;
-    if
-    :: has_front ->
 #ifdef RUNS
-        store(POPPING, 1);
-        if
-#ifdef NO_SECOND_LOOK
-        :: true ->
-#else
-        :: has_front ->
+    store(POPPING, 1);
 #endif
-            load(TOP, top);
-            load(ENTRY + top, s)
-        :: !has_front
-        fi;
-#else
-        load(TOP, top);
-        load(ENTRY + top, s);
-#endif
-        if
-        :: s != 0 -> store(TOP, top - 1); hand_out(s)
-        :: else
-        fi;
-        store(POPPING, 0)
+    load(TOP, top);
+    load(ENTRY + top, s);
+    if
+    :: s != 0 -> store(TOP, top - 1); hand_out(s)
     :: else
     fi;
+#ifdef RUNS
+    store(POPPING, 0);
+#endif
     if
     :: s == 0 ->
         enter();
@@ -181,17 +185,10 @@ inline allocate()
 inline release(number)
 {
     slot[number] = STACKED;
-    done = false;
+    load(TOP, top);
     if
-    :: has_front ->
-        load(TOP, top);
-        store(ENTRY + top + 1, number);
-        store(TOP, top + 1);
-        done = true
-    :: else
-    fi;
-    if
-    :: !done ->
+    :: store(ENTRY + top + 1, number); store(TOP, top + 1)
+    :: true -> /* the stack is full */
         enter();
         load(TOP, top);
         store(ENTRY + top + 1, number);
@@ -210,7 +207,6 @@ inline release(number)
         store(TOP, 0);
         atomic { waiting == 0 -> unlock() };
         leave()
-    :: else
     fi
 }
 
@@ -219,7 +215,6 @@ active proctype owner()
     memory[TOP] = 3; memory[ENTRY + 1] = 1; memory[ENTRY + 2] = 2; memory[ENTRY + 3] = 3;
     started = true;
     byte operation, top, s, i, n, kept;
-    bool done;
     do
     :: operation < OPERATIONS ->
         operation++;
@@ -236,16 +231,61 @@ active proctype owner()
 
 /* ---- The one that takes ---- */
 
-inline take(n)
+inline take(number)
+{
+    atomic { assert(slot[number] == STACKED); slot[number] = AT_HOME }
+}
+
+inline set_fence()
+{
+    held = memory[TOP];
+    if
+    :: fenced != 0 ->
+        if
+#ifdef DROP_EARLY
+        :: held >= fence && memory[ENTRY + fence] == 0
+#else
+        :: held + 1 >= fence && memory[ENTRY + fence] == 0
+#endif
+        :: else -> fenced = 0; fence = 0
+        fi
+    :: else
+    fi;
+    if
+    :: fenced == 0 && held > KEEP + fence ->
+        atomic {
+            if
+            :: memory[ENTRY + held - KEEP] != 0 ->
+                fence = held - KEEP;
+                fenced = memory[ENTRY + fence];
+                memory[ENTRY + fence] = 0
+            :: else
+            fi
+        }
+    :: else
+    fi
+}
+
+inline take_fenced()
 {
     if
-    :: memory[ENTRY + n] != 0 ->
-        atomic {
-            assert(slot[memory[ENTRY + n]] == STACKED);
-            slot[memory[ENTRY + n]] = AT_HOME;
-            memory[ENTRY + n] = 0;
-            robbed = true
-        }
+#ifdef IGNORE_POPPING
+    :: fenced != 0
+#else
+    :: fenced != 0 && memory[POPPING] == 0
+#endif
+       ->
+        if
+#ifdef NO_LOOK
+        :: true
+#else
+        :: memory[TOP] >= fence + KEEP && memory[ENTRY + fence] == 0
+#endif
+           -> take(fenced); fenced = 0
+#ifndef NO_LOOK
+        :: else
+#endif
+        fi
     :: else
     fi
 }
@@ -259,11 +299,21 @@ active proctype taker()
         round++;
         lock_taker();
         suspended = true;
-#ifndef FORGET_PLACE
-        has_front = false;
-#endif
         unlock();
-#ifndef NO_BARRIER
+#ifndef NO_FIRST_BARRIER
+        waiting == 0;
+#endif
+        lock_taker();
+        if
+#ifdef IGNORE_BUSY
+        :: suspended -> set_fence()
+#else
+        :: suspended && memory[BUSY] == 0 -> set_fence()
+#endif
+        :: else
+        fi;
+        unlock();
+#ifndef NO_SECOND_BARRIER
         waiting == 0;
 #endif
         lock_taker();
@@ -271,16 +321,19 @@ active proctype taker()
 #ifdef IGNORE_BUSY
         :: suspended ->
 #else
-        :: suspended && memory[BUSY] == 0 && memory[POPPING] == 0 ->
+        :: suspended && memory[BUSY] == 0 ->
 #endif
-            held = memory[TOP];
+            take_fenced();
             entry = 1;
             do
-#if defined(TAKE_NEWEST) || defined(RUNS)
-            :: entry <= held -> take(entry); entry++
-#else
-            :: entry < held -> take(entry); entry++
-#endif
+            :: fenced == 0 && entry < fence ->
+                if
+                :: memory[ENTRY + entry] != 0 ->
+                    take(memory[ENTRY + entry]);
+                    memory[ENTRY + entry] = 0
+                :: else
+                fi;
+                entry++
             :: else -> break
             od
         :: else
@@ -305,6 +358,7 @@ active proctype inspector()
         :: at <= memory[TOP] ->
             if
             :: memory[ENTRY + at] == number -> seen++
+            :: memory[ENTRY + at] == 0 && at == fence && fenced == number -> seen++
             :: else
             fi;
             at++
