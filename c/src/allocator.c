@@ -216,6 +216,7 @@ VA_COLD bool va_allocator_can_relieve(size_t bytes)
 
 VA_COLD void va_allocator_relieve(MemoryAllocator *allocator)
 {
+    va_thread_reap(UINT32_MAX);
     ThreadCache *cache = va_allocator_acquire(allocator);
     if (cache != NULL)
         va_cache_flush_all(cache);
@@ -289,6 +290,7 @@ VA_COLD uint64_t va_allocators_decay(void)
 {
     CacheStats stats;
     uint64_t now = va_os_clock_ms();
+    va_thread_reap(UINT32_MAX);
     va_lock_acquire(&live.lock);
     empty_caches_locked(NULL, false);
     va_lock_release(&live.lock);

@@ -156,6 +156,7 @@ typedef struct ThreadCache {
 #endif
     size_t outgoing_bytes;    /* of slots put into batches since all were sent; owner thread */
     Outgoing *outgoing;       /* VA_OUTGOING_BATCHES of them, made at need */
+    Life life;                /* process-wide: its thread's; registry lock */
     void *fenced[VA_CLASSES]; /* slots in whose place a fence stands, or NULL; mutex */
 } ThreadCache;
 

@@ -317,6 +317,13 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_WARM_BYTES ((size_t)128 << 10)
 #define VA_WARM_CACHES 8
 
+/* Rounds of destructors in which an exiting thread keeps its cache, the last one included: POSIX
+ * promises four, and the thread may get its cache in the first of them. */
+#define VA_EXIT_ROUNDS 3
+/* Caches that a thread which starts looks at for one whose thread has vanished unseen, before a new
+ * one is made. */
+#define VA_REAP_LOOKS 2
+
 /* Exited owners looked at for a partial slab before a fresh block is taken. */
 #define VA_ADOPT_LOOKS 32
 /* A thread that started less than so many milliseconds ago leaves those of a cache that exited less

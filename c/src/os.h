@@ -6,6 +6,8 @@
 #ifndef VA_OS_H
 #define VA_OS_H
 
+#include <pthread.h>
+
 #include "base.h"
 
 /* The kernel's page size in bytes. */
@@ -78,6 +80,20 @@ void va_os_wait(_Atomic uint32_t *word, uint32_t expected);
 /* The same for at most so many milliseconds. */
 void va_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t ms);
 void va_os_wake_one(_Atomic uint32_t *word);
+
+/* A sign of life of a thread, which the kernel ends with the thread, however that ends. Made before
+ * all else; begun and ended by the thread, which succeeds in any case. */
+typedef struct Life {
+    pthread_mutex_t held; /* robust */
+} Life;
+void va_os_life_make(Life *life);
+void va_os_life_begin(Life *life);
+void va_os_life_end(Life *life);
+/* Has its thread vanished without an end? Then it is the caller's. */
+bool va_os_life_take_over(Life *life);
+
+/* Lets the library that this code is in stay loaded for ever. */
+void va_os_stay_loaded(void);
 
 /* For secure builds: random bytes; pages that trap whatever touches them, which stay so when purged
  * (false if the kernel has no such thing), and back. */

@@ -8,6 +8,7 @@
 #endif
 #include "os.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -386,6 +387,65 @@ VA_APART void va_os_wake_one(_Atomic uint32_t *word)
     int saved = errno;
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     errno = saved;
+}
+
+/* Where robust mutexes are not supported (emulators) it is an ordinary one: always held. */
+VA_COLD void va_os_life_make(Life *life)
+{
+    pthread_mutexattr_t robust;
+    pthread_mutexattr_init(&robust);
+    pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
+    if (pthread_mutex_init(&life->held, &robust) != 0)
+        pthread_mutex_init(&life->held, NULL);
+    pthread_mutexattr_destroy(&robust);
+}
+
+/* After a fork it may be held by a thread that the child does not have. */
+VA_COLD void va_os_life_begin(Life *life)
+{
+    if (va_likely(pthread_mutex_trylock(&life->held) == 0))
+        return;
+    va_os_life_make(life);
+    pthread_mutex_trylock(&life->held);
+}
+
+VA_COLD void va_os_life_end(Life *life)
+{
+    if (va_unlikely(pthread_mutex_unlock(&life->held) != 0))
+        va_os_life_make(life);
+}
+
+VA_COLD bool va_os_life_take_over(Life *life)
+{
+    int result = pthread_mutex_trylock(&life->held);
+    if (result == 0)
+        pthread_mutex_unlock(&life->held);
+    if (result == EOWNERDEAD)
+        pthread_mutex_consistent(&life->held);
+    return result == EOWNERDEAD;
+}
+
+/* In shared libraries of ours the linker sees to it. A program without a dynamic linker may have
+ * none of these functions, and its linker warns of the use of dlopen. In the program itself, which
+ * is no library, the start of its image says so. */
+#if !defined(VALLOC_STAYS_LOADED)
+#pragma weak dladdr
+#pragma weak dlsym
+#endif
+VA_STARTUP void va_os_stay_loaded(void)
+{
+#if !defined(VALLOC_STAYS_LOADED)
+    int saved = errno;
+    Dl_info self;
+    void *(*open)(const char *, int) = NULL;
+    if (dladdr != NULL && dlsym != NULL &&
+        dladdr((void *)(uintptr_t)&va_os_stay_loaded, &self) != 0 && self.dli_fname != NULL &&
+        getauxval(AT_PHDR) - (uintptr_t)self.dli_fbase >= va_os_page_bytes())
+        *(void **)&open = dlsym(RTLD_DEFAULT, "dlopen");
+    if (open != NULL)
+        open(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+    errno = saved;
+#endif
 }
 
 #if VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY

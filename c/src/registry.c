@@ -46,8 +46,9 @@ static struct { /* va_registry_lock */
     uint32_t made;
     uint32_t others;
     ThreadCache *exited;
-    size_t exited_count;
-    ThreadCache *unused; /* made for allocators that were destroyed */
+    _Atomic size_t exited_count; /* also read without the lock */
+    uint32_t hand;               /* the id that va_registry_find_vanished looked at last */
+    ThreadCache *unused;         /* made for allocators that were destroyed */
     size_t unused_count;
 } registry;
 static _Atomic size_t sharers; /* written under va_registry_lock */
@@ -59,6 +60,13 @@ ThreadCache *va_registry_cache(uint32_t owner)
     ThreadCache **caches = atomic_load_explicit(place.chunk, memory_order_acquire);
     va_check(caches != NULL && caches[place.number] != NULL);
     return caches[place.number];
+}
+
+/* Not the first thread: its end is that of the process, but when it tells, and small programs then
+ * do not map the code of mutexes. */
+static VA_STARTUP bool has_life(const ThreadCache *cache)
+{
+    return cache->id != 1 && !va_is_other(cache->id);
 }
 
 /* A new cache with the id that follows *made. */
@@ -82,6 +90,8 @@ static VA_STARTUP ThreadCache *make_locked(uint32_t *made, uint32_t first)
     cache->id = id;
     cache->front.tag = va_entry_make(id, 0);
     va_random_seed(&cache->front.secure);
+    if (has_life(cache))
+        va_os_life_make(&cache->life);
     /* Never written: a stack at the floor is full, too. */
     for (unsigned class = 0; class < VA_CLASSES; class ++)
         cache->front.stacks[class].top = cache->front.stacks[class].limit =
@@ -118,6 +128,8 @@ VA_STARTUP ThreadCache *va_registry_attach(void)
     }
     if (cache != NULL) {
         atomic_store_explicit(&cache->attached, true, memory_order_relaxed);
+        if (has_life(cache))
+            va_os_life_begin(&cache->life);
         /* The first thread starts with no others, and without a look at the clock. */
         cache->young_until_ms = registry.made == 1 ? 0 : va_os_clock_ms() + VA_ADOPT_MS;
     }
@@ -147,8 +159,26 @@ static VA_COLD void detach_locked(ThreadCache *cache)
 VA_COLD void va_registry_detach(ThreadCache *cache)
 {
     va_lock_acquire(&va_registry_lock);
+    if (has_life(cache))
+        va_os_life_end(&cache->life);
     detach_locked(cache);
     va_lock_release(&va_registry_lock);
+}
+
+VA_COLD ThreadCache *va_registry_find_vanished(uint32_t *looks)
+{
+    ThreadCache *found = NULL;
+    va_lock_acquire(&va_registry_lock);
+    *looks = (uint32_t)va_min(*looks, registry.made);
+    for (; *looks != 0 && found == NULL; --*looks) {
+        registry.hand = registry.hand % registry.made + 1;
+        ThreadCache *cache = va_registry_cache(registry.hand);
+        if (atomic_load_explicit(&cache->attached, memory_order_relaxed) && has_life(cache) &&
+            !cache->shared && va_os_life_take_over(&cache->life))
+            found = cache;
+    }
+    va_lock_release(&va_registry_lock);
+    return found;
 }
 
 VA_COLD ThreadCache *va_registry_take(void)
@@ -183,12 +213,15 @@ ThreadCache *va_registry_exited_locked(void)
     return registry.exited;
 }
 
-VA_COLD size_t va_registry_exited_count(void)
+VA_STARTUP bool va_registry_all_in_use(void)
 {
-    va_lock_acquire(&va_registry_lock);
-    size_t count = registry.exited_count;
-    va_lock_release(&va_registry_lock);
-    return count;
+    return va_registry_exited_count() == 0 &&
+           atomic_load_explicit(&sharers, memory_order_relaxed) != 0;
+}
+
+size_t va_registry_exited_count(void)
+{
+    return atomic_load_explicit(&registry.exited_count, memory_order_relaxed);
 }
 
 ThreadCache *va_registry_nth(uint32_t made, uint32_t n)
@@ -232,8 +265,12 @@ VA_COLD void va_registry_reset_all(const ThreadCache *survivor)
         ThreadCache *cache = va_registry_nth(registry.made, i);
         va_lock_reset(&cache->mutex);
         va_random_seed(&cache->front.secure);
-        if (i < registry.made && cache != survivor && !cache->shared &&
-            atomic_load_explicit(&cache->attached, memory_order_relaxed))
+        if (has_life(cache))
+            va_os_life_make(&cache->life);
+        if (i < registry.made && cache == survivor && has_life(cache))
+            va_os_life_begin(&cache->life);
+        else if (i < registry.made && cache != survivor && !cache->shared &&
+                 atomic_load_explicit(&cache->attached, memory_order_relaxed))
             detach_locked(cache);
     }
     va_lock_reset(&va_registry_lock);

@@ -30,14 +30,20 @@ ThreadCache *va_registry_attach(void);
 /* The cache's thread is done. */
 void va_registry_detach(ThreadCache *cache);
 
+/* A cache whose thread has vanished without that, which is the caller's now: of the next ones, at
+ * most *looks, from which it counts down. NULL if there is none. */
+ThreadCache *va_registry_find_vanished(uint32_t *looks);
+
 /* A cache for another allocator, empty, and back. */
 ThreadCache *va_registry_take(void);
 void va_registry_give(ThreadCache *cache);
 
 /* The exited caches, the most recent first: linked by next. The lock held. */
 ThreadCache *va_registry_exited_locked(void);
-/* How many these are at present. */
+/* How many these are at present; takes no lock. */
 size_t va_registry_exited_count(void);
+/* Are there caches, none of which has exited? A hint; takes no lock. */
+bool va_registry_all_in_use(void);
 
 /* Caches among which the budget is shared: with a thread, or of other allocators. */
 size_t va_registry_sharers(void);

@@ -2,7 +2,7 @@
  *
  * One pointer of thread-local storage, which never holds NULL: before the first use it points at
  * a static front whose stacks are all empty and whose tag matches nothing, so that the fast
- * paths need no test for it; after the thread's exit handler has run, at another such front. */
+ * paths need no test for it; after the thread's exit handler has run, at that again. */
 #ifndef VA_THREAD_H
 #define VA_THREAD_H
 
@@ -19,14 +19,14 @@ extern _Thread_local CacheFront *va_thread_front __attribute__((tls_model("initi
 
 ThreadCache *va_thread_acquire_slow(void);
 
-/* What threads past their exit share. The first lock in the lock order. */
+/* What threads share for which there was no memory. The first lock in the lock order. */
 void va_thread_flush_shared(void);
 void va_thread_lock_shared(void);
 void va_thread_unlock_shared(void);
 void va_thread_reset_shared(void);
 
-/* A cache that the caller may use until va_thread_release: its own, made at need; after its
- * exit one shared by all such threads, locked. NULL if there is no memory for one. */
+/* A cache that the caller may use until va_thread_release: its own, made at need; without memory
+ * for that one shared by all such threads, locked. NULL if there is none. */
 VA_INLINE ThreadCache *va_thread_acquire(void)
 {
     CacheFront *front = VA_THREAD_FRONT;
@@ -52,7 +52,10 @@ ThreadCache *va_thread_cache(void);
 /* The id of the calling thread: of its cache. 0 before its first use and after its exit. */
 extern _Thread_local uint32_t va_thread_id __attribute__((tls_model("initial-exec")));
 
-/* Gives the thread its cache and id, unless it is past its exit or there is no memory. */
+/* Gives the thread its cache and id, unless there is no memory. */
 void va_thread_attach(void);
+
+/* Looks at so many caches for those whose threads have vanished unseen, and retires them. */
+void va_thread_reap(uint32_t looks);
 
 #endif

@@ -1,6 +1,6 @@
-/* dlopen_threads.c LIBRARY OTHER...: libvalloc.so loaded and closed at run time, after many other
- * libraries that use static thread-local storage; threads that used it exit after the dlclose.
- * Loading must not run out of static storage. */
+/* dlopen_threads.c LIBRARY OTHER...: valloc in a library that is loaded and closed at run time,
+ * after many others that use static thread-local storage; threads that used it exit after the
+ * dlclose. Loading must not run out of static storage, and finds the heap that there is. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -12,6 +12,9 @@ static void *(*allocate)(size_t);
 static void (*release)(void *);
 static sem_t used;
 static sem_t closed;
+
+/* Its pages are where they were, and so is what it holds. */
+static char *kept;
 
 static void *use(void *unused)
 {
@@ -49,6 +52,13 @@ int main(int argc, char **argv)
         *(void **)&release = dlsym(library, "valloc_free");
         if (allocate == NULL || release == NULL || dlsym(library, "va_allocate") != NULL)
             return 1;
+        if (kept != NULL) {
+            if (strcmp(kept, "kept") != 0)
+                return 1;
+            release(kept);
+        }
+        kept = allocate(10);
+        strcpy(kept, "kept");
         for (int i = 0; i < 8; i++)
             if (pthread_create(&threads[i], NULL, use, NULL) != 0)
                 return 1;

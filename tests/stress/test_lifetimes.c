@@ -4,7 +4,11 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <limits.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "subject.h"
 
@@ -221,6 +225,92 @@ static void a_sleeping_owner_gets_its_slots_back(void **state)
     must_be_flat("freed while the owner slept", series, 2);
 }
 
+/* ---- Ends that nobody tells of ---- */
+
+static pthread_key_t late_key;
+
+/* Uses memory in every round of destructors. */
+static void use_late(void *round)
+{
+    void *block = subject_malloc(24);
+    memset(block, 1, 24);
+    subject_free(block);
+    if ((uintptr_t)round < PTHREAD_DESTRUCTOR_ITERATIONS)
+        pthread_setspecific(late_key, (void *)((uintptr_t)round + 1));
+}
+
+/* Uses memory for the first time in the last round. */
+static void use_last(void *round)
+{
+    if ((uintptr_t)round == PTHREAD_DESTRUCTOR_ITERATIONS)
+        use_late(round);
+    else
+        pthread_setspecific(late_key, (void *)((uintptr_t)round + 1));
+}
+
+static void *end_late(void *unused)
+{
+    pthread_setspecific(late_key, (void *)1);
+    return unused;
+}
+
+static void *end_by_system_call(void *unused)
+{
+    for (size_t i = 0; i < 1000; i++)
+        subject_free(subject_malloc(i));
+    syscall(SYS_exit, 0);
+    return unused;
+}
+
+/* Each on a stack of its own, with its thread-local memory, which is gone before the purge. The
+ * threads that follow go on with what they had. */
+static void threads_vanish(void *(*body)(void *))
+{
+    enum { STACK_BYTES = 256 << 10, VANISHED = 200 };
+    valloc_stats stats;
+    for (int i = 0; i < VANISHED; i++) {
+        pthread_t thread;
+        pthread_attr_t attributes;
+        char *stack =
+            mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        assert_true(stack != MAP_FAILED);
+        pthread_attr_init(&attributes);
+        assert_int_equal(pthread_attr_setstack(&attributes, stack, STACK_BYTES), 0);
+        assert_int_equal(pthread_create(&thread, &attributes, body, NULL), 0);
+        pthread_join(thread, NULL);
+        munmap(stack, STACK_BYTES);
+        if (i % 50 == 0)
+            valloc_purge();
+    }
+    valloc_purge();
+    valloc_get_stats(&stats);
+    assert_in_range(stats.threads, 0, 2);
+}
+
+static void destructors_use_memory_in_every_round(void **state)
+{
+    (void)state;
+    pthread_key_create(&late_key, use_late);
+    threads_vanish(end_late);
+    pthread_key_delete(late_key);
+}
+
+static void the_first_use_is_in_the_last_round(void **state)
+{
+    (void)state;
+    pthread_key_create(&late_key, use_last);
+    threads_vanish(end_late);
+    pthread_key_delete(late_key);
+}
+
+#ifndef SANITIZED /* which want to be told, too */
+static void threads_end_by_a_system_call(void **state)
+{
+    (void)state;
+    threads_vanish(end_by_system_call);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +319,11 @@ int main(void)
         cmocka_unit_test(memory_of_exited_owners_is_used),
         cmocka_unit_test(a_stream_through_a_freeing_thread),
         cmocka_unit_test(a_sleeping_owner_gets_its_slots_back),
+        cmocka_unit_test(destructors_use_memory_in_every_round),
+        cmocka_unit_test(the_first_use_is_in_the_last_round),
+#ifndef SANITIZED
+        cmocka_unit_test(threads_end_by_a_system_call),
+#endif
     };
     return cmocka_run_group_tests_name("lifetimes", tests, NULL, NULL);
 }
