@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "background.h"
 #include "check.h"
 #include "foreign.h"
 #include "large.h"
@@ -64,6 +65,13 @@ VA_INLINE void check_start(const void *pointer, unsigned class, const char *func
         va_fatal(function, "not the start of an allocation", pointer);
 }
 
+/* The end of a slow path. */
+VA_INLINE void release(MemoryAllocator *allocator, ThreadCache *cache)
+{
+    va_allocator_release(allocator, cache);
+    va_background_visit();
+}
+
 /* `size` includes the canary, as in all that takes a class here. *zero tells whether the block
  * should be zero, then whether it is known to be. */
 VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t size,
@@ -77,7 +85,7 @@ VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t 
         Block *run = NULL;
         if (alignment <= VA_BLOCK_BYTES)
             run = va_large_cache_take(cache, va_large_blocks(size));
-        va_allocator_release(allocator, cache);
+        release(allocator, cache);
         if (run == NULL)
             slot = va_large_allocate(allocator, size, alignment, zero);
         else
@@ -94,7 +102,7 @@ VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t 
     } else {
         *zero = false;
     }
-    va_allocator_release(allocator, cache);
+    release(allocator, cache);
     return slot;
 }
 
@@ -198,7 +206,7 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
             va_large_give_back(block, false);
         }
     }
-    va_allocator_release(allocator, cache);
+    release(allocator, cache);
 }
 
 void va_free(void *pointer, const char *function)
@@ -260,7 +268,7 @@ static VA_COLD void drop_kept_run(MemoryAllocator *allocator)
     ThreadCache *cache = va_allocator_acquire(allocator);
     if (cache != NULL)
         va_large_cache_drop(cache);
-    va_allocator_release(allocator, cache);
+    release(allocator, cache);
 }
 
 /* Resizes a run where it is, if the request can be a run there. The entry keeps its owner, or

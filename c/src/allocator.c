@@ -176,8 +176,8 @@ static VA_COLD bool is_cache_of(ThreadCache *cache, const MemoryAllocator *alloc
 
 /* Gives back what lies in the caches of all threads but this one, in an allocator or (NULL) in all
  * of them: everything, or what has not been used for long. The list's lock held: no two threads do
- * this at a time, and no allocator is destroyed. */
-static VA_COLD void empty_caches_locked(const MemoryAllocator *allocator, bool all)
+ * this at a time, and no allocator is destroyed. Tells whether any cache was not empty yet. */
+static VA_COLD bool empty_caches_locked(const MemoryAllocator *allocator, bool all)
 {
     CacheStats stats;
     const ThreadCache *own = va_thread_cache();
@@ -189,7 +189,7 @@ static VA_COLD void empty_caches_locked(const MemoryAllocator *allocator, bool a
             any |= va_idle_suspend(cache);
     }
     if (!any)
-        return;
+        return false;
     bool seen = va_os_barrier();
     for (uint32_t i = 0; i < stats.all && seen; i++) {
         ThreadCache *cache = va_registry_nth(stats.made, i);
@@ -203,6 +203,7 @@ static VA_COLD void empty_caches_locked(const MemoryAllocator *allocator, bool a
             !(seen && va_idle_empty(cache, all)) && all)
             va_cache_want_flush(cache);
     }
+    return any;
 }
 
 VA_COLD bool va_allocator_can_relieve(size_t bytes)
@@ -286,13 +287,13 @@ static VA_COLD void decay(ThreadCache *cache)
     va_holes_decay(cache, SIZE_MAX);
 }
 
-VA_COLD uint64_t va_allocators_decay(void)
+VA_COLD uint64_t va_allocators_decay(bool *changed)
 {
     CacheStats stats;
     uint64_t now = va_os_clock_ms();
     va_thread_reap(UINT32_MAX);
     va_lock_acquire(&live.lock);
-    empty_caches_locked(NULL, false);
+    *changed = empty_caches_locked(NULL, false);
     va_lock_release(&live.lock);
     va_cache_release_exited(now);
     va_registry_stats(&stats);
@@ -304,7 +305,10 @@ VA_COLD uint64_t va_allocators_decay(void)
              cache != NULL; cache = cache->next)
             decay(cache);
     va_lock_release(&live.lock);
-    return va_arena_decay(now);
+    bool dirty;
+    uint64_t rest_ms = va_arena_decay(now, &dirty);
+    *changed |= dirty;
+    return rest_ms;
 }
 
 /* ---- Fork ---- */

@@ -57,8 +57,9 @@ bool va_allocator_can_relieve(size_t bytes);
 size_t va_allocators_purge(void);
 
 /* What the background thread does every purge delay: gives back what nobody has wanted lately.
- * Returns the milliseconds until there is more to do. */
-uint64_t va_allocators_decay(void);
+ * Returns the milliseconds until there is more to do, and tells whether anything is in use or left
+ * that calls for it. */
+uint64_t va_allocators_decay(bool *changed);
 
 /* The allocators beside that of the process, chained by next. Under the lock of their list: in the
  * child after fork. */

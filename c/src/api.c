@@ -218,10 +218,8 @@ VA_COLD void valloc_set_error_handler(void (*handler)(const char *, void *), voi
 
 VA_COLD int valloc_background_purge(int on)
 {
-    if (va_background_set(on != 0))
-        return 0;
-    errno = EAGAIN;
-    return -1;
+    va_background_set(on != 0);
+    return 0;
 }
 
 int valloc_version(void)

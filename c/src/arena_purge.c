@@ -29,6 +29,16 @@ static struct {
     _Atomic uint32_t ended; /* ever: changes for those who sleep on it */
 } in_flight;
 
+_Atomic uint32_t va_purge_helper;
+
+VA_STARTUP void va_purge_call_helper(void)
+{
+    uint32_t rests = HELPER_RESTS;
+    if (va_unlikely(atomic_load_explicit(&va_purge_helper, memory_order_relaxed) == HELPER_RESTS))
+        atomic_compare_exchange_strong_explicit(&va_purge_helper, &rests, HELPER_CALLED,
+                                                memory_order_relaxed, memory_order_relaxed);
+}
+
 VA_COLD void va_purge_begin_locked(void)
 {
     in_flight.count++;
@@ -340,7 +350,7 @@ void va_purge_visit(void)
         purge_due(VA_PURGE_VISIT_BYTES, &purged);
 }
 
-VA_COLD uint64_t va_arena_decay(uint64_t since_ms)
+VA_COLD uint64_t va_arena_decay(uint64_t since_ms, bool *dirty)
 {
     size_t purged = 0;
     va_purge_visit();
@@ -350,6 +360,7 @@ VA_COLD uint64_t va_arena_decay(uint64_t since_ms)
     va_lock_acquire(&va_use.lock);
     if (purge_clock.last_tick_ms >= since_ms)
         mark_due_locked(DUE_NONE);
+    *dirty = va_use.dirty_blocks != 0;
     va_lock_release(&va_use.lock);
     uint64_t next = atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed);
     return next - va_min(next, va_os_clock_ms());

@@ -5,6 +5,19 @@
 
 #include "run_set.h"
 
+/* The background thread, see background.c. It is called when there is something to give back, or
+ * will be after the delay. */
+typedef enum Helper {
+    HELPER_OFF,
+    HELPER_RESTS,
+    HELPER_CALLED,
+    HELPER_STARTS,
+    HELPER_RUNS,
+    HELPER_STOPS
+} Helper;
+extern _Atomic uint32_t va_purge_helper;
+void va_purge_call_helper(void);
+
 /* Counts what was just lent, which makes more resident than lately, and what is free and dirty a
  * surplus. Arena lock held. */
 void va_purge_count_growth_locked(void);
@@ -33,8 +46,8 @@ void va_purge_fork(void);
 
 /* va_purge_visit for a thread with time, which has given up free memory since then: nothing that is
  * due stays, and what came after a tick since then counts as there at the tick. Returns the
- * milliseconds until the next one. */
-uint64_t va_arena_decay(uint64_t since_ms);
+ * milliseconds until the next one, and tells whether anything is left that will be due. */
+uint64_t va_arena_decay(uint64_t since_ms, bool *dirty);
 
 /* Purges every free block. Returns the bytes given back. */
 size_t va_arena_purge_all(void);

@@ -1,94 +1,106 @@
 /* background.c: see background.h.
  *
  * The thread allocates nothing and has no cache: it works on the caches of others under their
- * mutexes, once per tick of the purge clock. Its lock comes before all others. */
+ * mutexes, once per tick of the purge clock. It ends when nothing has changed for some ticks: so it
+ * keeps no process alive whose own threads have ended, and most processes have one thread when they
+ * fork, or enter another namespace. Its states, in va_purge_helper:
+ *
+ *   OFF  <->  RESTS  ->  CALLED  ->  STARTS  ->  RUNS  ->  RESTS     by itself
+ *                                                      ->  STOPS     when it is switched off */
 #include "background.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include "allocator.h"
 #include "arena.h"
 #include "options.h"
 #include "os.h"
 
-static struct { /* lock */
-    Lock lock;
-    bool running;
-    pthread_t thread;
-    _Atomic uint32_t stop; /* the thread's sleep: 1 ends it; read without the lock */
-} background;
+static pthread_t thread; /* of whoever changes the state from STARTS, or to STOPS */
 
-static void *run(void *unused)
+static bool change(Helper from, Helper to)
 {
-    (void)unused;
-    while (atomic_load_explicit(&background.stop, memory_order_acquire) == 0)
-        va_os_wait_for(&background.stop, 0, va_allocators_decay() + VA_BACKGROUND_LATE_MS);
-    return NULL;
-}
-
-/* A signal handler of the program must not run on a thread that it does not know. */
-static VA_COLD bool start_locked(void)
-{
-    sigset_t all;
-    sigset_t old;
-    sigfillset(&all);
-    atomic_store_explicit(&background.stop, 0, memory_order_relaxed);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    background.running = pthread_create(&background.thread, NULL, run, NULL) == 0;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return background.running;
-}
-
-static VA_COLD void stop_locked(void)
-{
-    int old;
-    atomic_store_explicit(&background.stop, 1, memory_order_release);
-    va_os_wake_one(&background.stop);
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old); /* the lock would stay held */
-    pthread_join(background.thread, NULL);
-    pthread_setcancelstate(old, NULL);
-    background.running = false;
-}
-
-VA_COLD bool va_background_set(bool on)
-{
-    bool done = true;
-    va_arena_start();
-    va_lock_acquire(&background.lock);
-    if (on && !background.running)
-        done = start_locked();
-    else if (!on && background.running)
-        stop_locked();
-    va_lock_release(&background.lock);
+    uint32_t expected = from;
+    bool done = atomic_compare_exchange_strong_explicit(&va_purge_helper, &expected, to,
+                                                        memory_order_acq_rel, memory_order_relaxed);
+    if (done)
+        va_os_wake_all(&va_purge_helper);
     return done;
 }
 
-__attribute__((constructor(102))) static VA_STARTUP void start_by_option(void)
+static VA_COLD void *run(void *unused)
+{
+    unsigned quiet = 0;
+    while (atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_STARTS)
+        va_os_wait(&va_purge_helper, HELPER_STARTS);
+    while (atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_RUNS) {
+        size_t purged = va_os_purged();
+        bool changed;
+        uint64_t rest_ms = va_allocators_decay(&changed) + VA_BACKGROUND_LATE_MS;
+        quiet = changed || purged != va_os_purged() ? 0 : quiet + 1;
+        bool alone = false;
+        while (rest_ms != 0 && !alone &&
+               atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_RUNS) {
+            uint64_t ms = va_min(rest_ms, VA_BACKGROUND_LOOK_MS);
+            va_os_wait_for(&va_purge_helper, HELPER_RUNS, ms);
+            rest_ms -= ms;
+            alone = !va_registry_has_threads();
+        }
+        if ((alone || quiet == VA_BACKGROUND_QUIET) && change(HELPER_RUNS, HELPER_RESTS)) {
+            pthread_detach(pthread_self());
+            break;
+        }
+    }
+    return unused;
+}
+
+VA_COLD void va_background_start(void)
+{
+    if (!change(HELPER_CALLED, HELPER_STARTS))
+        return;
+    bool done = va_os_start_thread(&thread, run);
+    change(HELPER_STARTS, done ? HELPER_RUNS : HELPER_RESTS);
+}
+
+static VA_COLD void stop(void)
+{
+    int old;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old); /* it would be stopping for ever */
+    pthread_join(thread, NULL);
+    change(HELPER_STOPS, HELPER_OFF);
+    pthread_setcancelstate(old, NULL);
+}
+
+VA_COLD void va_background_set(bool on)
+{
+    for (;;) {
+        uint32_t state = atomic_load_explicit(&va_purge_helper, memory_order_acquire);
+        if (state == HELPER_STARTS || state == HELPER_STOPS)
+            va_os_wait(&va_purge_helper, state);
+        else if (on ? state != HELPER_OFF || change(HELPER_OFF, HELPER_RESTS)
+                    : state == HELPER_OFF || change(HELPER_RESTS, HELPER_OFF) ||
+                          change(HELPER_CALLED, HELPER_OFF))
+            return;
+        else if (!on && change(HELPER_RUNS, HELPER_STOPS)) {
+            stop();
+            return;
+        }
+    }
+}
+
+__attribute__((constructor(102))) static VA_STARTUP void set_by_option(void)
 {
     va_arena_start();
     if (va_unlikely(va_options.background))
         va_background_set(true);
 }
 
-VA_COLD bool va_background_is_on(void)
+VA_COLD bool va_background_fork(void)
 {
-    return background.running;
-}
-
-VA_COLD void va_background_lock(void)
-{
-    va_lock_acquire(&background.lock);
-}
-
-VA_COLD void va_background_unlock(void)
-{
-    va_lock_release(&background.lock);
-}
-
-VA_COLD void va_background_restart(void)
-{
-    va_lock_reset(&background.lock);
-    if (background.running)
-        start_locked();
+    uint32_t state = atomic_load_explicit(&va_purge_helper, memory_order_relaxed);
+    bool was_there = state == HELPER_RUNS || state == HELPER_STOPS;
+    if (state != HELPER_OFF)
+        atomic_store_explicit(&va_purge_helper, state == HELPER_STOPS ? HELPER_OFF : HELPER_RESTS,
+                              memory_order_relaxed);
+    return was_there;
 }

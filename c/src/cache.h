@@ -127,6 +127,7 @@ typedef struct ThreadCache {
     uint32_t visits;      /* refills and flushes; owner thread */
     uint8_t drain_step;   /* two for each class, see thread_cache.c; owner thread */
     bool large_active;    /* a large run came or went since the last trim; owner thread */
+    size_t flushed_bytes; /* since the background thread was called; owner thread */
     uint64_t drain_ms;    /* when drain_step begins anew; owner thread */
     uint64_t trim_ms;     /* when idle classes are looked for next; owner thread */
     size_t share;         /* bytes of all threads' budget, as of the last trim; owner thread */

@@ -190,6 +190,11 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* The background thread comes by so long after the purge clock's tick is due: the clock that it
  * reads may be late by a few milliseconds. */
 #define VA_BACKGROUND_LATE_MS 5
+/* It is started once so much free memory has come together, and ends when nothing has changed for so
+ * many ticks, or there is no other thread, which it looks for this often. */
+#define VA_HELPER_BYTES ((size_t)1 << 20)
+#define VA_BACKGROUND_QUIET 4
+#define VA_BACKGROUND_LOOK_MS ((uint64_t)250)
 
 /* So long after a store no processor can hold it back any more: they do for microseconds at most. A
  * signal ends the wait; after so many of them nothing is taken from other threads this time. */

@@ -21,7 +21,6 @@ static _Thread_local bool locked;
 static VA_COLD void lock_all(void)
 {
     locked = true;
-    va_background_lock();
     va_thread_lock_shared();
     va_allocators_lock_all();
     va_registry_lock_all();
@@ -37,7 +36,6 @@ static VA_COLD void unlock_all(void)
     va_registry_unlock_all();
     va_allocators_unlock_all();
     va_thread_unlock_shared();
-    va_background_unlock();
 }
 
 static VA_COLD void reset_all(void)
@@ -60,9 +58,8 @@ static VA_COLD void reset_all(void)
         else
             va_idle_leave(cache); /* another allocator's waits for the next thread with its id */
     }
-    if (stats.all > 1 || va_background_is_on())
+    if (va_background_fork() || stats.all > 1)
         va_orphans_collect();
-    va_background_restart();
 }
 
 static VA_STARTUP void before_fork(void)

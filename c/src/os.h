@@ -80,6 +80,10 @@ void va_os_wait(_Atomic uint32_t *word, uint32_t expected);
 /* The same for at most so many milliseconds. */
 void va_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t ms);
 void va_os_wake_one(_Atomic uint32_t *word);
+void va_os_wake_all(_Atomic uint32_t *word);
+
+/* A thread on which no signal handler of the program runs. */
+bool va_os_start_thread(pthread_t *thread, void *(*run)(void *));
 
 /* A sign of life of a thread, which the kernel ends with the thread, however that ends. Made before
  * all else; begun and ended by the thread, which succeeds in any case. */

@@ -51,7 +51,9 @@ static struct { /* va_registry_lock */
     ThreadCache *unused;         /* made for allocators that were destroyed */
     size_t unused_count;
 } registry;
-static _Atomic size_t sharers; /* written under va_registry_lock */
+/* Written under va_registry_lock. */
+static _Atomic size_t sharers;
+static _Atomic size_t threads;
 
 /* The acquire pairs with the release in make_locked. */
 ThreadCache *va_registry_cache(uint32_t owner)
@@ -105,6 +107,7 @@ static VA_STARTUP ThreadCache *make_locked(uint32_t *made, uint32_t first)
 
 static VA_STARTUP void count_sharers_locked(void)
 {
+    atomic_store_explicit(&threads, registry.made - registry.exited_count, memory_order_relaxed);
     atomic_store_explicit(
         &sharers, registry.made - registry.exited_count + registry.others - registry.unused_count,
         memory_order_relaxed);
@@ -215,8 +218,12 @@ ThreadCache *va_registry_exited_locked(void)
 
 VA_STARTUP bool va_registry_all_in_use(void)
 {
-    return va_registry_exited_count() == 0 &&
-           atomic_load_explicit(&sharers, memory_order_relaxed) != 0;
+    return va_registry_exited_count() == 0 && va_registry_has_threads();
+}
+
+VA_STARTUP bool va_registry_has_threads(void)
+{
+    return atomic_load_explicit(&threads, memory_order_relaxed) != 0;
 }
 
 size_t va_registry_exited_count(void)

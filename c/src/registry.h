@@ -45,6 +45,9 @@ size_t va_registry_exited_count(void);
 /* Are there caches, none of which has exited? A hint; takes no lock. */
 bool va_registry_all_in_use(void);
 
+/* Does any thread use a cache of the process? A hint; takes no lock. */
+bool va_registry_has_threads(void);
+
 /* Caches among which the budget is shared: with a thread, or of other allocators. */
 size_t va_registry_sharers(void);
 

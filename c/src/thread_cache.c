@@ -84,6 +84,11 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
         for (uint32_t i = 0; i < stray_count; i++)
             va_collect(cache, strays[i], va_slot_owner(strays[i], function), bytes, function);
         count -= some;
+        cache->flushed_bytes += some * bytes;
+    }
+    if (va_unlikely(cache->flushed_bytes >= VA_HELPER_BYTES)) {
+        cache->flushed_bytes = 0;
+        va_purge_call_helper();
     }
 }
 

@@ -1,8 +1,10 @@
-/* test_background.c: who starts the background thread: the option, before main; the API; nobody
- * else. A child of fork has one if its parent had. */
+/* test_background.c: when there is a background thread: with the option, or by the API, once there
+ * is something to give back, until there is nothing left. A child of fork has one as well. It keeps
+ * no process alive. */
 #include "support.h"
 
 #include <dirent.h>
+#include <pthread.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,21 +25,6 @@ static size_t count_threads(void)
     return count;
 }
 
-/* A thread that was joined may be listed for a moment. */
-static void assert_threads(size_t expected)
-{
-    struct timespec moment = {0, 1000000};
-    for (int i = 0; i < 5000 && count_threads() != expected; i++)
-        nanosleep(&moment, NULL);
-    assert_int_equal(count_threads(), expected);
-}
-
-static void the_option_starts_it(void **state)
-{
-    (void)state;
-    assert_threads(by_option ? 2 : 1);
-}
-
 /* Slow paths, growth, purges. */
 static void work(void)
 {
@@ -49,11 +36,50 @@ static void work(void)
     valloc_purge();
 }
 
-static void allocation_never_starts_it(void **state)
+/* A thread that was joined may be listed for a moment. The background thread may have ended already
+ * when this one looks: then more work starts it again. */
+static void assert_threads(size_t expected)
+{
+    struct timespec moment = {0, 1000000};
+    for (int i = 1; i < 10000 && count_threads() != expected; i++) {
+        nanosleep(&moment, NULL);
+        if (expected == 2 && i % 1000 == 0)
+            work();
+    }
+    assert_int_equal(count_threads(), expected);
+}
+
+/* A program that has freed little may still enter another namespace, which takes one thread. */
+static void nothing_starts_it_at_load(void **state)
+{
+    (void)state;
+    assert_int_equal(count_threads(), 1);
+    for (size_t i = 0; i < 1000; i++)
+        valloc_free(valloc_malloc(i));
+    assert_int_equal(count_threads(), 1);
+}
+
+static void work_starts_it_if_wanted(void **state)
 {
     (void)state;
     work();
     assert_threads(by_option ? 2 : 1);
+    assert_threads(1); /* all is given back */
+}
+
+static void it_is_there_while_wanted(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(valloc_background_purge(1), 0);
+        work();
+        assert_threads(2);
+        assert_int_equal(valloc_background_purge(0), 0);
+        assert_threads(1);
+        work();
+        assert_threads(1);
+    }
+    valloc_background_purge(by_option);
 }
 
 static void assert_child_has_threads(size_t expected)
@@ -75,19 +101,48 @@ static void a_child_has_one_if_its_parent_had(void **state)
     (void)state;
     assert_child_has_threads(by_option ? 2 : 1);
     assert_int_equal(valloc_background_purge(1), 0);
+    work();
     assert_threads(2);
     assert_child_has_threads(2);
     assert_int_equal(valloc_background_purge(0), 0);
     assert_threads(1);
     assert_child_has_threads(1);
+    valloc_background_purge(by_option);
+}
+
+static void *outlive(void *unused)
+{
+    work();
+    return unused;
+}
+
+/* The process ends with the last thread of the program. */
+static void it_keeps_no_process_alive(void **state)
+{
+    (void)state;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        pthread_t thread;
+        alarm(60);
+        valloc_background_purge(1);
+        work();
+        require(pthread_create(&thread, NULL, outlive, NULL) == 0);
+        pthread_exit(NULL);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_option_starts_it),
-        cmocka_unit_test(allocation_never_starts_it),
+        cmocka_unit_test(nothing_starts_it_at_load),
+        cmocka_unit_test(work_starts_it_if_wanted),
+        cmocka_unit_test(it_is_there_while_wanted),
         cmocka_unit_test(a_child_has_one_if_its_parent_had),
+        cmocka_unit_test(it_keeps_no_process_alive),
     };
     const char *option = getenv("VALLOC_BACKGROUND");
     by_option = option != NULL && option[0] == '1';
