@@ -87,6 +87,10 @@ typedef struct Outgoing {
     void *slots[VA_OUTGOING_SLOTS];
 } Outgoing;
 
+/* Words of a stack's storage, by their log2. */
+#define VA_ROOM_SIZES 11
+static_assert(VA_STACK_SLOTS_MAX < 1 << (VA_ROOM_SIZES - 1), "every stack has a size");
+
 /* Lent blocks for the next slabs. The blocks and their count: under the mutex, so that a purge on
  * another thread finds them. */
 typedef struct BlockStore {
@@ -155,11 +159,20 @@ typedef struct ThreadCache {
 #if VALLOC_SECURE_QUARANTINE
     Quarantine quarantine;
 #endif
-    size_t outgoing_bytes;    /* of slots put into batches since all were sent; owner thread */
-    Outgoing *outgoing;       /* VA_OUTGOING_BATCHES of them, made at need */
-    Life life;                /* process-wide: its thread's; registry lock */
-    void *fenced[VA_CLASSES]; /* slots in whose place a fence stands, or NULL; mutex */
+    size_t outgoing_bytes; /* of slots put into batches since all were sent; owner thread */
+    Outgoing *outgoing;    /* VA_OUTGOING_BATCHES of them, made at need */
+    char *room; /* stacks are carved from here down to va_cache_pages; NULL: nowhere; mutex */
+    void *free_room[VA_ROOM_SIZES]; /* by log2 of their words, linked by the first; mutex */
+    Life life;                      /* process-wide: its thread's; registry lock */
+    void *fenced[VA_CLASSES];       /* slots in whose place a fence stands, or NULL; mutex */
 } ThreadCache;
+
+/* The pages of a cache that has its own: the cache ends where they do. */
+#define VA_CACHE_BYTES ((sizeof(ThreadCache) + 63) / 64 * 64)
+VA_INLINE char *va_cache_pages(const ThreadCache *cache)
+{
+    return (char *)(uintptr_t)cache + VA_CACHE_BYTES - VA_CACHE_PAGES_BYTES;
+}
 
 /* The front of a cache that is none: every stack empty, no tag matches. */
 #define VA_TAG_NONE (UINT32_MAX << VA_OWNER_SHIFT)

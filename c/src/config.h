@@ -347,6 +347,13 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* A limited allocator's caches hold at most this part of its limit each. */
 #define VA_CACHE_LIMIT_SHIFT 6
 
+/* The first caches lie close together. Each later one has pages of its own, so many bytes with room
+ * for its stacks, which are purged when its thread has exited and it holds nothing: as soon as so
+ * many others have no thread. With 27 KiB each, 10,000 threads that had exited left 250 MiB. */
+#define VA_CACHES_CLOSE 8
+#define VA_CACHE_PAGES_BYTES ((size_t)32 << 10)
+#define VA_EXITED_KEPT 256
+
 /* Internal memory: a first chunk that has room for some threads' caches and first stacks, then
  * chunks that are mapped, and kept out of core dumps: in secure builds all are. */
 #define VA_META_FIRST_BYTES                                                                        \

@@ -203,7 +203,7 @@ VA_APART void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t 
                          const char *function)
 {
     if (va_unlikely(cache->outgoing == NULL)) {
-        cache->outgoing = va_meta_allocate(VA_OUTGOING_BATCHES * sizeof *cache->outgoing);
+        cache->outgoing = va_meta_allocate_apart(VA_OUTGOING_BATCHES * sizeof *cache->outgoing);
         if (cache->outgoing == NULL) {
             va_deliver(slot, function);
             return;

@@ -89,6 +89,16 @@ VA_STARTUP void *va_meta_allocate(size_t bytes)
     return result;
 }
 
+VA_STARTUP void *va_meta_allocate_apart(size_t bytes)
+{
+    size_t page = va_os_page_bytes();
+    va_lock_acquire(&va_meta_lock);
+    meta.chunk.end -= va_min((uintptr_t)meta.chunk.end % page, rest_of(&meta.chunk));
+    char *result = carve(va_align_up(bytes, page));
+    va_lock_release(&va_meta_lock);
+    return result;
+}
+
 VA_STARTUP void va_meta_release(void *memory, size_t bytes)
 {
     Released **list = list_for(va_align_up(bytes, 64));

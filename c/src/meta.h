@@ -13,6 +13,9 @@ extern Lock va_meta_lock;
 /* Zeroed memory, aligned to 64 bytes; NULL when there is none. */
 void *va_meta_allocate(size_t bytes);
 
+/* The same on pages of its own, so that its owner can purge them. Not to be released. */
+void *va_meta_allocate_apart(size_t bytes);
+
 /* Takes memory back. Its size must be a power of two. */
 void va_meta_release(void *memory, size_t bytes);
 

@@ -42,11 +42,23 @@ VA_INLINE Place place_of(uint32_t owner)
                    .size = 1u << size_bit};
 }
 
+/* Beside the caches of a chunk: what stays of each that sleeps. Its pages are purged, and read as
+ * zero: as a cache that holds nothing, for those who still look at it. */
+typedef struct Sleeper {
+    Outgoing *outgoing;
+    uint32_t next;       /* id of the next one that sleeps */
+    _Atomic bool sleeps; /* also read without the lock */
+} Sleeper;
+
+static VA_ARRAY_LAST ThreadCache nobody;
+
 static struct { /* va_registry_lock */
     uint32_t made;
     uint32_t others;
     ThreadCache *exited;
     _Atomic size_t exited_count; /* also read without the lock */
+    uint32_t asleep;             /* id of the first one that sleeps, or 0 */
+    _Atomic size_t asleep_count; /* also read without the lock */
     uint32_t hand;               /* the id that va_registry_find_vanished looked at last */
     ThreadCache *unused;         /* made for allocators that were destroyed */
     size_t unused_count;
@@ -71,6 +83,38 @@ static VA_STARTUP bool has_life(const ThreadCache *cache)
     return cache->id != 1 && !va_is_other(cache->id);
 }
 
+static VA_STARTUP bool has_pages(uint32_t id)
+{
+    return id > VA_CACHES_CLOSE && !va_is_other(id);
+}
+
+static VA_STARTUP ThreadCache *allocate_cache(uint32_t id)
+{
+    if (!has_pages(id))
+        return va_meta_allocate(sizeof(ThreadCache));
+    char *pages = va_meta_allocate_apart(VA_CACHE_PAGES_BYTES);
+    if (pages == NULL)
+        return NULL;
+    return (ThreadCache *)(void *)(pages + VA_CACHE_PAGES_BYTES - VA_CACHE_BYTES);
+}
+
+/* All else of a cache is 0. */
+static VA_STARTUP void start_cache(ThreadCache *cache, uint32_t id)
+{
+    cache->allocator = &va_process;
+    cache->id = id;
+    if (has_pages(id))
+        cache->room = (char *)cache;
+    cache->front.tag = va_entry_make(id, 0);
+    va_random_seed(&cache->front.secure);
+    if (has_life(cache))
+        va_os_life_make(&cache->life);
+    /* Never written: a stack at the floor is full, too. */
+    for (unsigned class = 0; class < VA_CLASSES; class ++)
+        cache->front.stacks[class].top = cache->front.stacks[class].limit =
+            (void **)(uintptr_t)va_stack_floor;
+}
+
 /* A new cache with the id that follows *made. */
 static VA_STARTUP ThreadCache *make_locked(uint32_t *made, uint32_t first)
 {
@@ -80,37 +124,84 @@ static VA_STARTUP ThreadCache *make_locked(uint32_t *made, uint32_t first)
     Place place = place_of(id);
     ThreadCache **caches = atomic_load_explicit(place.chunk, memory_order_relaxed);
     if (caches == NULL) {
-        caches = va_meta_allocate(place.size * sizeof *caches);
+        caches = va_meta_allocate(place.size * (sizeof *caches + sizeof(Sleeper)));
         if (caches == NULL)
             return NULL;
         atomic_store_explicit(place.chunk, caches, memory_order_release);
     }
-    ThreadCache *cache = va_meta_allocate(sizeof *cache);
+    ThreadCache *cache = allocate_cache(id);
     if (cache == NULL)
         return NULL;
-    cache->allocator = &va_process;
-    cache->id = id;
-    cache->front.tag = va_entry_make(id, 0);
-    va_random_seed(&cache->front.secure);
-    if (has_life(cache))
-        va_os_life_make(&cache->life);
-    /* Never written: a stack at the floor is full, too. */
-    for (unsigned class = 0; class < VA_CLASSES; class ++)
-        cache->front.stacks[class].top = cache->front.stacks[class].limit =
-            (void **)(uintptr_t)va_stack_floor;
+    start_cache(cache, id);
     /* Published to other threads by the first table entry that names this id, whose readers got
      * a slot of it through the program's own synchronisation. */
     caches[place.number] = cache;
     ++*made;
     return cache;
 }
+/* ---- Sleep ---- */
+
+static VA_COLD Sleeper *sleeper_of(uint32_t id)
+{
+    Place place = place_of(id);
+    ThreadCache **caches = atomic_load_explicit(place.chunk, memory_order_relaxed);
+    return (Sleeper *)(void *)(caches + place.size) + place.number;
+}
+
+/* The purge unlocks its mutex. Who waits for it is woken, since the word no more says that somebody
+ * does.
+ */
+static VA_COLD bool put_to_sleep_locked(ThreadCache *cache)
+{
+    Sleeper *sleeper = sleeper_of(cache->id);
+    va_lock_acquire(&cache->mutex);
+    bool can = cache->room != NULL && cache->slabs == 0 && cache->large == NULL &&
+               atomic_load_explicit(&cache->run_blocks, memory_order_relaxed) == 0 &&
+               atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) == 0;
+    Outgoing *outgoing = cache->outgoing;
+    uint32_t id = cache->id;
+    size_t page = va_os_page_bytes();
+    if (!can || !va_os_purge(va_cache_pages(cache), va_align_up(VA_CACHE_PAGES_BYTES, page))) {
+        va_lock_release(&cache->mutex);
+        return false;
+    }
+    va_os_wake_all(&cache->mutex.state);
+    if (outgoing != NULL)
+        va_os_purge(outgoing, va_align_up(VA_OUTGOING_BATCHES * sizeof *outgoing, page));
+    sleeper->outgoing = outgoing;
+    sleeper->next = registry.asleep;
+    atomic_store_explicit(&sleeper->sleeps, true, memory_order_relaxed);
+    registry.asleep = id;
+    registry.asleep_count++;
+    return true;
+}
+
+static VA_COLD ThreadCache *wake_locked(void)
+{
+    uint32_t id = registry.asleep;
+    ThreadCache *cache = va_registry_cache(id);
+    Sleeper *sleeper = sleeper_of(id);
+    registry.asleep = sleeper->next;
+    registry.asleep_count--;
+    va_lock_acquire(&cache->mutex);
+    start_cache(cache, id);
+    cache->outgoing = sleeper->outgoing;
+    va_lock_release(&cache->mutex);
+    atomic_store_explicit(&sleeper->sleeps, false, memory_order_relaxed);
+    return cache;
+}
+
+static VA_STARTUP size_t count_threads_locked(void)
+{
+    return registry.made - registry.exited_count - registry.asleep_count;
+}
 
 static VA_STARTUP void count_sharers_locked(void)
 {
-    atomic_store_explicit(&threads, registry.made - registry.exited_count, memory_order_relaxed);
-    atomic_store_explicit(
-        &sharers, registry.made - registry.exited_count + registry.others - registry.unused_count,
-        memory_order_relaxed);
+    atomic_store_explicit(&threads, count_threads_locked(), memory_order_relaxed);
+    atomic_store_explicit(&sharers,
+                          count_threads_locked() + registry.others - registry.unused_count,
+                          memory_order_relaxed);
 }
 
 size_t va_registry_sharers(void)
@@ -126,6 +217,8 @@ VA_STARTUP ThreadCache *va_registry_attach(void)
     if (cache != NULL) {
         registry.exited = cache->next;
         registry.exited_count--;
+    } else if (registry.asleep != 0) {
+        cache = wake_locked();
     } else {
         cache = make_locked(&registry.made, 1);
     }
@@ -159,13 +252,35 @@ static VA_COLD void detach_locked(ThreadCache *cache)
     count_sharers_locked();
 }
 
-VA_COLD void va_registry_detach(ThreadCache *cache)
+/* Takes the cache at this place of the list of exited ones out, if it can sleep. */
+static VA_COLD bool sleep_from_locked(ThreadCache **link)
+{
+    ThreadCache *cache = *link;
+    ThreadCache *next = cache->next;
+    if (!put_to_sleep_locked(cache))
+        return false;
+    *link = next;
+    registry.exited_count--;
+    return true;
+}
+
+VA_COLD void va_registry_detach(ThreadCache *cache, bool may_sleep)
 {
     va_lock_acquire(&va_registry_lock);
     if (has_life(cache))
         va_os_life_end(&cache->life);
     detach_locked(cache);
+    if (may_sleep)
+        sleep_from_locked(&registry.exited);
     va_lock_release(&va_registry_lock);
+}
+
+VA_COLD void va_registry_sleep_exited_locked(void)
+{
+    for (ThreadCache **link = &registry.exited; *link != NULL;)
+        if (!sleep_from_locked(link))
+            link = &(*link)->next;
+    count_sharers_locked();
 }
 
 VA_COLD ThreadCache *va_registry_find_vanished(uint32_t *looks)
@@ -218,7 +333,8 @@ ThreadCache *va_registry_exited_locked(void)
 
 VA_STARTUP bool va_registry_all_in_use(void)
 {
-    return va_registry_exited_count() == 0 && va_registry_has_threads();
+    return va_registry_exited_count() == 0 && va_registry_has_threads() &&
+           atomic_load_explicit(&registry.asleep_count, memory_order_relaxed) == 0;
 }
 
 VA_STARTUP bool va_registry_has_threads(void)
@@ -233,7 +349,9 @@ size_t va_registry_exited_count(void)
 
 ThreadCache *va_registry_nth(uint32_t made, uint32_t n)
 {
-    return va_registry_cache(n < made ? n + 1 : VA_OWNERS_HALF + 1 + (n - made));
+    uint32_t id = n < made ? n + 1 : VA_OWNERS_HALF + 1 + (n - made);
+    bool sleeps = n < made && atomic_load_explicit(&sleeper_of(id)->sleeps, memory_order_relaxed);
+    return sleeps ? &nobody : va_registry_cache(id);
 }
 
 VA_COLD void va_registry_stats(CacheStats *stats)
@@ -241,7 +359,8 @@ VA_COLD void va_registry_stats(CacheStats *stats)
     va_lock_acquire(&va_registry_lock);
     *stats = (CacheStats){.made = registry.made,
                           .all = registry.made + registry.others,
-                          .attached = registry.made - registry.exited_count};
+                          .attached = count_threads_locked(),
+                          .asleep = registry.asleep_count};
     va_lock_release(&va_registry_lock);
     for (uint32_t i = 0; i < stats->all; i++)
         stats->capacity_bytes += atomic_load_explicit(
@@ -254,13 +373,15 @@ VA_COLD void va_registry_lock_all(void)
 {
     va_lock_acquire(&va_registry_lock);
     for (uint32_t i = 0; i < registry.made + registry.others; i++)
-        va_lock_acquire(&va_registry_nth(registry.made, i)->mutex);
+        if (va_registry_nth(registry.made, i) != &nobody)
+            va_lock_acquire(&va_registry_nth(registry.made, i)->mutex);
 }
 
 VA_COLD void va_registry_unlock_all(void)
 {
     for (uint32_t i = 0; i < registry.made + registry.others; i++)
-        va_lock_release(&va_registry_nth(registry.made, i)->mutex);
+        if (va_registry_nth(registry.made, i) != &nobody)
+            va_lock_release(&va_registry_nth(registry.made, i)->mutex);
     va_lock_release(&va_registry_lock);
 }
 
@@ -271,6 +392,8 @@ VA_COLD void va_registry_reset_all(const ThreadCache *survivor)
     for (uint32_t i = 0; i < registry.made + registry.others; i++) {
         ThreadCache *cache = va_registry_nth(registry.made, i);
         va_lock_reset(&cache->mutex);
+        if (cache == &nobody)
+            continue;
         va_random_seed(&cache->front.secure);
         if (has_life(cache))
             va_os_life_make(&cache->life);

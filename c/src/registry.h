@@ -27,8 +27,12 @@ VA_INLINE bool va_is_other(uint32_t owner)
 /* A cache for a thread: of an exited one, else a new one. NULL when there is no memory. */
 ThreadCache *va_registry_attach(void);
 
-/* The cache's thread is done. */
-void va_registry_detach(ThreadCache *cache);
+/* The cache's thread is done. A cache that owns nothing, and whose stacks are dropped, may sleep:
+ * it then has no pages until the next thread wakes it. */
+void va_registry_detach(ThreadCache *cache, bool may_sleep);
+
+/* Lets the exited caches sleep that can. The lock held. */
+void va_registry_sleep_exited_locked(void);
 
 /* A cache whose thread has vanished without that, which is the caller's now: of the next ones, at
  * most *looks, from which it counts down. NULL if there is none. */
@@ -54,12 +58,13 @@ size_t va_registry_sharers(void);
 /* Caches made so far: those of the process, and all. */
 typedef struct CacheStats {
     uint32_t made, all;
-    size_t attached;
+    size_t attached, asleep;
     size_t capacity_bytes; /* that the stacks of all may hold */
 } CacheStats;
 void va_registry_stats(CacheStats *stats);
 
-/* The caches in the order of their ids, n from 0 to stats.all - 1. */
+/* The caches in the order of their ids, n from 0 to stats.all - 1: for one that sleeps an empty one
+ * without an id. */
 ThreadCache *va_registry_nth(uint32_t made, uint32_t n);
 
 /* Around fork: all locks of the registry and the caches; in the child every cache of the process

@@ -37,6 +37,37 @@ uint32_t va_capacity_grown(unsigned class, uint32_t capacity, uint32_t most)
                             most);
 }
 
+/* Words for a stack: on the cache's own pages while there is room. */
+static VA_STARTUP void **make_storage(ThreadCache *cache, unsigned log)
+{
+    size_t bytes = sizeof(void *) << log;
+    void **storage = cache->free_room[log];
+    if (storage != NULL) {
+        cache->free_room[log] = *storage;
+    } else if (cache->room != NULL && bytes <= (size_t)(cache->room - va_cache_pages(cache))) {
+        cache->room -= bytes;
+        storage = (void **)(void *)cache->room;
+    } else {
+        storage = va_meta_allocate(bytes);
+    }
+    return storage;
+}
+
+static VA_STARTUP void release_storage(ThreadCache *cache, unsigned class)
+{
+    ClassState *state = &cache->classes[class];
+    void **storage = state->storage;
+    unsigned log = va_highest_bit(state->room) + 1;
+    bool is_near = cache->room != NULL && (char *)storage >= va_cache_pages(cache) &&
+                   (char *)storage < (char *)cache;
+    if (is_near) {
+        *storage = cache->free_room[log];
+        cache->free_room[log] = storage;
+    } else {
+        va_meta_release(storage, sizeof(void *) << log);
+    }
+}
+
 /* Makes room for `capacity` slots. On failure the stack is as it was. Mutex held. */
 static VA_STARTUP bool grow_storage(ThreadCache *cache, unsigned class, uint32_t capacity)
 {
@@ -45,7 +76,7 @@ static VA_STARTUP bool grow_storage(ThreadCache *cache, unsigned class, uint32_t
     if (capacity <= state->room)
         return true;
     unsigned log = va_highest_bit(capacity) + 1;
-    void **storage = va_meta_allocate(sizeof(void *) << log);
+    void **storage = make_storage(cache, log);
     if (storage == NULL)
         return false;
     size_t held = 0;
@@ -53,7 +84,7 @@ static VA_STARTUP bool grow_storage(ThreadCache *cache, unsigned class, uint32_t
     if (state->storage != NULL) {
         held = (size_t)(stack->top - state->storage);
         memcpy(storage, state->storage, (held + 1) * sizeof *storage);
-        va_meta_release(state->storage, (state->room + 1) * sizeof *storage);
+        release_storage(cache, class);
     }
     state->storage = storage;
     state->room = (uint16_t)((1u << log) - 1);
@@ -84,6 +115,25 @@ bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity
     }
     va_lock_release(&cache->mutex);
     return done;
+}
+
+VA_COLD void va_stacks_drop(ThreadCache *cache)
+{
+    for (unsigned class = 0; class < VA_CLASSES; class ++)
+        if (cache->classes[class].capacity != 0)
+            va_stack_set_capacity(cache, class, 0);
+    va_lock_acquire(&cache->mutex);
+    for (unsigned class = 0; class < VA_CLASSES; class ++) {
+        ClassState *state = &cache->classes[class];
+        if (state->storage == NULL)
+            continue;
+        release_storage(cache, class);
+        cache->front.stacks[class].top = cache->front.stacks[class].limit =
+            (void **)(uintptr_t)va_stack_floor;
+        state->storage = NULL;
+        state->room = 0;
+    }
+    va_lock_release(&cache->mutex);
 }
 
 size_t va_stack_count(ThreadCache *cache, unsigned class)

@@ -25,6 +25,9 @@ bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity
 void va_stack_drop_oldest(ThreadCache *cache, unsigned class, size_t count);
 
 /* Slots in a stack. */
+/* Gives back the memory of all stacks, which are empty. */
+void va_stacks_drop(ThreadCache *cache);
+
 size_t va_stack_count(ThreadCache *cache, unsigned class);
 
 /* Counts blocks of runs that an owner has more; what it has less is added as its complement. Any

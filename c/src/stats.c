@@ -127,6 +127,10 @@ VA_COLD int va_stats_caches(int (*visit)(const valloc_cache_stats *, void *), vo
     va_registry_stats(&caches);
     for (uint32_t i = 0; i < caches.all && result == 0; i++) {
         valloc_cache_stats stats = describe_cache(va_registry_nth(caches.made, i));
+        if (stats.id == 0) { /* it sleeps */
+            stats.id = i + 1;
+            stats.of_process = true;
+        }
         result = visit(&stats, context);
     }
     return result;
@@ -201,5 +205,6 @@ VA_COLD void va_stats_collect(valloc_stats *stats, const Census *census)
                             .cache_limit = caches.capacity_bytes,
                             .threads = caches.attached,
                             .caches = caches.all};
-    stats->resident = census->resident + arena.dirty + va_arena_tables_used() + va_meta_used();
+    stats->resident = census->resident + arena.dirty + va_arena_tables_used() + va_meta_used() -
+                      caches.asleep * VA_CACHE_PAGES_BYTES;
 }

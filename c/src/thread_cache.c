@@ -554,14 +554,8 @@ VA_COLD ThreadCache *va_cache_make(MemoryAllocator *allocator, uint32_t thread)
 /* What the cache holds its allocator gives back: it is forgotten. */
 VA_COLD void va_cache_abandon(ThreadCache *cache)
 {
+    va_stacks_drop(cache);
     va_lock_acquire(&cache->mutex); /* statistics look at it */
-    for (unsigned class = 0; class < VA_CLASSES; class ++) {
-        ClassState *state = &cache->classes[class];
-        if (state->storage != NULL)
-            va_meta_release(state->storage, (state->room + 1) * sizeof *state->storage);
-        cache->front.stacks[class].top = cache->front.stacks[class].limit =
-            (void **)(uintptr_t)va_stack_floor;
-    }
     memset(cache->classes, 0, sizeof cache->classes);
     memset(cache->stores, 0, sizeof cache->stores);
 #if VALLOC_SECURE_QUARANTINE
@@ -677,7 +671,11 @@ VA_COLD void va_cache_retire(ThreadCache *cache)
     cache->most_slabs = 0;
     for (unsigned zone = 0; zone < ZONES; zone++)
         cache->stores[zone].batch = 0;
-    va_registry_detach(cache);
+    /* The next threads find so many caches as they are. */
+    bool sleeps = va_registry_exited_count() >= VA_EXITED_KEPT;
+    if (sleeps)
+        va_stacks_drop(cache);
+    va_registry_detach(cache, sleeps);
 }
 
 VA_COLD void va_cache_release_exited(uint64_t now_ms)
@@ -697,8 +695,11 @@ VA_COLD void va_cache_release_unused(void)
     CacheStats stats;
     /* No thread takes a cache over while its stacks are emptied. */
     va_lock_acquire(&va_registry_lock);
-    for (ThreadCache *cache = va_registry_exited_locked(); cache != NULL; cache = cache->next)
+    for (ThreadCache *cache = va_registry_exited_locked(); cache != NULL; cache = cache->next) {
         va_cache_flush_all(cache);
+        va_stacks_drop(cache);
+    }
+    va_registry_sleep_exited_locked();
     va_lock_release(&va_registry_lock);
     va_registry_stats(&stats);
     for (uint32_t i = 0; i < stats.made; i++)
