@@ -216,6 +216,8 @@ static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty
     if (va_unlikely(!dirty && va_space_trim(arena, first, blocks)))
         return;
     va_runs_return(arena, first, blocks, dirty);
+    if (va_use.dirty_blocks >= VA_HELPER_BYTES >> VA_BLOCK_SHIFT)
+        va_purge_call_helper();
     if (va_unlikely(!dirty)) {
         va_space_settle_huge(arena, first, blocks);
         va_space_trim_free(arena, va_zone_at(arena, first));

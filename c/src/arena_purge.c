@@ -158,6 +158,8 @@ static VA_COLD void purge_taken_locked(DueRuns *due, size_t *purged)
         due->runs[i].purged =
             va_os_purge(due->runs[i].arena->base + (due->runs[i].first << VA_BLOCK_SHIFT),
                         due->runs[i].blocks << VA_BLOCK_SHIFT);
+    for (size_t i = 0; i < due->count; i++)
+        va_space_purge_bitmaps(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks);
     va_purge_end_locking();
     for (size_t i = 0; i < due->count; i++) {
         size_t bytes = due->runs[i].purged ? due->runs[i].blocks << VA_BLOCK_SHIFT : 0;
@@ -366,6 +368,35 @@ VA_COLD uint64_t va_arena_decay(uint64_t since_ms, bool *dirty)
     return next - va_min(next, va_os_clock_ms());
 }
 
+VA_COLD void va_purge_after_exit(void)
+{
+    size_t purged = 0;
+    va_lock_acquire(&va_use.lock);
+    bool excess =
+        va_use.dirty_blocks > va_max(va_use.lent_blocks, VA_EXIT_KEEP_BYTES >> VA_BLOCK_SHIFT);
+    if (excess)
+        mark_due_locked(DUE_ALL);
+    va_lock_release(&va_use.lock);
+    while (excess && purge_due(SIZE_MAX, &purged))
+        ;
+}
+
+/* The bitmaps of blocks that were purged in shorter runs. */
+static VA_COLD void purge_bitmaps_locked(const Arena *arena, const Zone *zone)
+{
+    size_t end = va_runs_group_end(zone);
+    size_t from = SIZE_MAX;
+    for (size_t g = zone->first / VA_GROUP_BLOCKS; g <= end; g++) {
+        bool is_free = g < end && va_group(arena, g)->free == UINT64_MAX;
+        if (is_free && from == SIZE_MAX)
+            from = g;
+        if (is_free || from == SIZE_MAX)
+            continue;
+        va_space_purge_bitmaps(arena, from * VA_GROUP_BLOCKS, (g - from) * VA_GROUP_BLOCKS);
+        from = SIZE_MAX;
+    }
+}
+
 VA_COLD size_t va_arena_purge_all(void)
 {
     size_t purged = 0;
@@ -375,5 +406,10 @@ VA_COLD size_t va_arena_purge_all(void)
     va_lock_release(&va_use.lock);
     while (purge_due(SIZE_MAX, &purged))
         ;
+    va_lock_acquire(&va_use.lock);
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    for (unsigned i = 0; i < ZONES * arenas; i++)
+        purge_bitmaps_locked(&va_arenas[i / ZONES], &va_arenas[i / ZONES].zones[i % ZONES]);
+    va_lock_release(&va_use.lock);
     return purged;
 }

@@ -25,6 +25,10 @@ void va_purge_count_growth_locked(void);
 /* Purges the surplus. */
 void va_purge_surplus(void);
 
+/* A thread has given back what it had, without locks: nobody may come by later. Purges what is free
+ * if that is most of the heap, and more than is kept. */
+void va_purge_after_exit(void);
+
 /* Called without locks wherever blocks come and go: keeps the purge clock. */
 void va_purge_visit(void);
 

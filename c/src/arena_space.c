@@ -414,6 +414,17 @@ VA_STARTUP MapResult va_space_commit(Arena *arena, Zone *zone, size_t end)
     return MAP_DONE;
 }
 
+VA_COLD void va_space_purge_bitmaps(const Arena *arena, size_t first, size_t blocks)
+{
+    size_t page = va_os_page_bytes();
+    if (blocks < VA_BITMAPS_PURGE_BLOCKS)
+        return;
+    uintptr_t from = va_align_up((uintptr_t)va_bitmap_of(arena, first + blocks - 1), page);
+    uintptr_t to = va_align_down((uintptr_t)(va_bitmap_of(arena, first) + VA_SLAB_WORDS), page);
+    if (from < to)
+        va_os_purge_again((void *)from, to - from);
+}
+
 /* Unmaps what lies behind the first `kept` blocks of a zone, all of it free and purged. */
 static VA_COLD void shorten(Arena *arena, Zone *zone, size_t end)
 {
@@ -433,6 +444,8 @@ static VA_COLD void shorten(Arena *arena, Zone *zone, size_t end)
     if (!va_os_unmap(arena->base + (kept << VA_BLOCK_SHIFT), (zone->committed - kept)
                                                                  << VA_BLOCK_SHIFT))
         kept = zone->committed;
+    else
+        va_space_purge_bitmaps(arena, kept, zone->committed - kept);
     va_use_add(&va_use.committed_blocks, kept - zone->committed);
     zone->committed = kept;
     zone->populated = va_min(zone->populated, end);

@@ -32,6 +32,10 @@ void va_space_refuse_huge(const Block *slab);
  * pages of which nothing is left may be huge again. */
 void va_space_settle_huge(Arena *arena, size_t first, size_t blocks);
 
+/* Free blocks are purged: so are their bitmaps, which hold nothing. Without the lock if they are in
+ * no set meanwhile. */
+void va_space_purge_bitmaps(const Arena *arena, size_t first, size_t blocks);
+
 /* Pages that were moved into a run brought a mapping of their own with them: puts it right.
  * The blocks then read as zero. Without the lock. */
 bool va_space_remap(const Arena *arena, size_t first, size_t blocks);

@@ -71,6 +71,17 @@ static VA_COLD void stop(void)
     pthread_setcancelstate(old, NULL);
 }
 
+/* What is there may have been freed before it was wanted. */
+static VA_COLD void start_if_large(void)
+{
+    ArenaStats arena;
+    va_arena_stats(&arena);
+    if (arena.dirty < VA_HELPER_BYTES && arena.committed < VA_HELPER_HEAP_BYTES)
+        return;
+    va_purge_call_helper();
+    va_background_visit();
+}
+
 VA_COLD void va_background_set(bool on)
 {
     for (;;) {
@@ -80,12 +91,14 @@ VA_COLD void va_background_set(bool on)
         else if (on ? state != HELPER_OFF || change(HELPER_OFF, HELPER_RESTS)
                     : state == HELPER_OFF || change(HELPER_RESTS, HELPER_OFF) ||
                           change(HELPER_CALLED, HELPER_OFF))
-            return;
+            break;
         else if (!on && change(HELPER_RUNS, HELPER_STOPS)) {
             stop();
-            return;
+            break;
         }
     }
+    if (on)
+        start_if_large();
 }
 
 __attribute__((constructor(102))) static VA_STARTUP void set_by_option(void)

@@ -153,6 +153,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * what the heap held. Milliseconds. */
 #define VA_SHRINK_KEEP_BYTES ((size_t)8 << 20)
 #define VA_SHRINK_MS 4000
+/* The same when a thread has exited, as often as so much has come together: 1024 blocks. */
+#define VA_EXIT_KEEP_BYTES ((size_t)64 << 20)
 /* While a heap grows beyond its recent peak, dirty free memory goes back for what is lent, at least
  * a step at a time; but so many bytes of it and such a part of what is lent may stay. */
 #define VA_GROWTH_KEEP_BYTES ((size_t)2 << 20)
@@ -168,6 +170,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* Runs purged per lock hold, and bytes per visit of a slow path: bounds what one unlucky
  * malloc pays for everybody's purging. */
 #define VA_PURGE_RUNS 32
+/* With a run of so many blocks that is purged its bitmaps go, too: 512 bytes a block, which 10,000
+ * threads with 30 slabs each left resident, 150 MiB. */
+#define VA_BITMAPS_PURGE_BLOCKS 16
 #define VA_PURGE_VISIT_BYTES ((size_t)32 << 20)
 
 /* Draining: the slabs of a class are looked at, so many at most, whenever as many slots have been
@@ -193,6 +198,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* It is started once so much free memory has come together, and ends when nothing has changed for so
  * many ticks, or there is no other thread, which it looks for this often. */
 #define VA_HELPER_BYTES ((size_t)1 << 20)
+/* When a program switches it on, a heap of this size may have something to give back. */
+#define VA_HELPER_HEAP_BYTES ((size_t)16 << 20)
 #define VA_BACKGROUND_QUIET 4
 #define VA_BACKGROUND_LOOK_MS ((uint64_t)250)
 

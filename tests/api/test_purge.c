@@ -373,6 +373,8 @@ static void caches_of_exited_threads_are_emptied(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, fill_a_little, NULL), 0);
     for (size_t i = 0; i < 6; i++)
         pthread_join(threads[i], NULL);
+    fill(17, 0); /* enough to start it */
+    free_rest();
     for (int i = 0; i < 400; i++) {
         cached = 0;
         valloc_stats_caches(count_exited, &cached);

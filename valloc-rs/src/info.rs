@@ -48,8 +48,9 @@ pub fn purge() -> usize {
     unsafe { sys::valloc_purge() }
 }
 
-/// Starts or stops a thread that gives free memory back while the program's own threads idle: for
-/// servers with quiet hours. In the child after fork it is started anew. Tells whether it could.
+/// Allows or stops a thread that gives free memory back while the program's own threads idle: for
+/// servers with quiet hours. It is there while there is something to give back, and keeps no process
+/// alive. Returns true.
 ///
 /// ```
 /// assert!(valloc::background_purge(true));

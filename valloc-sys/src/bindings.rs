@@ -139,12 +139,12 @@ extern "C" {
     pub fn valloc_purge() -> usize;
 }
 extern "C" {
-    /** Starts (on not 0) or stops a thread that gives free memory back while the program's own threads
+    /** Allows (on not 0) or stops a thread that gives free memory back while the program's own threads
  idle: every purge delay it does for all of them what they do when they come by, and what their
- caches have not used for a delay goes, but for one slot of each size. In the child after fork it
- is started anew. A program that never calls this, and is not run with the option
- VALLOC_BACKGROUND=1, gets no thread. Returns 0, or -1 with errno EAGAIN if there can be no more
- threads.*/
+ caches have not used for a delay goes, but for one slot of each size. It starts when a thread of
+ the program has freed about 1 MiB, and ends when nothing is left to give back; the child after
+ fork may have one, too. It keeps no process alive. A program that never calls this, and is not
+ run with the option VALLOC_BACKGROUND=1, gets no thread. Returns 0.*/
     pub fn valloc_background_purge(on: ::core::ffi::c_int) -> ::core::ffi::c_int;
 }
 extern "C" {
