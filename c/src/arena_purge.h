@@ -18,6 +18,16 @@ typedef enum Helper {
 extern _Atomic uint32_t va_purge_helper;
 void va_purge_call_helper(void);
 
+/* Calls it each time that so much was freed, which *sum counts. */
+VA_INLINE void va_purge_count_freed(size_t *sum, size_t bytes)
+{
+    *sum += bytes;
+    if (va_unlikely(*sum >= VA_HELPER_BYTES)) {
+        *sum = 0;
+        va_purge_call_helper();
+    }
+}
+
 /* Counts what was just lent, which makes more resident than lately, and what is free and dirty a
  * surplus. Arena lock held. */
 void va_purge_count_growth_locked(void);

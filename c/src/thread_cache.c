@@ -70,6 +70,7 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
         give_back_runs(runs, count, function);
         return;
     }
+    va_purge_count_freed(&cache->flushed_bytes, count * bytes);
     while (count > 0) {
         void *strays[VA_FLUSH_SLOTS];
         uint32_t some = (uint32_t)va_min(count, VA_FLUSH_SLOTS);
@@ -84,11 +85,6 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
         for (uint32_t i = 0; i < stray_count; i++)
             va_collect(cache, strays[i], va_slot_owner(strays[i], function), bytes, function);
         count -= some;
-        cache->flushed_bytes += some * bytes;
-    }
-    if (va_unlikely(cache->flushed_bytes >= VA_HELPER_BYTES)) {
-        cache->flushed_bytes = 0;
-        va_purge_call_helper();
     }
 }
 
@@ -634,9 +630,7 @@ static VA_COLD void give_up_rest(ThreadCache *cache)
     va_large_cache_drop(cache);
     va_large_cache_reserve(cache, 0);
     va_deliver_collected(cache, "flush");
-    va_cache_release_slabs(cache);
-    for (unsigned zone = 0; zone < ZONES; zone++)
-        va_supply_drop_blocks(cache, zone);
+    va_cache_give_up(cache);
 }
 
 VA_COLD void va_cache_flush_all(ThreadCache *cache)
