@@ -684,7 +684,7 @@ static const Crime crimes[] = {
     CRIME(allocate_from_uninitialised, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
     CRIME(allocate_from_copy, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
     CRIME(allocate_from_null, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
-    CRIME(free_into_null, REPORTS("free_valloc: " NO_ALLOCATOR)),
+    CRIME(free_into_null, BOTH(HARMLESS, "")),
     CRIME(allocate_from_destroyed_elsewhere, REPORTS("valloc_allocate: " NO_ALLOCATOR)),
     CRIME(init_of_initialised, BOTH(HARMLESS, "")),
     CRIME(expand_inside_slot, REPORTS("expand: " INSIDE)),
