@@ -427,7 +427,7 @@ VA_COLD void va_os_life_begin(Life *life)
     if (va_likely(pthread_mutex_trylock(&life->held) == 0))
         return;
     va_os_life_make(life);
-    pthread_mutex_trylock(&life->held);
+    (void)pthread_mutex_trylock(&life->held);
 }
 
 VA_COLD void va_os_life_end(Life *life)

@@ -7,8 +7,6 @@
 #include "delivery.h"
 #include "drain.h"
 #include "holes.h"
-#include "large.h"
-#include "meta.h"
 #include "options.h"
 #include "os.h"
 #include "passage.h"
