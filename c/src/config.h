@@ -331,7 +331,11 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* Rounds of destructors in which an exiting thread keeps its cache, the last one included: POSIX
  * promises four, and the thread may get its cache in the first of them. */
+#if VA_TSAN /* which ends its own state in the last round */
+#define VA_EXIT_ROUNDS 1
+#else
 #define VA_EXIT_ROUNDS 3
+#endif
 /* Caches that a thread which starts looks at for one whose thread has vanished unseen, before a new
  * one is made. */
 #define VA_REAP_LOOKS 2

@@ -77,10 +77,10 @@ ThreadCache *va_registry_cache(uint32_t owner)
 }
 
 /* Not the first thread: its end is that of the process, but when it tells, and small programs then
- * do not map the code of mutexes. */
+ * do not map the code of mutexes. ThreadSanitizer watches mutexes, but not to a thread's end. */
 static VA_STARTUP bool has_life(const ThreadCache *cache)
 {
-    return cache->id != 1 && !va_is_other(cache->id);
+    return !VA_TSAN && cache->id != 1 && !va_is_other(cache->id);
 }
 
 static VA_STARTUP bool has_pages(uint32_t id)

@@ -102,7 +102,7 @@ static VA_COLD ThreadCache *acquire_shared(void)
 VA_STARTUP ThreadCache *va_thread_acquire_slow(void)
 {
     ThreadCache *cache = own_cache;
-    if (cache == NULL)
+    if (cache == NULL && !(VA_TSAN && exit_rounds != 0)) /* it would end in the last round */
         cache = attach();
     return cache != NULL ? cache : acquire_shared();
 }

@@ -457,7 +457,7 @@ extern "C" {
 }
 extern "C" {
     /** Frees the block at ptr into the allocator that it came from: fast if that is the one named,
- correct if not. NULL as ptr is ignored.*/
+ correct if not. Does nothing if either is NULL.*/
     pub fn free_valloc(allocator: *mut MemoryAllocator, ptr: *mut ::core::ffi::c_void);
 }
 extern "C" {
