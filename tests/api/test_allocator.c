@@ -614,7 +614,7 @@ static void *exit_soon(void *argument)
 #if defined(VALLOC_SECURE) && VALLOC_SECURE
 #define MOST_BLOCKS_AT_EXIT 32
 #else
-#define MOST_BLOCKS_AT_EXIT 10
+#define MOST_BLOCKS_AT_EXIT 20
 #endif
 
 static void threads_past_their_exit_are_served(void **state)

@@ -58,7 +58,7 @@ static void *free_block(void *block)
 /* What is left to be purged: a secure build's free gives a large block's pages back, if it can. */
 static void free_dirty(void *block)
 {
-    test_no_purge = SECURED;
+    test_no_purge = true;
     valloc_free(block);
     test_no_purge = false;
 }
