@@ -206,7 +206,10 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
             va_large_give_back(block, false);
         }
     }
-    release(allocator, cache);
+    va_allocator_release(allocator, cache);
+    /* libc frees small blocks of its own under the lock that starting a thread takes. */
+    if (va_entry_class(entry) >= VA_CLASSES_SMALL)
+        va_background_visit();
 }
 
 void va_free(void *pointer, const char *function)

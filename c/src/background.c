@@ -39,7 +39,7 @@ static VA_COLD void *run(void *unused)
         uint64_t rest_ms = va_allocators_decay(&changed) + VA_BACKGROUND_LATE_MS;
         quiet = changed || purged != va_os_purged() ? 0 : quiet + 1;
         bool alone = false;
-        while (rest_ms != 0 && !alone &&
+        while (rest_ms != 0 && !alone && quiet != VA_BACKGROUND_QUIET &&
                atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_RUNS) {
             uint64_t ms = va_min(rest_ms, VA_BACKGROUND_LOOK_MS);
             va_os_wait_for(&va_purge_helper, HELPER_RUNS, ms);

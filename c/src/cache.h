@@ -164,7 +164,9 @@ typedef struct ThreadCache {
     char *room; /* stacks are carved from here down to va_cache_pages; NULL: nowhere; mutex */
     void *free_room[VA_ROOM_SIZES]; /* by log2 of their words, linked by the first; mutex */
     Life life;                      /* process-wide: its thread's; registry lock */
-    void *fenced[VA_CLASSES];       /* slots in whose place a fence stands, or NULL; mutex */
+    bool lifeless; /* its thread survived a fork, where libc may go on with the life that it had;
+                      registry lock */
+    void *fenced[VA_CLASSES]; /* slots in whose place a fence stands, or NULL; mutex */
 } ThreadCache;
 
 /* The pages of a cache that has its own: the cache ends where they do. */

@@ -121,7 +121,7 @@ __attribute__((flatten)) uint32_t va_deliver_own_locked(ThreadCache *cache, void
         /* Whoever adopted the slab released what its old owner's mutex had ordered. */
         uint32_t owner =
             va_entry_owner(atomic_load_explicit(&arena->entries[index], memory_order_acquire));
-        if (va_unlikely(owner != id)) {
+        if (va_unlikely(owner != id || owner == 0)) { /* a cache that sleeps has no id */
             if (owner == 0)
                 va_fatal(function, VA_FREED_ALREADY_LATE, slots[i]);
             slots[strays++] = slots[i++];

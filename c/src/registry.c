@@ -80,7 +80,7 @@ ThreadCache *va_registry_cache(uint32_t owner)
  * do not map the code of mutexes. ThreadSanitizer watches mutexes, but not to a thread's end. */
 static VA_STARTUP bool has_life(const ThreadCache *cache)
 {
-    return !VA_TSAN && cache->id != 1 && !va_is_other(cache->id);
+    return !VA_TSAN && cache->id != 1 && !va_is_other(cache->id) && !cache->lifeless;
 }
 
 static VA_STARTUP bool has_pages(uint32_t id)
@@ -155,7 +155,8 @@ static VA_COLD bool put_to_sleep_locked(ThreadCache *cache)
 {
     Sleeper *sleeper = sleeper_of(cache->id);
     va_lock_acquire(&cache->mutex);
-    bool can = cache->room != NULL && cache->slabs == 0 && cache->large == NULL &&
+    bool can = cache->room != NULL && !cache->lifeless && cache->slabs == 0 &&
+               cache->large == NULL &&
                atomic_load_explicit(&cache->run_blocks, memory_order_relaxed) == 0 &&
                atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) == 0;
     Outgoing *outgoing = cache->outgoing;
@@ -395,12 +396,12 @@ VA_COLD void va_registry_reset_all(const ThreadCache *survivor)
         if (cache == &nobody)
             continue;
         va_random_seed(&cache->front.secure);
-        if (has_life(cache))
+        if (cache == survivor)
+            cache->lifeless = true;
+        else if (has_life(cache))
             va_os_life_make(&cache->life);
-        if (i < registry.made && cache == survivor && has_life(cache))
-            va_os_life_begin(&cache->life);
-        else if (i < registry.made && cache != survivor && !cache->shared &&
-                 atomic_load_explicit(&cache->attached, memory_order_relaxed))
+        if (i < registry.made && cache != survivor && !cache->shared &&
+            atomic_load_explicit(&cache->attached, memory_order_relaxed))
             detach_locked(cache);
     }
     va_lock_reset(&va_registry_lock);

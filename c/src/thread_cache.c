@@ -649,7 +649,8 @@ static VA_COLD bool may_stay_warm(ThreadCache *cache)
 VA_COLD void va_cache_retire(ThreadCache *cache)
 {
     end_quarantine(cache);
-    if (!may_stay_warm(cache)) {
+    bool warm = may_stay_warm(cache);
+    if (!warm) {
         flush_stacks(cache);
         for (unsigned class = 0; class < VA_CLASSES; class ++) {
             cache->classes[class].batch = 0;
@@ -663,8 +664,7 @@ VA_COLD void va_cache_retire(ThreadCache *cache)
     cache->most_slabs = 0;
     for (unsigned zone = 0; zone < ZONES; zone++)
         cache->stores[zone].batch = 0;
-    /* The next threads find so many caches as they are. */
-    bool sleeps = va_registry_exited_count() >= VA_EXITED_KEPT;
+    bool sleeps = !warm && va_registry_exited_count() >= VA_EXITED_KEPT;
     if (sleeps)
         va_stacks_drop(cache);
     va_registry_detach(cache, sleeps);
