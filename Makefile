@@ -13,7 +13,7 @@ QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
         test-rust bench bench-quick bench-c bench-threads bench-secure bench-programs bench-memory \
         lint format install clean bench-rust bench-full bench-instructions compare fuzz \
         fuzz-minimise misuse-table bench-programs-rust bench-programs-c bench-report bench-tables \
-        bench-startup
+        bench-startup test-programs
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -26,6 +26,7 @@ help:
 	@echo 'make test-tools   what memcheck reports of programs on valloc'
 	@echo 'make test-cross   the C tests on musl, aarch64 and the first x86-64, the last two emulated'
 	@echo 'make test-rust    the Rust tests'
+	@echo 'make test-programs  browsers, servers, interpreters on valloc and glibc: docs/programs.md'
 	@echo 'make fuzz         every fuzzer for SECONDS=60, as many at a time as there are processors'
 	@echo 'make misuse-table  what valloc and its peers make of misused memory: docs/misuse.md'
 	@echo 'make bench        the founding benchmark and latencies: tables, CSV, a page in build/bench'
@@ -106,6 +107,12 @@ test-rust:
 	    --target-dir target/nightly
 	cargo run --quiet --release --package valloc --example json
 	cargo publish --workspace --dry-run --allow-dirty
+
+# What cannot be installed is left out, and said so. Half an hour: no part of `make test`.
+test-programs: all
+	@.ci/setup.sh whole || true
+	python3 tests/programs/whole.py $(BUILD)/release \
+	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only '$(ONLY)',--write docs/programs.md)
 
 # ---- Fuzzing ----
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# setup.sh GROUP...: installs what the groups (build, test, cross, lint, bench, programs) need and the
-# machine lacks: as root by apt-get, else it says the command. Rust has to be there already.
+# setup.sh GROUP...: installs what the groups (build, test, cross, lint, bench, programs, whole) need and
+# the machine lacks: as root by apt-get, else it says the command. Rust has to be there already.
 set -eu
 
 packages() {
@@ -25,6 +25,7 @@ packages() {
         echo python3 clang perl sqlite3 redis-server redis-tools ghostscript z3 gawk git
         echo lua5.4 ruby rocksdb-tools
         ;;
+    whole) python3 "$(dirname "$0")/../tests/programs/whole.py" --packages ;;
     *)
         echo "setup.sh: no group named $1" >&2
         exit 2
