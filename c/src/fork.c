@@ -21,6 +21,7 @@ static _Thread_local bool locked;
 static VA_COLD void lock_all(void)
 {
     locked = true;
+    va_os_lock_streams();
     va_thread_lock_shared();
     va_allocators_lock_all();
     va_registry_lock_all();
@@ -36,6 +37,7 @@ static VA_COLD void unlock_all(void)
     va_registry_unlock_all();
     va_allocators_unlock_all();
     va_thread_unlock_shared();
+    va_os_unlock_streams();
 }
 
 static VA_COLD void reset_all(void)
@@ -43,6 +45,7 @@ static VA_COLD void reset_all(void)
     const ThreadCache *survivor = va_thread_cache();
     CacheStats stats;
     locked = false;
+    va_os_reset_streams();
     va_lock_reset(&va_meta_lock);
     va_lock_reset(&va_use.lock);
     va_secure_fork();

@@ -68,6 +68,13 @@ bool va_os_remap(void *address, size_t bytes);
 /* Milliseconds of a monotonic clock with a few milliseconds' resolution; cheap. */
 uint64_t va_os_clock_ms(void);
 
+/* glibc locks its list of streams for a fork, behind the handlers. A thread that has this lock may
+ * wait for a stream whose user waits for memory: so the handlers take it before valloc's locks.
+ * Nothing with other libcs. The last one is for the child. */
+void va_os_lock_streams(void);
+void va_os_unlock_streams(void);
+void va_os_reset_streams(void);
+
 /* Whether libc knows of no other thread than the calling one; false where it does not tell. */
 bool va_os_is_single_threaded(void);
 

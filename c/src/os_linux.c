@@ -410,6 +410,28 @@ VA_COLD bool va_os_start_thread(pthread_t *thread, void *(*run)(void *))
     return done;
 }
 
+void _IO_list_lock(void) __attribute__((weak));
+void _IO_list_unlock(void) __attribute__((weak));
+void _IO_list_resetlock(void) __attribute__((weak));
+
+VA_COLD void va_os_lock_streams(void)
+{
+    if (_IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL)
+        _IO_list_lock();
+}
+
+VA_COLD void va_os_unlock_streams(void)
+{
+    if (_IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL)
+        _IO_list_unlock();
+}
+
+VA_COLD void va_os_reset_streams(void)
+{
+    if (_IO_list_resetlock != NULL)
+        _IO_list_resetlock();
+}
+
 /* Where robust mutexes are not supported (emulators) it is an ordinary one: always held. */
 VA_COLD void va_os_life_make(Life *life)
 {

@@ -261,6 +261,64 @@ static void a_thread_about_to_end_allocates_and_forks(void **state)
     assert_true(grow());
 }
 
+#if defined(__GLIBC__) && !defined(TEST_API) && !defined(SANITIZED)
+/* glibc promises progress to threads that fork, use streams, and flush all of them. */
+static char stream_name[] = "/tmp/valloc-fork-XXXXXX";
+
+static void *read_lines(void *unused)
+{
+    FILE *file = fopen(stream_name, "r");
+    while (!stop) {
+        char *line = NULL;
+        size_t bytes = 0;
+        rewind(file);
+        failures += getline(&line, &bytes, file) <= 0;
+        free(line);
+    }
+    fclose(file);
+    return unused;
+}
+
+static void *flush_streams(void *unused)
+{
+    while (!stop)
+        fflush(NULL);
+    return unused;
+}
+
+static void streams_are_used_meanwhile(void **state)
+{
+    (void)state;
+    static char line[50000];
+    void *(*const bodies[])(void *) = {read_lines, read_lines, flush_streams};
+    pthread_t threads[3];
+    int status;
+    int file = mkstemp(stream_name);
+    memset(line, 'x', sizeof line);
+    line[sizeof line - 1] = '\n';
+    assert_int_equal(write(file, line, sizeof line), (ssize_t)sizeof line);
+    stop = false;
+    failures = 0;
+    alarm(CHILD_SECONDS);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, bodies[i], NULL), 0);
+    for (int i = 0; i < 300; i++) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(fflush(NULL) == 0 && work(50) ? 0 : 1);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+    }
+    stop = true;
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    alarm(0);
+    close(file);
+    unlink(stream_name);
+    assert_int_equal(failures, 0);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +329,9 @@ int main(void)
         cmocka_unit_test(four_fork_while_one_allocates),
         cmocka_unit_test(four_fork_while_eight_allocate),
         cmocka_unit_test(a_thread_about_to_end_allocates_and_forks),
+#if defined(__GLIBC__) && !defined(TEST_API) && !defined(SANITIZED)
+        cmocka_unit_test(streams_are_used_meanwhile),
+#endif
     };
     return cmocka_run_group_tests_name("fork", tests, NULL, NULL);
 }
