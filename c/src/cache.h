@@ -122,8 +122,10 @@ typedef struct ThreadCache {
     _Atomic bool attached; /* a thread uses it; written under the registry lock. Always, if it is
                               another allocator's */
     _Atomic bool
-        purge_wanted;     /* its thread shall flush; set by any thread, which waits for nothing */
-    bool shared;          /* process-wide: by threads that are past their exit; const */
+        purge_wanted; /* its thread shall flush; set by any thread, which waits for nothing */
+    bool shared;      /* process-wide: by threads that are past their exit; const */
+    bool lifeless;    /* its thread survived a fork, where libc may go on with the life that it had;
+                         registry lock */
     uint8_t young_visits; /* refills and flushes, up to VA_YOUNG_VISITS; owner thread */
     uint8_t hand;         /* the class that the clock hand is at; owner thread */
     ClassSet idle;        /* those that looked the same at the last two looks; mutex */
@@ -164,9 +166,7 @@ typedef struct ThreadCache {
     char *room; /* stacks are carved from here down to va_cache_pages; NULL: nowhere; mutex */
     void *free_room[VA_ROOM_SIZES]; /* by log2 of their words, linked by the first; mutex */
     Life life;                      /* process-wide: its thread's; registry lock */
-    bool lifeless; /* its thread survived a fork, where libc may go on with the life that it had;
-                      registry lock */
-    void *fenced[VA_CLASSES]; /* slots in whose place a fence stands, or NULL; mutex */
+    void *fenced[VA_CLASSES];       /* slots in whose place a fence stands, or NULL; mutex */
 } ThreadCache;
 
 /* The pages of a cache that has its own: the cache ends where they do. */
