@@ -21,7 +21,7 @@
     VALLOC_SECURE /* slots in random order: every turn touches new pages */
 #define SLACK_KIB (32 << 10)
 #else
-#define SLACK_KIB (4 << 10) /* two huge pages */
+#define SLACK_KIB (8 << 10) /* 256 caches of exited threads, or four huge pages */
 #endif
 
 /* Resident memory; under sanitizers, whose shadow memory grows with ours, what the allocator says
