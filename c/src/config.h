@@ -119,9 +119,9 @@
 #define VA_HUGE_BYTES ((size_t)2 << 20)
 #define VA_HUGE_AFTER_BYTES ((size_t)48 << 20)
 /* The kernel needs 0.1 to 0.3 ms for a huge page, but 4 to 6 on a virtual machine whose host takes
- * free memory back; 512 small pages take 0.8 ms, there 1.0 to 2.4. So the first huge pages are timed
- * as they are populated: slow is what takes longer than this. If most of a window are slow, no
- * others are asked for until the heap is so many times as large. redis on such a machine: 0.8 of
+ * free memory back; 512 small pages take 0.8 ms, there 1.0 to 2.4. So the first huge pages are
+ * timed as they are populated: slow is what takes longer than this. If most of a window are slow,
+ * no others are asked for until the heap is so many times as large. redis on such a machine: 0.8 of
  * the time. */
 #define VA_HUGE_SLOW_NS 1500000u
 #define VA_HUGE_WINDOW 4
@@ -149,8 +149,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_PURGE_DELAY_MS 200
 /* With more dirty free memory than this a large block that is freed is purged at once. */
 #define VA_DIRTY_KEEP_MAX_BYTES ((size_t)1 << 30)
-/* When so much more is free and dirty than lent, it is purged without delay, within such a time once
- * what the heap held. Milliseconds. */
+/* When so much more is free and dirty than lent, it is purged without delay, within such a time
+ * once what the heap held. Milliseconds. */
 #define VA_SHRINK_KEEP_BYTES ((size_t)8 << 20)
 #define VA_SHRINK_MS 4000
 /* The same when a thread has exited, as often as so much has come together: 1024 blocks. */
