@@ -3,8 +3,9 @@
  * while it is in use again and again. Due runs are purged a few at a time by whoever comes through
  * here, taken out of the free set meanwhile so that the lock is not held across system calls.
  *
- * A heap that grows beyond its recent peak does not wait for the clock: for blocks lent that were
- * not resident, as many that are free and dirty go, but no more than a part of the heap in a time.
+ * A heap that shrinks until more is free than in use does not wait for the clock, since no slow
+ * path may follow. Nor does one that grows beyond its recent peak: for blocks lent that were not
+ * resident, as many that are free and dirty go, but no more than a part of the heap in a time.
  */
 #include "arena_purge.h"
 
