@@ -14,7 +14,8 @@ LAYERS = [
     "orphans", "fork", "foreign", "alloc", "stats", "inspect", "print", "exit", "watch", "leaks", "api",
     "override", "operators",
 ]
-UPWARD = {("check", "os")}  # the fatal report writes through the seam
+UPWARD = {("check", "os"),  # the fatal report writes through the seam
+          ("thread", "fork"), ("background", "fork")}  # a second thread registers the handlers
 SYSTEM_CALLS = re.compile(
     r"\b(mmap|munmap|mprotect|madvise|mremap|syscall|prctl|getrlimit|clock_gettime|sysconf|"
     r"getauxval|write|read|open)\s*\(")

@@ -252,27 +252,18 @@ VALLOC_API void valloc_stats_write(int file);
  * may hold anything; to use it then is an error that is reported if they are zero.
  *
  * The first four members may be read at any time. They are exact while no other thread uses the
- * allocator. The others are valloc's. */
+ * allocator; in the child after a fork, from the first call on that names it. The others are
+ * valloc's. */
 struct MemoryAllocator {
     size_t total_blocks;    /* held, free or occupied */
     size_t used_blocks;     /* occupied: a slot of it is in use, or in a thread's cache */
     size_t recycled_blocks; /* occupied anew after having been freed, a running total */
     int num_threads;        /* threads that can have a cache of their own */
-    uint32_t mutex;         /* of the blocks; 0 is unlocked */
+    uint32_t mutex;         /* reserved; valloc's own is not here */
     void **thread_caches;   /* by thread id, from 1 */
     uint32_t thread_places; /* how many there are: num_threads + 1 */
     const void *self;       /* this allocator while it is initialised */
-    void *caches;
-    void *shared_cache; /* for threads with an id above num_threads */
-    uint32_t shared_mutex;
-    uint32_t first_block;
-    void *idle;
-    size_t idle_blocks;
-    size_t initial_blocks;
-    size_t soft_limit; /* blocks */
-    size_t hard_limit;
-    struct MemoryAllocator *next;
-    struct MemoryAllocator *previous;
+    void *allocator;        /* all else; in memory of valloc's */
     char name[VALLOC_NAME_BYTES];
 };
 

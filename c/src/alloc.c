@@ -37,7 +37,7 @@ static uint32_t entry_of(const void *pointer, Block **block, const char *functio
 }
 
 /* Whose a block in use is. */
-VA_INLINE MemoryAllocator *allocator_of(const Block *block, uint32_t entry)
+VA_INLINE Allocator *allocator_of(const Block *block, uint32_t entry)
 {
     if (va_entry_class(entry) == VA_CLASS_LARGE || va_is_other(va_entry_owner(entry)))
         return block->allocator;
@@ -66,7 +66,7 @@ VA_INLINE void check_start(const void *pointer, unsigned class, const char *func
 }
 
 /* The end of a slow path. */
-VA_INLINE void release(MemoryAllocator *allocator, ThreadCache *cache)
+VA_INLINE void release(Allocator *allocator, ThreadCache *cache)
 {
     va_allocator_release(allocator, cache);
     va_background_visit();
@@ -74,8 +74,8 @@ VA_INLINE void release(MemoryAllocator *allocator, ThreadCache *cache)
 
 /* `size` includes the canary, as in all that takes a class here. *zero tells whether the block
  * should be zero, then whether it is known to be. */
-VA_INLINE void *try_allocate(MemoryAllocator *allocator, unsigned class, size_t size,
-                             size_t alignment, bool *zero)
+VA_INLINE void *try_allocate(Allocator *allocator, unsigned class, size_t size, size_t alignment,
+                             bool *zero)
 {
     ThreadCache *cache = va_allocator_acquire(allocator);
     if (va_unlikely(cache == NULL))
@@ -152,7 +152,7 @@ VA_APART bool va_free_kept(void *pointer, size_t size)
 static _Atomic bool roomy;
 
 /* Tries again without what caches hold in vain, if that could make room. */
-static VA_COLD void *allocate_relieved(MemoryAllocator *allocator, unsigned class, size_t size,
+static VA_COLD void *allocate_relieved(Allocator *allocator, unsigned class, size_t size,
                                        size_t alignment, bool *zero)
 {
     if (!va_allocator_can_relieve(size))
@@ -161,7 +161,7 @@ static VA_COLD void *allocate_relieved(MemoryAllocator *allocator, unsigned clas
     return try_allocate(allocator, class, size, alignment, zero);
 }
 
-void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero)
+void *va_allocate_told(Allocator *allocator, size_t size, size_t alignment, bool *zero)
 {
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
@@ -174,13 +174,13 @@ void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment
     return slot;
 }
 
-void *va_allocate(MemoryAllocator *allocator, size_t size, size_t alignment)
+void *va_allocate(Allocator *allocator, size_t size, size_t alignment)
 {
     bool zero = false;
     return va_allocate_told(allocator, size, alignment, &zero);
 }
 
-void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment)
+void *va_allocate_zeroed(Allocator *allocator, size_t size, size_t alignment)
 {
     bool zero = true;
     void *slot = va_allocate_told(allocator, size, alignment, &zero);
@@ -191,7 +191,7 @@ void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignme
 
 static void free_entry(void *pointer, Block *block, uint32_t entry, const char *function)
 {
-    MemoryAllocator *allocator = allocator_of(block, entry);
+    Allocator *allocator = allocator_of(block, entry);
     ThreadCache *cache = va_allocator_acquire(allocator);
     va_pass_in_slow(cache, pointer, block, entry, function);
     if (va_entry_class(entry) != VA_CLASS_LARGE) {
@@ -266,7 +266,7 @@ static size_t run_blocks_for(size_t size, size_t alignment, unsigned *class)
 }
 
 /* What is kept for the next one of its size may lie where a run has to grow. */
-static VA_COLD void drop_kept_run(MemoryAllocator *allocator)
+static VA_COLD void drop_kept_run(Allocator *allocator)
 {
     ThreadCache *cache = va_allocator_acquire(allocator);
     if (cache != NULL)
@@ -353,7 +353,7 @@ static VA_COLD void *stay(void *pointer, Block *block, uint32_t entry, size_t si
     return pointer;
 }
 
-void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size_t alignment,
+void *va_reallocate(Allocator *allocator, void *pointer, size_t size, size_t alignment,
                     const char *function)
 {
     Block *block;
@@ -428,7 +428,7 @@ VA_COLD size_t va_good_size(size_t size)
     return bytes - VA_CANARY_BYTES;
 }
 
-VA_COLD MemoryAllocator *va_owner(const void *pointer)
+VA_COLD Allocator *va_owner(const void *pointer)
 {
     Arena *arena = va_arena_find(pointer);
     if (arena == NULL)

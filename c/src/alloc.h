@@ -225,11 +225,11 @@ VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
     return moved;
 }
 
-void *va_allocate(MemoryAllocator *allocator, size_t size, size_t alignment);
-void *va_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment);
+void *va_allocate(Allocator *allocator, size_t size, size_t alignment);
+void *va_allocate_zeroed(Allocator *allocator, size_t size, size_t alignment);
 
 /* *zero tells whether the memory should be zero, then whether it is known to be. */
-void *va_allocate_told(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero);
+void *va_allocate_told(Allocator *allocator, size_t size, size_t alignment, bool *zero);
 
 /* Reports that size or alignment are not the block's. Comes back, after a warning, if an option
  * tolerates that. */
@@ -240,7 +240,7 @@ void va_free_sized(void *pointer, size_t size, size_t alignment, const char *fun
 
 /* The block stays with its allocator; a NULL is served by the one given. On failure the block is
  * untouched. */
-void *va_reallocate(MemoryAllocator *allocator, void *pointer, size_t size, size_t alignment,
+void *va_reallocate(Allocator *allocator, void *pointer, size_t size, size_t alignment,
                     const char *function);
 
 /* Makes the block hold `size` bytes where it is; never shrinks. */
@@ -264,6 +264,6 @@ VA_INLINE size_t va_usable_size_fast(const void *pointer)
 size_t va_good_size(size_t size);
 
 /* The allocator of a block in use, NULL if there is none. */
-MemoryAllocator *va_owner(const void *pointer);
+Allocator *va_owner(const void *pointer);
 
 #endif

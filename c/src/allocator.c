@@ -12,19 +12,8 @@
 
 static struct {
     Lock lock; /* after what exited threads share, before every allocator's */
-    MemoryAllocator *first;
+    Allocator *first;
 } live;
-
-/* An allocator's mutexes, in the order in which they are taken. */
-static Lock *shared_mutex(MemoryAllocator *allocator)
-{
-    return (Lock *)(void *)&allocator->shared_mutex;
-}
-
-static Lock *mutex(MemoryAllocator *allocator)
-{
-    return (Lock *)(void *)&allocator->mutex;
-}
 
 /* ---- Life ---- */
 
@@ -36,31 +25,55 @@ static VA_COLD size_t table_bytes(size_t num_threads)
     return bytes;
 }
 
-VA_COLD bool va_allocator_init(MemoryAllocator *allocator, size_t initial_blocks,
-                               size_t num_threads, size_t soft_limit, size_t hard_limit,
-                               const char *name)
+/* The size is a power of two, as memory that comes back must have. */
+#define ALLOCATOR_BYTES 512
+static_assert(sizeof(Allocator) <= ALLOCATOR_BYTES, "there is room for an allocator");
+
+static VA_COLD Allocator *make(MemoryAllocator *handle, size_t num_threads, const char *name)
 {
     void **caches = va_meta_allocate(table_bytes(num_threads));
-    if (caches == NULL)
-        return false;
+    Allocator *allocator = caches != NULL ? va_meta_allocate(ALLOCATOR_BYTES) : NULL;
+    if (allocator == NULL) {
+        if (caches != NULL)
+            va_meta_release(caches, table_bytes(num_threads));
+        return NULL;
+    }
     for (size_t i = 0; i <= num_threads; i++)
         caches[i] = VA_NO_FRONT;
-    memset(allocator, 0, sizeof *allocator);
-    allocator->num_threads = (int)num_threads;
-    allocator->thread_caches = caches;
-    allocator->thread_places = (uint32_t)num_threads + 1;
+    allocator->handle = handle;
+    allocator->shown = (MemoryAllocator){.num_threads = (int)num_threads,
+                                         .thread_caches = caches,
+                                         .thread_places = (uint32_t)num_threads + 1,
+                                         .self = handle,
+                                         .allocator = allocator};
+    for (size_t i = 0; name != NULL && name[i] != '\0' && i < VALLOC_NAME_BYTES - 1; i++)
+        allocator->shown.name[i] = name[i];
+    return allocator;
+}
+
+static VA_COLD void discard(Allocator *allocator)
+{
+    va_pool_end(allocator);
+    va_meta_release(allocator->shown.thread_caches,
+                    table_bytes((size_t)allocator->shown.num_threads));
+    va_meta_release(allocator, ALLOCATOR_BYTES);
+}
+
+VA_COLD bool va_allocator_init(MemoryAllocator *handle, size_t initial_blocks, size_t num_threads,
+                               size_t soft_limit, size_t hard_limit, const char *name)
+{
+    Allocator *allocator = make(handle, num_threads, name);
+    if (allocator == NULL)
+        return false;
     allocator->soft_limit = soft_limit;
     allocator->hard_limit = hard_limit;
-    for (size_t i = 0; name != NULL && name[i] != '\0' && i < sizeof allocator->name - 1; i++)
-        allocator->name[i] = name[i];
     if (!va_pool_start(allocator, initial_blocks)) {
-        va_pool_end(allocator);
-        va_meta_release(caches, table_bytes(num_threads));
-        memset(allocator, 0, sizeof *allocator);
+        discard(allocator);
         return false;
     }
-    va_lock_acquire(&live.lock); /* a fork waits: on the list, or none */
-    allocator->self = allocator;
+    va_lock_acquire(&live.lock); /* a fork waits: the allocator is on the list, or does not exist */
+    *handle = allocator->shown;
+    va_pool_follow(allocator);
     allocator->next = live.first;
     if (live.first != NULL)
         live.first->previous = allocator;
@@ -69,9 +82,10 @@ VA_COLD bool va_allocator_init(MemoryAllocator *allocator, size_t initial_blocks
     return true;
 }
 
-/* A fork waits for the lock: the child shall not find half an allocator. */
-VA_COLD void va_allocator_destroy(MemoryAllocator *allocator)
+/* A fork waits for the lock: the child does not find half an allocator. */
+VA_COLD void va_allocator_destroy(Allocator *allocator)
 {
+    MemoryAllocator *handle = allocator->handle;
     va_lock_acquire(&live.lock);
     if (allocator->previous != NULL)
         allocator->previous->next = allocator->next;
@@ -85,9 +99,8 @@ VA_COLD void va_allocator_destroy(MemoryAllocator *allocator)
         va_cache_abandon(cache);
         cache = next;
     }
-    va_pool_end(allocator);
-    va_meta_release(allocator->thread_caches, table_bytes((size_t)allocator->num_threads));
-    memset(allocator, 0, sizeof *allocator);
+    discard(allocator);
+    memset(handle, 0, sizeof *handle);
     va_lock_release(&live.lock);
 }
 
@@ -102,31 +115,31 @@ static VA_APART uint32_t get_thread_id(void)
 }
 
 /* A new cache for a thread, 0 for several. */
-static VA_COLD ThreadCache *make_cache(MemoryAllocator *allocator, uint32_t thread)
+static VA_COLD ThreadCache *make_cache(Allocator *allocator, uint32_t thread)
 {
     ThreadCache *cache = va_cache_make(allocator, thread);
     if (cache == NULL)
         return NULL;
-    va_lock_acquire(mutex(allocator));
+    va_lock_acquire(&allocator->mutex);
     cache->next = allocator->caches;
     __atomic_store_n(&allocator->caches, cache, __ATOMIC_RELEASE); /* pairs with adoption's walk */
-    va_lock_release(mutex(allocator));
+    va_lock_release(&allocator->mutex);
     return cache;
 }
 
-static VA_COLD ThreadCache *acquire_shared_cache(MemoryAllocator *allocator)
+static VA_COLD ThreadCache *acquire_shared_cache(Allocator *allocator)
 {
-    va_lock_acquire(shared_mutex(allocator));
+    va_lock_acquire(&allocator->shared_mutex);
     if (allocator->shared_cache == NULL)
         allocator->shared_cache = make_cache(allocator, 0);
     if (allocator->shared_cache == NULL)
-        va_lock_release(shared_mutex(allocator));
+        va_lock_release(&allocator->shared_mutex);
     return allocator->shared_cache;
 }
 
-static ThreadCache *get_thread_cache(MemoryAllocator *allocator, uint32_t thread_id)
+static ThreadCache *get_thread_cache(Allocator *allocator, uint32_t thread_id)
 {
-    CacheFront **place = (CacheFront **)&allocator->thread_caches[thread_id];
+    CacheFront **place = (CacheFront **)&allocator->shown.thread_caches[thread_id];
     CacheFront *front = __atomic_load_n(place, __ATOMIC_RELAXED);
     if (va_likely(front != VA_NO_FRONT))
         return (ThreadCache *)front;
@@ -136,10 +149,10 @@ static ThreadCache *get_thread_cache(MemoryAllocator *allocator, uint32_t thread
     return cache;
 }
 
-VA_APART ThreadCache *va_allocator_acquire_own(MemoryAllocator *allocator)
+VA_APART ThreadCache *va_allocator_acquire_own(Allocator *allocator)
 {
     uint32_t thread_id = get_thread_id();
-    bool has_place = thread_id != 0 && thread_id < allocator->thread_places;
+    bool has_place = thread_id != 0 && thread_id < allocator->shown.thread_places;
     ThreadCache *cache = va_likely(has_place) ? get_thread_cache(allocator, thread_id)
                                               : acquire_shared_cache(allocator);
     if (va_likely(cache != NULL))
@@ -147,18 +160,18 @@ VA_APART ThreadCache *va_allocator_acquire_own(MemoryAllocator *allocator)
     return cache;
 }
 
-VA_APART void va_allocator_release_own(MemoryAllocator *allocator, ThreadCache *cache)
+VA_APART void va_allocator_release_own(Allocator *allocator, ThreadCache *cache)
 {
     if (va_unlikely(cache == NULL))
         return;
     va_idle_leave(cache);
     if (va_unlikely(cache->thread == 0))
-        va_lock_release(shared_mutex(allocator));
+        va_lock_release(&allocator->shared_mutex);
 }
 
 /* ---- Giving back ---- */
 
-static VA_COLD void release_slabs(MemoryAllocator *allocator)
+static VA_COLD void release_slabs(Allocator *allocator)
 {
     ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE);
     for (; cache != NULL; cache = cache->next)
@@ -166,7 +179,7 @@ static VA_COLD void release_slabs(MemoryAllocator *allocator)
 }
 
 /* Whose a cache is; those that no allocator has keep the last one's. */
-static VA_COLD bool is_cache_of(ThreadCache *cache, const MemoryAllocator *allocator)
+static VA_COLD bool is_cache_of(ThreadCache *cache, const Allocator *allocator)
 {
     va_lock_acquire(&cache->mutex);
     bool is = cache->allocator == allocator;
@@ -177,7 +190,7 @@ static VA_COLD bool is_cache_of(ThreadCache *cache, const MemoryAllocator *alloc
 /* Gives back what lies in the caches of all threads but this one, in an allocator or (NULL) in all
  * of them: everything, or what has not been used for long. The list's lock held: no two threads do
  * this at a time, and no allocator is destroyed. Tells whether any cache was not empty yet. */
-static VA_COLD bool empty_caches_locked(const MemoryAllocator *allocator, bool all)
+static VA_COLD bool empty_caches_locked(const Allocator *allocator, bool all)
 {
     CacheStats stats;
     const ThreadCache *own = va_thread_cache();
@@ -215,7 +228,7 @@ VA_COLD bool va_allocator_can_relieve(size_t bytes)
     return bytes / VA_RELIEF_RATIO <= stats.capacity_bytes + va_large_cache_kept();
 }
 
-VA_COLD void va_allocator_relieve(MemoryAllocator *allocator)
+VA_COLD void va_allocator_relieve(Allocator *allocator)
 {
     va_thread_reap(UINT32_MAX);
     ThreadCache *cache = va_allocator_acquire(allocator);
@@ -232,13 +245,13 @@ VA_COLD void va_allocator_relieve(MemoryAllocator *allocator)
 }
 
 /* What the calling thread holds in another allocator, and what others share. */
-static VA_COLD void flush_own(MemoryAllocator *allocator)
+static VA_COLD void flush_own(Allocator *allocator)
 {
-    va_lock_acquire(shared_mutex(allocator));
+    va_lock_acquire(&allocator->shared_mutex);
     if (allocator->shared_cache != NULL)
         va_cache_flush_slots(allocator->shared_cache);
-    va_lock_release(shared_mutex(allocator));
-    CacheFront *front = va_allocator_front(allocator);
+    va_lock_release(&allocator->shared_mutex);
+    CacheFront *front = va_allocator_front(&allocator->shown);
     if (front == NULL || front == VA_NO_FRONT)
         return;
     ThreadCache *own = (ThreadCache *)front;
@@ -248,7 +261,7 @@ static VA_COLD void flush_own(MemoryAllocator *allocator)
 }
 
 /* What lies in the caches of another allocator. */
-static VA_COLD size_t purge_other(const MemoryAllocator *allocator)
+static VA_COLD size_t purge_other(const Allocator *allocator)
 {
     size_t bytes = 0;
     for (ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE); cache != NULL;
@@ -271,10 +284,10 @@ VA_COLD size_t va_allocators_purge(void)
     bytes += va_holes_purge_process();
     /* Nobody destroys an allocator that is looked at: it would have to leave the list first. */
     va_lock_acquire(&live.lock);
-    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+    for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
         flush_own(allocator);
     empty_caches_locked(NULL, true); /* of all at once, with one barrier */
-    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+    for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
         bytes += purge_other(allocator);
     va_lock_release(&live.lock);
     return bytes + va_arena_purge_all();
@@ -300,7 +313,7 @@ VA_COLD uint64_t va_allocators_decay(bool *changed)
     for (uint32_t i = 0; i < stats.made; i++)
         decay(va_registry_nth(stats.made, i));
     va_lock_acquire(&live.lock);
-    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+    for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
         for (ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE);
              cache != NULL; cache = cache->next)
             decay(cache);
@@ -309,13 +322,6 @@ VA_COLD uint64_t va_allocators_decay(bool *changed)
     uint64_t rest_ms = va_arena_decay(now, &dirty);
     *changed |= dirty;
     return rest_ms;
-}
-
-/* ---- Fork ---- */
-
-VA_COLD MemoryAllocator *va_allocators_first(void)
-{
-    return live.first;
 }
 
 VA_COLD void va_allocators_hold(void)
@@ -328,29 +334,38 @@ VA_COLD void va_allocators_let_go(void)
     va_lock_release(&live.lock);
 }
 
+/* ---- Fork ---- */
+
+VA_COLD Allocator *va_allocators_first(void)
+{
+    return live.first;
+}
+
 VA_COLD void va_allocators_lock_all(void)
 {
-    va_lock_acquire(&live.lock);
-    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
-        va_lock_acquire(shared_mutex(allocator));
-    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
-        va_lock_acquire(mutex(allocator));
+    va_lock_acquire_for_fork(&live.lock);
+    for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+        va_lock_acquire_for_fork(&allocator->shared_mutex);
+    for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
+        va_lock_acquire_for_fork(&allocator->mutex);
 }
 
 VA_COLD void va_allocators_unlock_all(void)
 {
-    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next) {
-        va_lock_release(mutex(allocator));
-        va_lock_release(shared_mutex(allocator));
+    for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next) {
+        va_lock_release_after_fork(&allocator->mutex);
+        va_lock_release_after_fork(&allocator->shared_mutex);
     }
-    va_lock_release(&live.lock);
+    va_lock_release_after_fork(&live.lock);
 }
 
+/* No user's MemoryAllocator is sure to be there until it is used. */
 VA_COLD void va_allocators_reset_all(void)
 {
-    for (MemoryAllocator *allocator = live.first; allocator != NULL; allocator = allocator->next) {
-        va_lock_reset(mutex(allocator));
-        va_lock_reset(shared_mutex(allocator));
+    for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next) {
+        va_lock_reset(&allocator->mutex);
+        va_lock_reset(&allocator->shared_mutex);
+        allocator->followed = NULL;
     }
     va_lock_reset(&live.lock);
 }

@@ -239,7 +239,9 @@ VA_COLD int valloc_stats_classes(const MemoryAllocator *allocator,
 {
     Census census;
     int result = 0;
-    va_stats_count(&census, allocator);
+    if (allocator != NULL && !va_allocator_is_live(allocator))
+        return 0;
+    va_stats_count(&census, allocator != NULL ? va_allocator_of(allocator) : NULL);
     for (unsigned class = 0; class <= VA_CLASSES && result == 0; class ++)
         if (census.rows[class].blocks != 0)
             result = visit(&census.rows[class], context);
@@ -265,10 +267,11 @@ VA_COLD void valloc_stats_write(int file)
 /* ---- Allocators ---- */
 
 /* An allocator that is none is the caller's bug, like a bad pointer. */
-static VA_COLD void check_allocator(const MemoryAllocator *allocator, const char *function)
+static VA_COLD Allocator *allocator_of_handle(const MemoryAllocator *handle, const char *function)
 {
-    if (va_unlikely(allocator == NULL || !va_allocator_is_live(allocator)))
-        va_fatal(function, "not an initialised MemoryAllocator", allocator);
+    if (va_unlikely(handle == NULL || !va_allocator_is_live(handle)))
+        va_fatal(function, "not an initialised MemoryAllocator", handle);
+    return va_allocator_of(handle);
 }
 
 /* A limit in blocks; 0 stays 0, which is none. */
@@ -309,9 +312,9 @@ VA_COLD void valloc_destroy(MemoryAllocator *allocator)
 {
     if (allocator == NULL || !va_allocator_is_live(allocator))
         return;
-    if (allocator == &va_process)
+    if (allocator == &va_process.shown)
         va_fatal("valloc_destroy", "the allocator of the process cannot be destroyed", allocator);
-    va_allocator_destroy(allocator);
+    va_allocator_destroy(va_allocator_of(allocator));
 }
 
 VA_INLINE void *allocate_fast(const MemoryAllocator *allocator, size_t size)
@@ -322,8 +325,8 @@ VA_INLINE void *allocate_fast(const MemoryAllocator *allocator, size_t size)
 
 static VA_APART void *allocate_slow(MemoryAllocator *allocator, size_t size)
 {
-    check_allocator(allocator, "valloc_allocate");
-    return or_no_memory(va_allocate(allocator, size, VA_MIN_ALIGN));
+    Allocator *own = allocator_of_handle(allocator, "valloc_allocate");
+    return or_no_memory(va_allocate(own, size, VA_MIN_ALIGN));
 }
 
 VA_APART void *valloc_allocate(MemoryAllocator *allocator, size_t size)
@@ -347,19 +350,19 @@ VA_APART void *valloc_allocate_zeroed(MemoryAllocator *allocator, size_t count, 
 
 VA_COLD void *valloc_allocate_aligned(MemoryAllocator *allocator, size_t alignment, size_t size)
 {
-    check_allocator(allocator, "valloc_allocate_aligned");
+    Allocator *own = allocator_of_handle(allocator, "valloc_allocate_aligned");
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_allocate(allocator, size, alignment));
+    return or_no_memory(va_allocate(own, size, alignment));
 }
 
 VA_COLD void *valloc_allocate_aligned_zeroed(MemoryAllocator *allocator, size_t alignment,
                                              size_t size)
 {
-    check_allocator(allocator, "valloc_allocate_zeroed");
+    Allocator *own = allocator_of_handle(allocator, "valloc_allocate_zeroed");
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_allocate_zeroed(allocator, size, alignment));
+    return or_no_memory(va_allocate_zeroed(own, size, alignment));
 }
 
 VA_COLD void *valloc_reallocate(MemoryAllocator *allocator, void *ptr, size_t size)
@@ -370,17 +373,17 @@ VA_COLD void *valloc_reallocate(MemoryAllocator *allocator, void *ptr, size_t si
 VA_COLD void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr, size_t alignment,
                                         size_t size)
 {
-    check_allocator(allocator, "valloc_reallocate");
+    Allocator *own = allocator_of_handle(allocator, "valloc_reallocate");
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_reallocate(allocator, ptr, size, alignment, "valloc_reallocate"));
+    return or_no_memory(va_reallocate(own, ptr, size, alignment, "valloc_reallocate"));
 }
 
 static VA_APART void free_valloc_slow(const MemoryAllocator *allocator, void *ptr)
 {
     if (allocator == NULL || ptr == NULL)
         return;
-    check_allocator(allocator, "free_valloc");
+    allocator_of_handle(allocator, "free_valloc");
     va_free(ptr, "free_valloc");
 }
 
@@ -393,12 +396,13 @@ VA_APART void free_valloc(MemoryAllocator *allocator, void *ptr)
 
 VA_COLD MemoryAllocator *valloc_process(void)
 {
-    return &va_process;
+    return &va_process.shown;
 }
 
 VA_COLD MemoryAllocator *valloc_owner(const void *ptr)
 {
-    return va_owner(ptr);
+    const Allocator *owner = va_owner(ptr);
+    return owner != NULL ? owner->handle : NULL;
 }
 
 VA_COLD int valloc_set_limits(MemoryAllocator *allocator, size_t soft_limit, size_t hard_limit)
@@ -408,22 +412,21 @@ VA_COLD int valloc_set_limits(MemoryAllocator *allocator, size_t soft_limit, siz
         errno = EINVAL;
         return -1;
     }
-    va_pool_limit(allocator, blocks_of(soft_limit), blocks_of(hard_limit));
+    Allocator *own = va_allocator_of(allocator);
+    va_pool_limit(own, blocks_of(soft_limit), blocks_of(hard_limit));
     if (soft_limit != 0)
-        va_allocator_relieve(allocator);
+        va_allocator_relieve(own);
     return 0;
 }
 
 VA_COLD int valloc_blocks(MemoryAllocator *allocator, int (*visit)(const MemoryBlock *, void *),
                           void *context)
 {
-    check_allocator(allocator, "valloc_blocks");
-    return va_inspect_blocks(allocator, visit, context);
+    return va_inspect_blocks(allocator_of_handle(allocator, "valloc_blocks"), visit, context);
 }
 
 VA_COLD void valloc_dump(MemoryAllocator *allocator, void (*write)(void *, const char *),
                          void *context)
 {
-    check_allocator(allocator, "valloc_dump");
-    va_print_allocator(allocator, write, context);
+    va_print_allocator(allocator_of_handle(allocator, "valloc_dump"), write, context);
 }

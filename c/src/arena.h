@@ -50,7 +50,7 @@ void va_arena_limit(size_t soft, size_t hard);
 typedef struct RunView {
     void *address;
     size_t blocks;
-    MemoryAllocator *allocator; /* NULL if it is free */
+    Allocator *allocator; /* NULL if it is free */
     uint32_t entry;
 } RunView;
 

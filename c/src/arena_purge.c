@@ -58,7 +58,7 @@ VA_COLD void va_purge_end_locking(void)
 VA_COLD bool va_purge_wait_locked(void)
 {
     uint32_t seen = atomic_load_explicit(&in_flight.ended, memory_order_relaxed);
-    if (in_flight.count == 0)
+    if (in_flight.count == 0 || va_lock_forks != 0) /* they end after the fork */
         return false;
     in_flight.waiting++;
     va_lock_release(&va_use.lock);

@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "allocator.h"
+#include "fork.h"
 #include "arena.h"
 #include "options.h"
 #include "os.h"
@@ -58,6 +59,7 @@ VA_COLD void va_background_start(void)
 {
     if (!change(HELPER_CALLED, HELPER_STARTS))
         return;
+    va_fork_register();
     bool done = va_os_start_thread(&thread, run);
     change(HELPER_STARTS, done ? HELPER_RUNS : HELPER_RESTS);
 }

@@ -3,27 +3,26 @@
 
 #include <string.h>
 
-#include "lock.h"
 #include "os.h"
 
-MemoryAllocator va_process = {.self = &va_process, .name = "process"};
+Allocator va_process = {
+    .shown = {.self = &va_process.shown, .allocator = &va_process, .name = "process"},
+    .handle = &va_process.shown};
 
-static bool is_process(const MemoryAllocator *allocator)
+static bool is_process(const Allocator *allocator)
 {
     return allocator == &va_process;
 }
 
-/* The mutex of a public structure; both are four bytes that are 0 when unlocked. */
-static Lock *mutex_of(MemoryAllocator *allocator)
-{
-    static_assert(sizeof(Lock) == sizeof allocator->mutex, "a lock has the room of a mutex");
-    return (Lock *)(void *)&allocator->mutex;
-}
-
 /* The counters are read by the program, without a lock. */
-static void add(size_t *counter, size_t number)
+static void add(Allocator *allocator, size_t *counter, size_t number)
 {
+    MemoryAllocator *followed = __atomic_load_n(&allocator->followed, __ATOMIC_RELAXED);
     __atomic_fetch_add(counter, number, __ATOMIC_RELAXED);
+    if (va_unlikely(followed != NULL)) {
+        size_t offset = (size_t)((char *)counter - (char *)&allocator->shown);
+        __atomic_fetch_add((size_t *)(void *)((char *)followed + offset), number, __ATOMIC_RELAXED);
+    }
 }
 
 static size_t load(const size_t *counter)
@@ -40,23 +39,23 @@ void va_pool_occupy(Block *const *runs, size_t count)
         recycled += runs[i]->zero ? 0 : runs[i]->run_blocks;
     }
     if (blocks != 0)
-        add(&runs[0]->allocator->used_blocks, blocks);
+        add(runs[0]->allocator, &runs[0]->allocator->shown.used_blocks, blocks);
     if (recycled != 0)
-        add(&runs[0]->allocator->recycled_blocks, recycled);
+        add(runs[0]->allocator, &runs[0]->allocator->shown.recycled_blocks, recycled);
 }
 
 void va_pool_vacate(const Block *runs)
 {
-    MemoryAllocator *allocator = runs->allocator;
+    Allocator *allocator = runs->allocator;
     size_t blocks = 0;
     for (; runs != NULL; runs = runs->next)
         blocks += runs->run_blocks;
-    add(&allocator->used_blocks, (size_t)0 - blocks);
+    add(allocator, &allocator->shown.used_blocks, (size_t)0 - blocks);
 }
 
 /* ---- The list, under the mutex ---- */
 
-static VA_COLD void link_locked(MemoryAllocator *allocator, Block *run)
+static VA_COLD void link_locked(Allocator *allocator, Block *run)
 {
     Block *next = va_block_referred(allocator->first_block);
     run->next_held = allocator->first_block;
@@ -66,7 +65,7 @@ static VA_COLD void link_locked(MemoryAllocator *allocator, Block *run)
         next->previous_held = allocator->first_block;
 }
 
-static VA_COLD void unlink_locked(MemoryAllocator *allocator, const Block *run)
+static VA_COLD void unlink_locked(Allocator *allocator, const Block *run)
 {
     Block *next = va_block_referred(run->next_held);
     Block *previous = va_block_referred(run->previous_held);
@@ -78,7 +77,7 @@ static VA_COLD void unlink_locked(MemoryAllocator *allocator, const Block *run)
         allocator->first_block = run->next_held;
 }
 
-static VA_COLD Block *pop_idle_locked(MemoryAllocator *allocator)
+static VA_COLD Block *pop_idle_locked(Allocator *allocator)
 {
     Block *block = allocator->idle;
     allocator->idle = block->next;
@@ -87,7 +86,7 @@ static VA_COLD Block *pop_idle_locked(MemoryAllocator *allocator)
     return block;
 }
 
-static VA_COLD void push_idle_locked(MemoryAllocator *allocator, Block *block)
+static VA_COLD void push_idle_locked(Allocator *allocator, Block *block)
 {
     va_entry_store(va_block_entry(block), va_entry_make(0, VA_CLASS_SPARE));
     block->next = allocator->idle;
@@ -98,30 +97,30 @@ static VA_COLD void push_idle_locked(MemoryAllocator *allocator, Block *block)
 /* ---- Lending ---- */
 
 /* Blocks that may be held beyond those that are. */
-static size_t allowance(const MemoryAllocator *allocator)
+static size_t allowance(const Allocator *allocator)
 {
     size_t limit = load(&allocator->hard_limit);
-    size_t total = load(&allocator->total_blocks);
+    size_t total = load(&allocator->shown.total_blocks);
     if (limit == 0)
         return SIZE_MAX;
     return limit > total ? limit - total : 0;
 }
 
-static size_t own(MemoryAllocator *allocator, Block **runs, size_t count)
+static size_t own(Allocator *allocator, Block **runs, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         runs[i]->allocator = allocator;
     if (count != 0)
-        add(&allocator->total_blocks, count * runs[0]->run_blocks);
+        add(allocator, &allocator->shown.total_blocks, count * runs[0]->run_blocks);
     return count;
 }
 
 /* Of another allocator: the limits of the process are the arenas' business. */
-static VA_COLD size_t lend_held(MemoryAllocator *allocator, size_t blocks, ZoneKind zone,
-                                Block **runs, size_t count)
+static VA_COLD size_t lend_held(Allocator *allocator, size_t blocks, ZoneKind zone, Block **runs,
+                                size_t count)
 {
     size_t lent = 0;
-    va_lock_acquire(mutex_of(allocator));
+    va_lock_acquire(&allocator->mutex);
     while (blocks == 1 && lent < count && allocator->idle != NULL)
         runs[lent++] = pop_idle_locked(allocator);
     count = va_min(count - lent, allowance(allocator) / blocks) + lent;
@@ -132,11 +131,11 @@ static VA_COLD size_t lend_held(MemoryAllocator *allocator, size_t blocks, ZoneK
             link_locked(allocator, runs[lent + i]);
         lent += more;
     }
-    va_lock_release(mutex_of(allocator));
+    va_lock_release(&allocator->mutex);
     return lent;
 }
 
-size_t va_pool_lend_many(MemoryAllocator *allocator, size_t blocks, ZoneKind zone, Block **runs,
+size_t va_pool_lend_many(Allocator *allocator, size_t blocks, ZoneKind zone, Block **runs,
                          size_t count)
 {
     if (va_likely(is_process(allocator)))
@@ -144,21 +143,21 @@ size_t va_pool_lend_many(MemoryAllocator *allocator, size_t blocks, ZoneKind zon
     return lend_held(allocator, blocks, zone, runs, count);
 }
 
-static VA_COLD Block *lend_one_held(MemoryAllocator *allocator, size_t blocks, size_t align_blocks)
+static VA_COLD Block *lend_one_held(Allocator *allocator, size_t blocks, size_t align_blocks)
 {
     Block *run = NULL;
-    va_lock_acquire(mutex_of(allocator));
+    va_lock_acquire(&allocator->mutex);
     if (blocks <= allowance(allocator))
         run = va_arena_lend(blocks, align_blocks);
     if (run != NULL) {
         own(allocator, &run, 1);
         link_locked(allocator, run);
     }
-    va_lock_release(mutex_of(allocator));
+    va_lock_release(&allocator->mutex);
     return run;
 }
 
-VA_APART Block *va_pool_lend(MemoryAllocator *allocator, size_t blocks, size_t align_blocks)
+VA_APART Block *va_pool_lend(Allocator *allocator, size_t blocks, size_t align_blocks)
 {
     if (va_unlikely(!is_process(allocator)))
         return lend_one_held(allocator, blocks, align_blocks);
@@ -167,13 +166,23 @@ VA_APART Block *va_pool_lend(MemoryAllocator *allocator, size_t blocks, size_t a
     return run;
 }
 
-VA_COLD bool va_pool_start(MemoryAllocator *allocator, size_t initial_blocks)
+VA_COLD void va_pool_follow(Allocator *allocator)
+{
+    MemoryAllocator *handle = allocator->handle;
+    handle->total_blocks = load(&allocator->shown.total_blocks);
+    handle->used_blocks = load(&allocator->shown.used_blocks);
+    handle->recycled_blocks = load(&allocator->shown.recycled_blocks);
+    __atomic_store_n(&allocator->followed, handle, __ATOMIC_RELAXED);
+}
+
+VA_COLD bool va_pool_start(Allocator *allocator, size_t initial_blocks)
 {
     Block *runs[64];
     if (initial_blocks > VA_RESERVE_BYTES >> VA_BLOCK_SHIFT)
         return false;
-    while (allocator->total_blocks < initial_blocks) {
-        size_t some = va_min(initial_blocks - allocator->total_blocks, sizeof runs / sizeof *runs);
+    while (allocator->shown.total_blocks < initial_blocks) {
+        size_t some =
+            va_min(initial_blocks - allocator->shown.total_blocks, sizeof runs / sizeof *runs);
         size_t lent = va_arena_lend_many(1, ZONE_SPARSE, runs, some);
         own(allocator, runs, lent);
         for (size_t i = 0; i < lent; i++) {
@@ -218,14 +227,14 @@ VA_INLINE void clear(const Block *run)
 
 /* How many of the blocks that are to leave have to stay: an allocator never holds fewer than it was
  * made with. */
-static VA_COLD size_t missing_without(const MemoryAllocator *allocator, size_t leaving)
+static VA_COLD size_t missing_without(const Allocator *allocator, size_t leaving)
 {
-    size_t rest = load(&allocator->total_blocks) - leaving;
+    size_t rest = load(&allocator->shown.total_blocks) - leaving;
     return allocator->initial_blocks - va_min(allocator->initial_blocks, rest);
 }
 
 /* The last `count` blocks of a run, all of them if it is not linked, become single idle ones. */
-static VA_COLD void split_off_locked(MemoryAllocator *allocator, Block *run, size_t count)
+static VA_COLD void split_off_locked(Allocator *allocator, Block *run, size_t count)
 {
     va_guard_end(run); /* a slab may have one */
     if (count == 0)
@@ -246,11 +255,11 @@ static VA_COLD void split_off_locked(MemoryAllocator *allocator, Block *run, siz
     va_lock_release(&va_use.lock);
 }
 
-static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs, bool purged)
+static VA_COLD void reclaim_held(Allocator *allocator, Block *runs, bool purged)
 {
     Block *leaving = NULL;
     size_t soft = load(&allocator->soft_limit);
-    va_lock_acquire(mutex_of(allocator));
+    va_lock_acquire(&allocator->mutex);
     while (runs != NULL) {
         Block *run = runs;
         runs = run->next;
@@ -261,20 +270,20 @@ static VA_COLD void reclaim_held(MemoryAllocator *allocator, Block *runs, bool p
         split_off_locked(allocator, run, staying);
         if (all_stay)
             continue;
-        if (purged || (soft != 0 && load(&allocator->total_blocks) > soft))
+        if (purged || (soft != 0 && load(&allocator->shown.total_blocks) > soft))
             purge(run);
-        add(&allocator->total_blocks, (size_t)0 - run->run_blocks);
+        add(allocator, &allocator->shown.total_blocks, (size_t)0 - run->run_blocks);
         run->next = leaving;
         leaving = run;
     }
-    va_lock_release(mutex_of(allocator));
+    va_lock_release(&allocator->mutex);
     if (leaving != NULL)
         va_arena_reclaim(leaving);
 }
 
 VA_INLINE void reclaim(Block *runs, bool purged)
 {
-    MemoryAllocator *allocator = runs->allocator;
+    Allocator *allocator = runs->allocator;
     if (va_unlikely(!is_process(allocator))) {
         reclaim_held(allocator, runs, purged);
         return;
@@ -286,7 +295,7 @@ VA_INLINE void reclaim(Block *runs, bool purged)
             purge(run);
         blocks += run->run_blocks;
     }
-    add(&allocator->total_blocks, (size_t)0 - blocks);
+    add(allocator, &allocator->shown.total_blocks, (size_t)0 - blocks);
     va_arena_reclaim(runs);
 }
 
@@ -300,7 +309,7 @@ VA_COLD void va_pool_purge(Block *runs)
     reclaim(runs, true);
 }
 
-VA_COLD void va_pool_end(MemoryAllocator *allocator)
+VA_COLD void va_pool_end(Allocator *allocator)
 {
     Block *chain = NULL;
     for (Block *run = va_block_referred(allocator->first_block); run != NULL;) {
@@ -326,13 +335,13 @@ VA_COLD void va_pool_end(MemoryAllocator *allocator)
 
 static void resized(Block *run, size_t more)
 {
-    add(&run->allocator->total_blocks, more);
-    add(&run->allocator->used_blocks, more);
+    add(run->allocator, &run->allocator->shown.total_blocks, more);
+    add(run->allocator, &run->allocator->shown.used_blocks, more);
 }
 
 VA_COLD bool va_pool_resize(Block *run, size_t blocks)
 {
-    MemoryAllocator *allocator = run->allocator;
+    Allocator *allocator = run->allocator;
     size_t more = blocks - run->run_blocks; /* wraps when it shrinks; so do the sums */
     if (va_likely(is_process(allocator))) {
         bool done = va_arena_resize(run, blocks);
@@ -340,23 +349,23 @@ VA_COLD bool va_pool_resize(Block *run, size_t blocks)
             resized(run, more);
         return done;
     }
-    va_lock_acquire(mutex_of(allocator));
+    va_lock_acquire(&allocator->mutex);
     bool done;
     if (blocks < run->run_blocks) {
         size_t staying = missing_without(allocator, run->run_blocks - blocks);
         split_off_locked(allocator, run, staying);
-        add(&allocator->total_blocks, staying);
+        add(allocator, &allocator->shown.total_blocks, staying);
         done = va_arena_resize(run, blocks);
     } else {
         done = more <= allowance(allocator) && va_arena_resize(run, blocks);
     }
     if (done)
         resized(run, more);
-    va_lock_release(mutex_of(allocator));
+    va_lock_release(&allocator->mutex);
     return done;
 }
 
-VA_COLD void va_pool_limit(MemoryAllocator *allocator, size_t soft, size_t hard)
+VA_COLD void va_pool_limit(Allocator *allocator, size_t soft, size_t hard)
 {
     __atomic_store_n(&allocator->soft_limit, soft, __ATOMIC_RELAXED);
     __atomic_store_n(&allocator->hard_limit, hard, __ATOMIC_RELAXED);

@@ -10,19 +10,42 @@
 #define VA_BLOCK_POOL_H
 
 #include "arena.h"
+#include "lock.h"
+
+/* Lies in valloc's own memory: a user's MemoryAllocator, on a stack for example, may have vanished
+ * in the child after fork. That is a handle, and gets a copy of the counters. */
+struct Allocator {
+    MemoryAllocator shown;     /* what the user's one shows; of the process: that itself */
+    MemoryAllocator *handle;   /* the user's; const */
+    MemoryAllocator *followed; /* the same while it is sure to be there, else NULL */
+    Lock mutex;                /* of the blocks */
+    Lock shared_mutex;
+    struct ThreadCache *caches;       /* linked by next; written under the mutex */
+    struct ThreadCache *shared_cache; /* for threads with an id above num_threads; its mutex */
+    Block *idle;                      /* mutex, down to initial_blocks */
+    size_t idle_blocks;
+    uint32_t first_block;
+    size_t initial_blocks; /* const */
+    size_t soft_limit;     /* blocks; atomic */
+    size_t hard_limit;
+    Allocator *next, *previous; /* lock of the list */
+};
 
 /* The allocator of the process. */
-extern MemoryAllocator va_process;
+extern Allocator va_process;
+
+/* The user's MemoryAllocator is sure to be there: it gets the counters, now and from now on. */
+void va_pool_follow(Allocator *allocator);
 
 /* Fills a new allocator's idle blocks; false if there is no memory. */
-bool va_pool_start(MemoryAllocator *allocator, size_t initial_blocks);
+bool va_pool_start(Allocator *allocator, size_t initial_blocks);
 
 /* Gives every block of an allocator back to the arenas, also those in use. */
-void va_pool_end(MemoryAllocator *allocator);
+void va_pool_end(Allocator *allocator);
 
 /* Lends runs like va_arena_lend and va_arena_lend_many. */
-Block *va_pool_lend(MemoryAllocator *allocator, size_t blocks, size_t align_blocks);
-size_t va_pool_lend_many(MemoryAllocator *allocator, size_t blocks, ZoneKind zone, Block **runs,
+Block *va_pool_lend(Allocator *allocator, size_t blocks, size_t align_blocks);
+size_t va_pool_lend_many(Allocator *allocator, size_t blocks, ZoneKind zone, Block **runs,
                          size_t count);
 
 /* Takes runs of one allocator back, chained by next. */
@@ -39,6 +62,6 @@ void va_pool_occupy(Block *const *runs, size_t count);
 void va_pool_vacate(const Block *runs);
 
 /* An allocator's limits in blocks; 0 is none. */
-void va_pool_limit(MemoryAllocator *allocator, size_t soft, size_t hard);
+void va_pool_limit(Allocator *allocator, size_t soft, size_t hard);
 
 #endif

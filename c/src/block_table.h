@@ -32,6 +32,8 @@
 
 static_assert(VALLOC_BLOCK_BYTES == VA_BLOCK_BYTES, "valloc.h tells the size of a block");
 
+typedef struct Allocator Allocator; /* see block_pool.h */
+
 /* What is known of a block; for a run, of its first block. One cache line. */
 typedef struct Block {
     struct Block *next; /* list of the owner's slabs with slots to take; owner's mutex */
@@ -57,7 +59,7 @@ typedef struct Block {
     /* Whose it is while it is lent; the other runs of that allocator, by their references: under
      * its mutex, and only if it is not the allocator of the process. */
     uint32_t next_held;
-    MemoryAllocator *allocator;
+    Allocator *allocator;
     uint32_t previous_held;
     bool draining; /* slab: on the owner's other list, see drain.h; owner's mutex */
 } Block;

@@ -153,11 +153,11 @@ typedef struct ThreadCache {
     uint32_t thread;               /* other allocators: the id of the thread, 0 if shared; const */
     BlockStore stores[ZONES];
     ClassState classes[VA_CLASSES];
-    MemoryAllocator *allocator; /* whose blocks it holds; const while in use */
-    uint64_t young_until_ms;    /* its thread started lately; owner thread */
-    uint64_t kept_until_ms;     /* for the next thread, since it exited; registry lock */
-    struct ThreadCache *next;   /* process-wide: the next exited or unused one; registry lock.
-                                   Others: the next of this allocator; const */
+    Allocator *allocator;     /* whose blocks it holds; const while in use */
+    uint64_t young_until_ms;  /* its thread started lately; owner thread */
+    uint64_t kept_until_ms;   /* for the next thread, since it exited; registry lock */
+    struct ThreadCache *next; /* process-wide: the next exited or unused one; registry lock.
+                                 Others: the next of this allocator; const */
 #if VALLOC_SECURE_QUARANTINE
     Quarantine quarantine;
 #endif

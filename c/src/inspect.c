@@ -25,11 +25,11 @@ static VA_COLD bool count_slots(const RunView *view, MemoryBlock *block)
 }
 
 /* What a view comes to; false if it is no block of this allocator, or just changing. */
-static VA_COLD bool describe_block(const MemoryAllocator *allocator, const RunView *view,
+static VA_COLD bool describe_block(const Allocator *allocator, const RunView *view,
                                    MemoryBlock *block)
 {
     unsigned class = va_entry_class(view->entry);
-    const MemoryAllocator *owner = view->allocator != NULL ? view->allocator : &va_process;
+    const Allocator *owner = view->allocator != NULL ? view->allocator : &va_process;
     if (owner != allocator)
         return false;
     *block = (MemoryBlock){.address = view->address,
@@ -46,7 +46,7 @@ static VA_COLD bool describe_block(const MemoryAllocator *allocator, const RunVi
     return count_slots(view, block);
 }
 
-VA_COLD int va_inspect_blocks(MemoryAllocator *allocator, int (*visit)(const MemoryBlock *, void *),
+VA_COLD int va_inspect_blocks(Allocator *allocator, int (*visit)(const MemoryBlock *, void *),
                               void *context)
 {
     RunView views[VIEWS];

@@ -5,7 +5,7 @@
 
 #include "allocator.h"
 
-int va_inspect_blocks(MemoryAllocator *allocator, int (*visit)(const MemoryBlock *, void *),
+int va_inspect_blocks(Allocator *allocator, int (*visit)(const MemoryBlock *, void *),
                       void *context);
 
 #endif

@@ -11,8 +11,7 @@ VA_APART void *va_large_start(Block *run)
     return va_block_address(run);
 }
 
-VA_APART void *va_large_allocate(MemoryAllocator *allocator, size_t size, size_t alignment,
-                                 bool *zero)
+VA_APART void *va_large_allocate(Allocator *allocator, size_t size, size_t alignment, bool *zero)
 {
     size_t align_blocks = va_max(alignment >> VA_BLOCK_SHIFT, 1);
     size_t front_blocks = va_guard_front_blocks(align_blocks);

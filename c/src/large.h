@@ -16,7 +16,7 @@ VA_INLINE size_t va_large_blocks(size_t size)
 
 /* A run from an allocator. size is at most PTRDIFF_MAX; alignment a power of two. NULL when there
  * is no memory. */
-void *va_large_allocate(MemoryAllocator *allocator, size_t size, size_t alignment, bool *zero);
+void *va_large_allocate(Allocator *allocator, size_t size, size_t alignment, bool *zero);
 
 /* Makes an occupied run an allocation, and back: the pointer must be its start, else it is
  * reported. */

@@ -49,7 +49,7 @@ static VA_COLD void mark_kept(const ThreadCache *cache)
         mark(large);
 }
 
-static VA_COLD void mark_held(const MemoryAllocator *allocator)
+static VA_COLD void mark_held(const Allocator *allocator)
 {
     const Block *run = va_block_referred(allocator->first_block);
     for (; run != NULL; run = va_block_referred(run->next_held))
@@ -86,7 +86,7 @@ static VA_COLD size_t look_at(Arena *arena, size_t block)
     if (class < VA_CLASSES_SMALL && run->arriving)
         arrive(run, va_registry_cache(va_entry_owner(entry)));
     bool of_other = class == VA_CLASS_LARGE || va_is_other(va_entry_owner(entry));
-    (of_other ? run->allocator : &va_process)->used_blocks += run->run_blocks;
+    (of_other ? run->allocator : &va_process)->shown.used_blocks += run->run_blocks;
     return run->run_blocks;
 }
 
@@ -127,10 +127,10 @@ static VA_COLD void mark_all(void)
     va_registry_stats(&stats);
     for (uint32_t i = 0; i < stats.all; i++)
         mark_kept(va_registry_nth(stats.made, i));
-    va_process.used_blocks = 0;
-    MemoryAllocator *allocator = va_allocators_first();
+    va_process.shown.used_blocks = 0;
+    Allocator *allocator = va_allocators_first();
     for (; allocator != NULL; allocator = allocator->next) {
-        allocator->used_blocks = 0;
+        allocator->shown.used_blocks = 0;
         mark_held(allocator);
     }
 }
@@ -146,7 +146,7 @@ VA_COLD void va_orphans_collect(void)
         lent += zone->top - zone->first - zone->free_blocks;
     }
     va_use.lent_blocks = lent;
-    for (MemoryAllocator *other = va_allocators_first(); other != NULL; other = other->next)
-        lent -= other->total_blocks;
-    va_process.total_blocks = lent;
+    for (Allocator *other = va_allocators_first(); other != NULL; other = other->next)
+        lent -= other->shown.total_blocks;
+    va_process.shown.total_blocks = lent;
 }

@@ -14,6 +14,7 @@
 
 #include "api.h"
 #include "check.h"
+#include "fork.h"
 #include "os.h"
 #include "stats.h"
 
@@ -257,3 +258,31 @@ EXPORT void *dlopen(const char *file, int mode)
     return ((void *(*)(const char *, int))next)(file, mode & ~RTLD_DEEPBIND);
 }
 #endif
+
+/* ---- fork ---- */
+
+#if defined(__GLIBC__)
+#define REGISTER                                                                                   \
+    __register_atfork /* what pthread_atfork calls, with the library it was called in */
+#define MORE_PARAMETERS , void *library
+#define MORE_ARGUMENTS , library
+#else
+#define REGISTER pthread_atfork
+#define MORE_PARAMETERS
+#define MORE_ARGUMENTS
+#endif
+#define NAME_OF_(symbol) #symbol
+#define NAME_OF(symbol) NAME_OF_(symbol)
+
+/* Handlers that were registered later run earlier before the fork and later after it. valloc's come
+ * first, before those of any library's constructor: the others may then wait for threads that
+ * allocate. Weak: libc's own in static programs. */
+EXPORT __attribute__((weak)) int REGISTER(void (*prepare)(void), void (*parent)(void),
+                                          void (*child)(void) MORE_PARAMETERS)
+{
+    static int (*next)(void (*)(void), void (*)(void), void (*)(void) MORE_PARAMETERS);
+    va_fork_register();
+    if (next == NULL)
+        *(void **)&next = dlsym(RTLD_NEXT, NAME_OF(REGISTER));
+    return next != NULL ? next(prepare, parent, child MORE_ARGUMENTS) : ENOMEM;
+}

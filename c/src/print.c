@@ -109,19 +109,19 @@ static VA_COLD void limit(Printer *printer, const char *name, size_t blocks)
     text(printer, " KiB");
 }
 
-VA_COLD void va_print_allocator(MemoryAllocator *allocator, Emit *emit, void *context)
+VA_COLD void va_print_allocator(Allocator *allocator, Emit *emit, void *context)
 {
     Printer printer = start(emit, context);
     Census census;
     va_stats_count(&census, allocator);
     text(&printer, "allocator '");
-    text(&printer, allocator->name);
+    text(&printer, allocator->shown.name);
     text(&printer, "': ");
-    number(&printer, __atomic_load_n(&allocator->total_blocks, __ATOMIC_RELAXED));
+    number(&printer, __atomic_load_n(&allocator->shown.total_blocks, __ATOMIC_RELAXED));
     text(&printer, " blocks of 64 KiB, ");
-    number(&printer, __atomic_load_n(&allocator->used_blocks, __ATOMIC_RELAXED));
+    number(&printer, __atomic_load_n(&allocator->shown.used_blocks, __ATOMIC_RELAXED));
     text(&printer, " used, ");
-    number(&printer, __atomic_load_n(&allocator->recycled_blocks, __ATOMIC_RELAXED));
+    number(&printer, __atomic_load_n(&allocator->shown.recycled_blocks, __ATOMIC_RELAXED));
     text(&printer, " recycled so far");
     limit(&printer, ", soft limit ", __atomic_load_n(&allocator->soft_limit, __ATOMIC_RELAXED));
     limit(&printer, ", hard limit ", __atomic_load_n(&allocator->hard_limit, __ATOMIC_RELAXED));

@@ -9,7 +9,7 @@
 typedef void Emit(void *context, const char *text);
 
 /* An allocator's blocks by size class. */
-void va_print_allocator(MemoryAllocator *allocator, Emit *emit, void *context);
+void va_print_allocator(Allocator *allocator, Emit *emit, void *context);
 
 /* All statistics of the process. */
 void va_print_stats(bool json, Emit *emit, void *context);

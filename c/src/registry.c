@@ -372,18 +372,25 @@ VA_COLD void va_registry_stats(CacheStats *stats)
 
 VA_COLD void va_registry_lock_all(void)
 {
-    va_lock_acquire(&va_registry_lock);
+    va_lock_acquire_for_fork(&va_registry_lock);
     for (uint32_t i = 0; i < registry.made + registry.others; i++)
         if (va_registry_nth(registry.made, i) != &nobody)
-            va_lock_acquire(&va_registry_nth(registry.made, i)->mutex);
+            va_lock_acquire_for_fork(&va_registry_nth(registry.made, i)->mutex);
 }
 
 VA_COLD void va_registry_unlock_all(void)
 {
     for (uint32_t i = 0; i < registry.made + registry.others; i++)
         if (va_registry_nth(registry.made, i) != &nobody)
-            va_lock_release(&va_registry_nth(registry.made, i)->mutex);
-    va_lock_release(&va_registry_lock);
+            va_lock_release_after_fork(&va_registry_nth(registry.made, i)->mutex);
+    va_lock_release_after_fork(&va_registry_lock);
+}
+
+VA_STARTUP void va_registry_draw(void)
+{
+    for (uint32_t i = 0; VA_RANDOMNESS && i < registry.made + registry.others; i++)
+        if (va_registry_nth(registry.made, i) != &nobody)
+            va_random_seed(&va_registry_nth(registry.made, i)->front.secure);
 }
 
 /* A thread that vanished left its stacks consistent: both fast paths change them by one store of
@@ -395,7 +402,6 @@ VA_COLD void va_registry_reset_all(const ThreadCache *survivor)
         va_lock_reset(&cache->mutex);
         if (cache == &nobody)
             continue;
-        va_random_seed(&cache->front.secure);
         if (cache == survivor)
             cache->lifeless = true;
         else if (has_life(cache))

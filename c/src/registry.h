@@ -72,5 +72,7 @@ ThreadCache *va_registry_nth(uint32_t made, uint32_t n);
 void va_registry_lock_all(void);
 void va_registry_unlock_all(void);
 void va_registry_reset_all(const ThreadCache *survivor);
+/* Gives every cache new random numbers. */
+void va_registry_draw(void);
 
 #endif

@@ -152,12 +152,12 @@ static VA_COLD void finish_row(Census *census, valloc_class_stats *row, size_t c
 }
 
 /* Free blocks count as the allocator's of the process. */
-static VA_COLD bool is_of(const RunView *view, const MemoryAllocator *allocator)
+static VA_COLD bool is_of(const RunView *view, const Allocator *allocator)
 {
     return (view->allocator != NULL ? view->allocator : &va_process) == allocator;
 }
 
-VA_COLD void va_stats_count(Census *census, const MemoryAllocator *allocator)
+VA_COLD void va_stats_count(Census *census, const Allocator *allocator)
 {
     RunView views[VIEWS];
     ScanCursor cursor = {0};

@@ -15,7 +15,7 @@ typedef struct Census {
 
 /* Counts the blocks of an allocator, NULL for those of all. Exact if no thread allocates or frees
  * meanwhile. Takes time in proportion to the number of blocks and of thread caches. */
-void va_stats_count(Census *census, const MemoryAllocator *allocator);
+void va_stats_count(Census *census, const Allocator *allocator);
 
 /* The sums of a census of all. */
 void va_stats_collect(valloc_stats *stats, const Census *census);

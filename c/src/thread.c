@@ -9,15 +9,15 @@
 
 #include <pthread.h>
 
+#include "fork.h"
+
 _Thread_local CacheFront *va_thread_front = VA_NO_FRONT;
 _Thread_local uint32_t va_thread_id;
 static _Thread_local ThreadCache *own_cache;
 static _Thread_local uint8_t exit_rounds;
 
-static struct {
-    Lock lock; /* the first in the lock order: before the registry */
-    ThreadCache *cache;
-} shared;
+Lock va_thread_shared_lock;
+static ThreadCache *shared_cache; /* under that lock */
 
 static struct {
     pthread_once_t once;
@@ -72,6 +72,8 @@ __attribute__((constructor(101))) static VA_STARTUP void prepare_exits(void)
  * shared one. pthread_setspecific may allocate: the thread already has its cache then. */
 static VA_STARTUP ThreadCache *attach(void)
 {
+    if (!va_os_is_single_threaded())
+        va_fork_register();
     if (va_registry_all_in_use())
         va_thread_reap(VA_REAP_LOOKS);
     ThreadCache *cache = va_cache_attach();
@@ -88,15 +90,15 @@ static VA_STARTUP ThreadCache *attach(void)
 
 static VA_COLD ThreadCache *acquire_shared(void)
 {
-    va_lock_acquire(&shared.lock);
-    if (shared.cache == NULL) {
-        shared.cache = va_cache_attach();
-        if (shared.cache != NULL)
-            shared.cache->shared = true;
+    va_lock_acquire(&va_thread_shared_lock);
+    if (shared_cache == NULL) {
+        shared_cache = va_cache_attach();
+        if (shared_cache != NULL)
+            shared_cache->shared = true;
     }
-    if (shared.cache == NULL)
-        va_lock_release(&shared.lock);
-    return shared.cache;
+    if (shared_cache == NULL)
+        va_lock_release(&va_thread_shared_lock);
+    return shared_cache;
 }
 
 VA_STARTUP ThreadCache *va_thread_acquire_slow(void)
@@ -109,10 +111,10 @@ VA_STARTUP ThreadCache *va_thread_acquire_slow(void)
 
 VA_COLD void va_thread_flush_shared(void)
 {
-    va_lock_acquire(&shared.lock);
-    if (shared.cache != NULL)
-        va_cache_flush_slots(shared.cache);
-    va_lock_release(&shared.lock);
+    va_lock_acquire(&va_thread_shared_lock);
+    if (shared_cache != NULL)
+        va_cache_flush_slots(shared_cache);
+    va_lock_release(&va_thread_shared_lock);
 }
 
 VA_COLD ThreadCache *va_thread_cache(void)
@@ -120,23 +122,13 @@ VA_COLD ThreadCache *va_thread_cache(void)
     return own_cache;
 }
 
+VA_STARTUP bool va_thread_is_inside(void)
+{
+    return own_cache != NULL && atomic_load_explicit(&own_cache->busy, memory_order_relaxed);
+}
+
 VA_COLD void va_thread_attach(void)
 {
     if (own_cache == NULL)
         attach();
-}
-
-VA_COLD void va_thread_lock_shared(void)
-{
-    va_lock_acquire(&shared.lock);
-}
-
-VA_COLD void va_thread_unlock_shared(void)
-{
-    va_lock_release(&shared.lock);
-}
-
-VA_COLD void va_thread_reset_shared(void)
-{
-    va_lock_reset(&shared.lock);
 }

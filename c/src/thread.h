@@ -19,11 +19,9 @@ extern _Thread_local CacheFront *va_thread_front __attribute__((tls_model("initi
 
 ThreadCache *va_thread_acquire_slow(void);
 
-/* What threads share for which there was no memory. The first lock in the lock order. */
+/* Of the cache that threads share for which there was no memory. The first in the lock order. */
+extern Lock va_thread_shared_lock;
 void va_thread_flush_shared(void);
-void va_thread_lock_shared(void);
-void va_thread_unlock_shared(void);
-void va_thread_reset_shared(void);
 
 /* A cache that the caller may use until va_thread_release: its own, made at need; without memory
  * for that one shared by all such threads, locked. NULL if there is none. */
@@ -43,11 +41,14 @@ VA_INLINE void va_thread_release(ThreadCache *cache)
         return;
     va_idle_leave(cache);
     if (va_unlikely(cache->shared))
-        va_thread_unlock_shared();
+        va_lock_release(&va_thread_shared_lock);
 }
 
 /* The calling thread's cache, NULL if it has none. */
 ThreadCache *va_thread_cache(void);
+
+/* Is the thread on a slow path? In a signal handler: did it interrupt one? */
+bool va_thread_is_inside(void);
 
 /* The id of the calling thread: of its cache. 0 before its first use and after its exit. */
 extern _Thread_local uint32_t va_thread_id __attribute__((tls_model("initial-exec")));

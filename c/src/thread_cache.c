@@ -531,7 +531,7 @@ VA_STARTUP ThreadCache *va_cache_attach(void)
     return cache;
 }
 
-VA_COLD ThreadCache *va_cache_make(MemoryAllocator *allocator, uint32_t thread)
+VA_COLD ThreadCache *va_cache_make(Allocator *allocator, uint32_t thread)
 {
     ThreadCache *cache = va_registry_take();
     if (cache == NULL)

@@ -14,7 +14,7 @@ ThreadCache *va_cache_attach(void);
 
 /* A cache of another allocator for the thread with this id, 0 for several; NULL when there is no
  * memory. And the end of one whose allocator takes all its blocks itself. */
-ThreadCache *va_cache_make(MemoryAllocator *allocator, uint32_t thread);
+ThreadCache *va_cache_make(Allocator *allocator, uint32_t thread);
 void va_cache_abandon(ThreadCache *cache);
 
 /* The thread is done: gives back what it holds, all but a little, and lets others have the cache.

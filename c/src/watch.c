@@ -146,8 +146,7 @@ static size_t live_slot_of(const void *pointer, size_t *size, const char *functi
 
 /* ---- Allocation ---- */
 
-static void *allocate_watched(MemoryAllocator *allocator, size_t size, size_t alignment,
-                              bool zeroed)
+static void *allocate_watched(Allocator *allocator, size_t size, size_t alignment, bool zeroed)
 {
     size = va_max(size, 1);
     if (size > PTRDIFF_MAX - REDZONE_BYTES)
@@ -169,12 +168,12 @@ static void *allocate_watched(MemoryAllocator *allocator, size_t size, size_t al
     return slot;
 }
 
-void *va_watched_allocate(MemoryAllocator *allocator, size_t size, size_t alignment)
+void *va_watched_allocate(Allocator *allocator, size_t size, size_t alignment)
 {
     return allocate_watched(allocator, size, alignment, false);
 }
 
-void *va_watched_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment)
+void *va_watched_allocate_zeroed(Allocator *allocator, size_t size, size_t alignment)
 {
     return allocate_watched(allocator, size, alignment, true);
 }
@@ -267,8 +266,8 @@ bool va_watched_expand(void *pointer, size_t size, const char *function)
     return true;
 }
 
-void *va_watched_reallocate(MemoryAllocator *allocator, void *pointer, size_t size,
-                            size_t alignment, const char *function)
+void *va_watched_reallocate(Allocator *allocator, void *pointer, size_t size, size_t alignment,
+                            const char *function)
 {
     size_t asked;
     if (pointer == NULL)
@@ -309,7 +308,7 @@ static int end_block(const MemoryBlock *block, void *unused)
     return 0;
 }
 
-void va_watched_destroy(MemoryAllocator *allocator)
+void va_watched_destroy(Allocator *allocator)
 {
     va_inspect_blocks(allocator, end_block, NULL);
     va_allocator_destroy(allocator);

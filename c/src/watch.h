@@ -18,16 +18,16 @@
 #if VA_WATCHED
 
 /* As the functions of alloc.h and allocator.h without `watched`. */
-void *va_watched_allocate(MemoryAllocator *allocator, size_t size, size_t alignment);
-void *va_watched_allocate_zeroed(MemoryAllocator *allocator, size_t size, size_t alignment);
+void *va_watched_allocate(Allocator *allocator, size_t size, size_t alignment);
+void *va_watched_allocate_zeroed(Allocator *allocator, size_t size, size_t alignment);
 void va_watched_free(void *pointer, const char *function);
 void va_watched_free_sized(void *pointer, size_t size, size_t alignment, const char *function);
-void *va_watched_reallocate(MemoryAllocator *allocator, void *pointer, size_t size,
-                            size_t alignment, const char *function);
+void *va_watched_reallocate(Allocator *allocator, void *pointer, size_t size, size_t alignment,
+                            const char *function);
 bool va_watched_expand(void *pointer, size_t size, const char *function);
 size_t va_watched_usable_size(const void *pointer, const char *function);
 size_t va_watched_good_size(size_t size);
-void va_watched_destroy(MemoryAllocator *allocator);
+void va_watched_destroy(Allocator *allocator);
 
 /* Frees for good what waits. */
 void va_watched_settle(void);

@@ -6,7 +6,7 @@ import sys
 
 from support import run
 
-LIMITS_KIB = (208, 240)
+LIMITS_KIB = (96, 200)
 RUNS = 1000  # of libc more or less is mapped around a fault, as its random address has it
 
 failed = False

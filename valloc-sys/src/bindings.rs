@@ -317,7 +317,8 @@ extern "C" {
  may hold anything; to use it then is an error that is reported if they are zero.
 
  The first four members may be read at any time. They are exact while no other thread uses the
- allocator. The others are valloc's.*/
+ allocator; in the child after a fork, from the first call on that names it. The others are
+ valloc's.*/
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub struct MemoryAllocator {
@@ -329,7 +330,7 @@ pub struct MemoryAllocator {
     pub recycled_blocks: usize,
     /// threads that can have a cache of their own
     pub num_threads: ::core::ffi::c_int,
-    /// of the blocks; 0 is unlocked
+    /// reserved; valloc's own is not here
     pub mutex: u32,
     /// by thread id, from 1
     pub thread_caches: *mut *mut ::core::ffi::c_void,
@@ -337,19 +338,8 @@ pub struct MemoryAllocator {
     pub thread_places: u32,
     /// this allocator while it is initialised
     pub self_: *const ::core::ffi::c_void,
-    pub caches: *mut ::core::ffi::c_void,
-    /// for threads with an id above num_threads
-    pub shared_cache: *mut ::core::ffi::c_void,
-    pub shared_mutex: u32,
-    pub first_block: u32,
-    pub idle: *mut ::core::ffi::c_void,
-    pub idle_blocks: usize,
-    pub initial_blocks: usize,
-    /// blocks
-    pub soft_limit: usize,
-    pub hard_limit: usize,
-    pub next: *mut MemoryAllocator,
-    pub previous: *mut MemoryAllocator,
+    /// all else; in memory of valloc's
+    pub allocator: *mut ::core::ffi::c_void,
     pub name: [::core::ffi::c_char; 32usize],
 }
 impl Default for MemoryAllocator {
