@@ -316,7 +316,7 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* Slots of this class and above (a cache line) that another owner's slabs lent are kept and used
  * again like one's own; smaller ones go home, so that no two threads write to one line. */
-#define VA_CLASS_KEPT 3
+#define VA_CLASS_KEPT VA_CLASS_OF_BYTES(64)
 
 /* Slots freed for other owners: batches kept at a time, the bound of one, and that of all as a
  * part of the thread's share. */

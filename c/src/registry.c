@@ -9,16 +9,9 @@ Lock va_registry_lock;
 _Atomic uint64_t va_exited_open[2];
 VA_TABLE void *const va_stack_floor[1] = {NULL};
 
-#define EMPTY_STACK                                                                                \
-    {                                                                                              \
-        (void **)(uintptr_t)va_stack_floor, NULL                                                   \
-    }
-#define EMPTY4 EMPTY_STACK, EMPTY_STACK, EMPTY_STACK, EMPTY_STACK
-#define EMPTY12 EMPTY4, EMPTY4, EMPTY4
-#define EMPTY84 EMPTY12, EMPTY12, EMPTY12, EMPTY12, EMPTY12, EMPTY12, EMPTY12
-static_assert(VA_CLASSES == 84, "EMPTY84 lists every class");
-
-const CacheFront va_no_front = {.stacks = {EMPTY84}, .tag = VA_TAG_NONE};
+const CacheFront va_no_front = {
+    .stacks = {[0 ... VA_CLASSES - 1] = {.top = (void **)(uintptr_t)va_stack_floor}},
+    .tag = VA_TAG_NONE};
 
 /* Caches by owner id, each half of the ids by itself. Chunk k has 2^k times CHUNK_LEAST of them:
  * few chunks are enough, and a program with few threads has a small one. */

@@ -1,13 +1,14 @@
-/* size_class.h: from a size to its class and back. Pure; the tables are constants of the build.
+/* size_class.h: from a size to its class and back. Pure; the tables are constants of the build, and
+ * follow from two lists.
  *
- *   class   0 ..  7   16, 32, ... 128 bytes
- *   class   8 .. 71   8 classes per doubling up to 32 KiB: 144, 160, ... 256, 288, ... 32768,
- *                     but with 1040 after 1024 and 4368 after 4096, none between 7168 and 8192
- *                     and between 28672 and 32768
- *   class  72 .. 83   whole runs of 1 2 3 4 5 6 7 8 10 12 14 16 blocks (64 KiB to 1 MiB)
+ * Small classes, up to 32 KiB, are slots of slabs: steps of 16 bytes up to 128, then 8 classes per
+ * doubling, so that a request wastes at most 1/8 of its slot. Many programs ask for a power of two
+ * and a header: 1040 and 4368 bytes are the largest slots of which a slab has 63 and 15. They take
+ * the places of 7680 and 30720 bytes, of which a slab has no more than of the next class.
+ * Run classes are whole runs of 1 to 16 blocks of 64 KiB.
  *
- * A small request wastes at most 1/8 of its slot above 128 bytes. Both allocation and the check
- * of a sized free use va_class_of and va_class_of_aligned, so that they cannot disagree.
+ * Allocation and the check of a sized free both use va_class_of and va_class_of_aligned, so that
+ * they cannot disagree.
  *
  * A class travels as its offset, class * 16: that is the distance of its stack from the start
  * of a thread cache, and what a table entry holds. */
@@ -16,9 +17,28 @@
 
 #include "config.h"
 
-#define VA_CLASSES_SMALL 72
-#define VA_CLASSES_RUN 12
+/* Bytes of a slot, and blocks of a run; the largest first, so that in tables by size each class
+ * overwrites the end of the next larger one. */
+#define VA_SMALL_CLASSES(X)                                                                        \
+    X(32768)                                                                                       \
+    X(28672) X(26624) X(24576) X(22528) X(20480) X(18432) X(16384) X(15360) X(14336) X(13312)      \
+        X(12288) X(11264) X(10240) X(9216) X(8192) X(7168) X(6656) X(6144) X(5632) X(5120) X(4608) \
+            X(4368) X(4096) X(3840) X(3584) X(3328) X(3072) X(2816) X(2560) X(2304) X(2048)        \
+                X(1920) X(1792) X(1664) X(1536) X(1408) X(1280) X(1152) X(1040) X(1024) X(960)     \
+                    X(896) X(832) X(768) X(704) X(640) X(576) X(512) X(480) X(448) X(416) X(384)   \
+                        X(352) X(320) X(288) X(256) X(240) X(224) X(208) X(192) X(176) X(160)      \
+                            X(144) X(128) X(112) X(96) X(80) X(64) X(48) X(32) X(16)
+#define VA_RUN_CLASSES(X) X(16) X(14) X(12) X(10) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
+
+#define VA_PLACE_OF_SMALL(bytes) VA_SMALL_PLACE_##bytes,
+#define VA_PLACE_OF_RUN(blocks) VA_RUN_PLACE_##blocks,
+enum { VA_SMALL_CLASSES(VA_PLACE_OF_SMALL) VA_CLASSES_SMALL };
+enum { VA_RUN_CLASSES(VA_PLACE_OF_RUN) VA_CLASSES_RUN };
 #define VA_CLASSES (VA_CLASSES_SMALL + VA_CLASSES_RUN)
+/* The class that has exactly these bytes, or blocks. */
+#define VA_CLASS_OF_BYTES(bytes) (VA_CLASSES_SMALL - 1 - VA_SMALL_PLACE_##bytes)
+#define VA_CLASS_OF_BLOCKS(blocks) (VA_CLASSES - 1 - VA_RUN_PLACE_##blocks)
+
 /* The pseudo class of large allocations, in table entries and block records. */
 #define VA_CLASS_LARGE VA_CLASSES
 /* That of blocks which an allocator holds but has no use for at present; table entries only. */
