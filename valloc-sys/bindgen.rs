@@ -1,5 +1,5 @@
-// How the bindings are generated: shared by the build script and the test that compares the
-// committed ones with what the header says now.
+// Generates the bindings, for the build script and for the test that compares the committed bindings
+// with the header.
 
 /// The bindings for `header`, as Rust source.
 fn generate(header: &str) -> Result<String, Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! Builds the C core as one unit, or links the system's library when asked to.
+//! Builds the C core as one translation unit, or links an installed library.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn main() {
     }
 }
 
-/// What decides is the platform built for, not the one that builds.
+/// Checks the target platform, which may differ from the one that builds.
 fn refuse_other_platforms() {
     let os = env::var("CARGO_CFG_TARGET_OS").expect("set by cargo");
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("set by cargo");
@@ -53,8 +53,8 @@ fn build(c: &Path) {
     if env::var_os("CARGO_FEATURE_VALGRIND").is_some() {
         build.define("VALLOC_VALGRIND", "1");
     }
-    // The flags of CMakeLists.txt, for which the instructions of the fast paths are counted. An
-    // allocator without optimisation makes debug builds of everything else unusable.
+    // The same flags as in CMakeLists.txt, so the golden instruction counts apply. Debug builds of
+    // programs are optimised here, too: an allocator without optimisation is too slow for them.
     build.opt_level(2);
     for flag in ["inline-small-functions", "reorder-blocks-and-partition"] {
         build.flag_if_supported(format!("-fno-{flag}"));

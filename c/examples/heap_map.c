@@ -1,6 +1,7 @@
-/* heap_map.c [FILE]: draws an allocator's blocks as an SVG, a square for each 64 KiB: its colour is
- * the size of its slots, its strength how many of them are live. The allocator here does the work
- * of a small server first: sessions that stay, requests that come and go, a few large buffers.
+/* heap_map.c [FILE]: draws an allocator's blocks as an SVG, with one square for each 64 KiB. The
+ * colour shows the slot size, its opacity how many slots are live. The allocator first does the
+ * work of a small server, with sessions that stay, requests that come and go, and a few large
+ * buffers.
  *
  * Build: cc heap_map.c $(pkg-config --cflags --libs valloc) */
 #include <stdio.h>
@@ -20,7 +21,7 @@ typedef struct Map {
     size_t live, slots;
 } Map;
 
-/* Small slots are blue, large ones red; what is lent whole is grey. */
+/* Small slots are blue, large ones red, runs grey. */
 static int hue_of(size_t slot_size)
 {
     int hue = 230;

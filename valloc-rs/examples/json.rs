@@ -1,11 +1,11 @@
-//! A program that lives on its allocator: parses a large JSON document in several threads,
-//! transforms it, prints it again, and tells the time and the peak resident memory.
+//! A program that allocates much: it parses a large JSON document in several threads, transforms it,
+//! prints it again, and reports time and peak resident memory.
 //!
 //! ```text
 //! cargo run --release -p valloc --example json [FILE] [THREADS]
 //! ```
 //!
-//! Without a file a document of some 20 MiB is made. Every thread's result must be the same.
+//! Without a file it generates a document of about 20 MiB. All threads must have the same result.
 
 use std::error::Error;
 use std::time::Instant;

@@ -1,8 +1,8 @@
-//! A server whose worker threads give each request a heap of its own: whatever the request
-//! allocates is dropped at once when it has been answered, without a look at each piece.
+//! A server that counts words. Its worker threads give each request a heap of its own, and free all
+//! allocations of the request at once.
 //!
-//! It counts words: `cargo run --release --example request_arena --features allocator-api2`
-//! starts it, sends it requests over loopback, and prints what it did.
+//! `cargo run --release -p valloc --example request_arena --features allocator-api2` starts it, sends
+//! requests over loopback, and prints the results.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ const WORKERS: usize = 4;
 const CLIENTS: usize = 4;
 const REQUESTS: usize = 500; // per client
 
-/// The most frequent word and its count, worked out in the request's memory alone.
+/// The most frequent word and its count, computed in the request's memory only.
 fn most_frequent<'h>(heap: &'h Heap, text: &str) -> (&'h str, usize) {
     let mut counts: HashMap<&'h str, usize, DefaultHashBuilder, &'h Heap> = HashMap::new_in(heap);
     for word in text.split_whitespace() {

@@ -1,13 +1,13 @@
-//! The global allocator: translates layouts, and has no policy of its own.
+//! The global allocator. It translates layouts and makes no decisions of its own.
 
 use core::alloc::{GlobalAlloc, Layout};
 
 use valloc_sys as sys;
 
-/// What `valloc_malloc` aligns to; above it the aligned functions are needed.
+/// The alignment of `valloc_malloc`. Larger ones need the aligned functions.
 const MALLOC_ALIGN: usize = 16;
 
-/// The process-wide allocator.
+/// The allocator of the process, for use as the global allocator.
 ///
 /// ```
 /// #[global_allocator]
@@ -16,14 +16,15 @@ const MALLOC_ALIGN: usize = 16;
 /// # assert_eq!(v.len(), 3);
 /// ```
 ///
-/// Deallocation passes the size on, which is faster and is checked: a layout that contradicts
-/// the block stops the process with a message.
+/// Deallocation passes the size to valloc, which is faster and is checked: a wrong layout ends the
+/// process with a message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Valloc;
 
-// SAFETY: the C functions return NULL or a block of at least the size and alignment asked for
-// that overlaps no other; a block keeps its contents until it is freed; they never unwind, and
-// may be called from any thread. Size 0, which GlobalAlloc's callers never pass, is harmless.
+// SAFETY: the C functions return NULL, or an allocation of at least the requested size and
+// alignment that overlaps no other one. It keeps its contents until it is freed. The functions
+// never unwind, and any thread may call them. Size 0 is allowed; GlobalAlloc's callers never pass
+// it.
 unsafe impl GlobalAlloc for Valloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,4 +1,4 @@
-//! Allocators of one's own: memory that is bounded, inspected and dropped as a whole.
+//! [`Heap`]: an allocator of your own, whose memory is limited, inspected and freed as a whole.
 
 use core::alloc::Layout;
 use core::ffi::{c_int, c_void, CStr};
@@ -13,10 +13,10 @@ use valloc_sys as sys;
 
 use crate::stats::{visit_classes_of, ClassStats, Sink};
 
-/// Bytes of the unit in which a heap holds memory.
+/// The unit in which a heap holds memory, in bytes.
 pub const BLOCK_BYTES: usize = sys::VALLOC_BLOCK_BYTES as usize;
 
-/// There is no memory, or a limit is reached.
+/// Memory has run out, or a limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocError;
 
@@ -28,13 +28,14 @@ impl fmt::Display for AllocError {
 
 impl core::error::Error for AllocError {}
 
-/// Why a heap cannot be made or changed.
+/// Why a heap cannot be built or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeapError {
-    /// No initial blocks, no threads or more than 65536, or a limit below what is to be held.
+    /// The options are wrong: 0 initial blocks, 0 threads or more than 65536, or limits that
+    /// contradict each other.
     Invalid,
-    /// There is no memory.
+    /// Memory has run out.
     NoMemory,
 }
 
@@ -55,10 +56,10 @@ impl From<AllocError> for HeapError {
     }
 }
 
-/// An allocator of its own: everything that it lent is freed, at once, when it is dropped.
+/// An allocator of your own. Dropping it frees all of its allocations at once.
 ///
-/// Any thread may allocate from it and free what others allocated. Memory is lent for as long as
-/// the heap is borrowed:
+/// Any thread may allocate from a heap, and free allocations of other threads. Allocations borrow
+/// the heap:
 ///
 /// ```
 /// let heap = valloc::Heap::new()?;
@@ -69,8 +70,8 @@ impl From<AllocError> for HeapError {
 /// # Ok::<(), valloc::HeapError>(())
 /// ```
 ///
-/// With the feature `allocator-api2` collections take a `&Heap` as their allocator, with `nightly`
-/// those of the standard library do.
+/// With the feature `allocator-api2`, collections of that crate and of `hashbrown` accept a `&Heap`
+/// as their allocator. With `nightly`, collections of the standard library do.
 pub struct Heap {
     raw: NonNull<sys::MemoryAllocator>,
 }
@@ -80,7 +81,7 @@ unsafe impl Send for Heap {}
 // SAFETY: as above; every method that takes `&self` locks what it has to.
 unsafe impl Sync for Heap {}
 
-/// Options of a new heap.
+/// Options for a new heap.
 ///
 /// ```
 /// let heap = valloc::Heap::builder().name(c"requests").hard_limit(64 << 20).build()?;
@@ -96,31 +97,32 @@ pub struct HeapBuilder<'a> {
 }
 
 impl<'a> HeapBuilder<'a> {
-    /// Blocks of [`BLOCK_BYTES`] that the heap holds from the start; at least 1, the default.
+    /// How many blocks of [`BLOCK_BYTES`] the heap always holds. At least 1, which is the default.
     pub fn initial_blocks(mut self, blocks: usize) -> Self {
         self.initial_blocks = blocks;
         self
     }
 
-    /// Threads that can have a cache of their own; others share one. 64 by default, 65536 at most.
+    /// How many threads can have a cache of their own; others share one. 64 by default, at most
+    /// 65536.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
     }
 
-    /// Bytes above which free memory is given back at once. None by default.
+    /// Above this many bytes the heap keeps no free memory. No limit by default.
     pub fn soft_limit(mut self, bytes: usize) -> Self {
         self.options.soft_limit = bytes;
         self
     }
 
-    /// Bytes that are never exceeded: allocations fail instead. None by default.
+    /// Allocations that would exceed this many bytes fail. No limit by default.
     pub fn hard_limit(mut self, bytes: usize) -> Self {
         self.options.hard_limit = bytes;
         self
     }
 
-    /// A name for dumps, of which 31 bytes are kept.
+    /// A name for dumps. The first 31 bytes are kept.
     pub fn name<'b>(self, name: &'b CStr) -> HeapBuilder<'b> {
         let options = sys::valloc_options { name: name.as_ptr(), ..self.options };
         HeapBuilder {
@@ -131,13 +133,13 @@ impl<'a> HeapBuilder<'a> {
         }
     }
 
-    /// Makes the heap.
+    /// Builds the heap.
     pub fn build(self) -> Result<Heap, HeapError> {
         let threads = c_int::try_from(self.threads).map_err(|_| HeapError::Invalid)?;
         if self.initial_blocks == 0 || threads < 1 || threads as u32 > sys::VALLOC_MAX_THREADS {
             return Err(HeapError::Invalid);
         }
-        // SAFETY: any size is allowed; all bytes zero are an allocator without life.
+        // SAFETY: any size is allowed; an allocator that is not initialised may be zero.
         let raw = unsafe { sys::valloc_calloc(1, size_of::<sys::MemoryAllocator>()) };
         let raw = NonNull::new(raw.cast::<sys::MemoryAllocator>()).ok_or(HeapError::NoMemory)?;
         // SAFETY: the memory is valid and stays where it is; the name outlives the call.
@@ -161,33 +163,33 @@ impl<'a> HeapBuilder<'a> {
     }
 }
 
-/// What a heap holds, in blocks of [`BLOCK_BYTES`].
+/// The size of a heap, in blocks of [`BLOCK_BYTES`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeapStats {
-    /// Held, free or occupied.
+    /// Blocks that the heap holds, free or occupied.
     pub total_blocks: usize,
-    /// Occupied: a slot of it is in use, or in a thread's cache.
+    /// Occupied blocks: a slot is in use or in a thread cache.
     pub used_blocks: usize,
-    /// Occupied anew after having been freed, a running total.
+    /// How often a freed block was occupied again, a running total.
     pub recycled_blocks: usize,
 }
 
-/// A block of a heap as [`Heap::visit_blocks`] saw it.
+/// A block or run of a heap, as [`Heap::visit_blocks`] describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeapBlock {
-    /// Where it starts.
+    /// The address of its first byte.
     pub address: usize,
-    /// Bytes, a multiple of [`BLOCK_BYTES`].
+    /// Size in bytes, a multiple of [`BLOCK_BYTES`].
     pub size: usize,
-    /// Whether any of it is in use, or in a thread's cache.
+    /// Whether any of it is in use or in a thread cache.
     pub occupied: bool,
-    /// Bytes of each of its slots; 0 if free.
+    /// Size of a slot in bytes; 0 if the block is free.
     pub slot_size: usize,
-    /// Slots that it is cut into; 1 if it is lent as a whole, 0 if free.
+    /// Number of slots; 1 if the block is lent as a whole, 0 if it is free.
     pub slots: usize,
-    /// Slots in use; those in other threads' caches count as well.
+    /// Slots in use. Slots in other threads' caches count, too.
     pub live_slots: usize,
 }
 
@@ -197,7 +199,7 @@ impl Heap {
         Self::builder().build()
     }
 
-    /// Options to choose.
+    /// Options for a new heap.
     pub fn builder() -> HeapBuilder<'static> {
         HeapBuilder {
             initial_blocks: 1,
@@ -207,7 +209,8 @@ impl Heap {
         }
     }
 
-    /// Allocates memory for the layout, as long as the heap lives. Size 0 needs none.
+    /// Allocates memory for the layout. It is valid until it is freed or the heap is dropped. Size
+    /// 0 needs no memory.
     #[inline]
     pub fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         if layout.size() == 0 {
@@ -245,11 +248,11 @@ impl Heap {
         slice(memory, layout.size())
     }
 
-    /// Frees a block.
+    /// Frees an allocation.
     ///
     /// # Safety
     ///
-    /// The block came from this heap for this layout and is not used afterwards.
+    /// The allocation is from this heap, has this layout, and is not used afterwards.
     #[inline]
     pub unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
         if layout.size() != 0 {
@@ -258,12 +261,12 @@ impl Heap {
         }
     }
 
-    /// Changes a block to a new layout, in place where it can be; on an error it is as it was.
-    /// Bytes beyond the smaller size are unspecified.
+    /// Changes an allocation to a new layout, in place if possible. Bytes beyond the smaller size
+    /// are unspecified. On an error the allocation is unchanged.
     ///
     /// # Safety
     ///
-    /// The block came from this heap for the old layout; if this succeeds it is used no more.
+    /// The allocation is from this heap and has the old layout. After success it is not used.
     #[inline]
     pub unsafe fn reallocate(
         &self,
@@ -291,8 +294,8 @@ impl Heap {
         slice(memory, new.size())
     }
 
-    /// Moves a value into the heap. It is freed with the heap; its destructor does not run.
-    // From `&self`: every call lends other memory.
+    /// Moves a value into the heap, which frees it without running its destructor.
+    // `&mut` from `&self`: every call returns other memory.
     #[allow(clippy::mut_from_ref)]
     #[inline]
     pub fn alloc<T>(&self, value: T) -> Result<&mut T, AllocError> {
@@ -324,14 +327,14 @@ impl Heap {
         Ok(unsafe { core::str::from_utf8_unchecked_mut(bytes) })
     }
 
-    /// Does a block of memory belong to this heap? Of a block above 64 KiB only the start is known.
+    /// Whether an allocation belongs to this heap. Only its first 64 KiB are recognised.
     pub fn owns<T: ?Sized>(&self, block: *const T) -> bool {
         // SAFETY: any address may be asked for; it is not dereferenced.
         let owner = unsafe { sys::valloc_owner(block.cast()) };
         core::ptr::eq(owner, self.raw.as_ptr())
     }
 
-    /// What the heap holds now.
+    /// The current size of the heap.
     pub fn stats(&self) -> HeapStats {
         let raw = self.raw.as_ptr();
         // SAFETY: the counters live as long as the heap; the library changes them by atomics.
@@ -346,9 +349,10 @@ impl Heap {
         }
     }
 
-    /// Changes the limits, in bytes. `HeapError::Invalid` if the soft one is above the hard one.
+    /// Changes the limits, in bytes. Fails with `HeapError::Invalid` if the soft limit is above the
+    /// hard limit.
     pub fn set_limits(&self, soft: Option<usize>, hard: Option<usize>) -> Result<(), HeapError> {
-        // A limit of 0 bytes is one of as little as can be: 0 itself would mean none.
+        // In C 0 means no limit, so a limit of 0 bytes becomes the smallest one.
         let bytes = |limit: Option<usize>| limit.map_or(0, |bytes| bytes.max(1));
         // SAFETY: the allocator is initialised.
         let result = unsafe { sys::valloc_set_limits(self.raw.as_ptr(), bytes(soft), bytes(hard)) };
@@ -359,8 +363,8 @@ impl Heap {
         }
     }
 
-    /// Visits every block in the order of the addresses until the visitor breaks. It may use the
-    /// heap; what changes meanwhile may be seen or not. A panic of the visitor aborts.
+    /// Visits every block and run in the order of addresses, until the visitor breaks. The visitor
+    /// may use the heap. Changes in the meantime may be seen or not. A panic in the visitor aborts.
     pub fn visit_blocks<F>(&self, mut visit: F) -> ControlFlow<()>
     where
         F: FnMut(&HeapBlock) -> ControlFlow<()>,
@@ -392,7 +396,7 @@ impl Heap {
         }
     }
 
-    /// Visits every size class in use, the smallest first, until the visitor breaks. A panic of the
+    /// Visits every size class in use, the smallest first, until the visitor breaks. A panic in the
     /// visitor aborts.
     pub fn visit_classes<F>(&self, visit: F) -> ControlFlow<()>
     where
@@ -405,8 +409,8 @@ impl Heap {
 
 impl Drop for Heap {
     fn drop(&mut self) {
-        // SAFETY: the allocator is initialised; nobody borrows it, so that nobody uses it or what
-        // it lent. Its own memory came from valloc_calloc.
+        // SAFETY: the allocator is initialised. Nobody borrows it, so nobody uses it or its
+        // allocations. Its own memory is from valloc_calloc.
         unsafe {
             sys::valloc_destroy(self.raw.as_ptr());
             sys::valloc_free(self.raw.as_ptr().cast());
@@ -420,7 +424,7 @@ impl fmt::Debug for Heap {
     }
 }
 
-/// The heap described for a person: its blocks by size of slot, how full they are, its limits.
+/// A description of the heap: its blocks by slot size, how full they are, its limits.
 impl fmt::Display for Heap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let raw = self.raw.as_ptr();
@@ -429,7 +433,7 @@ impl fmt::Display for Heap {
     }
 }
 
-/// What the plain functions align to.
+/// The alignment of the functions without an alignment.
 const MIN_ALIGN: usize = 16;
 
 fn slice(memory: *mut c_void, size: usize) -> Result<NonNull<[u8]>, AllocError> {
@@ -439,7 +443,7 @@ fn slice(memory: *mut c_void, size: usize) -> Result<NonNull<[u8]>, AllocError> 
     }
 }
 
-/// A block of no bytes: an address that is aligned, and nothing behind it.
+/// An allocation of 0 bytes: an aligned address without memory.
 fn nothing(layout: Layout) -> NonNull<[u8]> {
     // SAFETY: an alignment is not 0.
     let start = unsafe { NonNull::new_unchecked(layout.align() as *mut u8) };
@@ -452,8 +456,8 @@ macro_rules! implement_allocator {
         const _: () = {
             use $api as api;
 
-            // SAFETY: blocks stay valid until the heap is dropped, wherever it is moved to;
-            // the functions above fulfil what the trait asks of each of them.
+            // SAFETY: allocations stay valid until the heap is dropped, even if it is moved. The
+            // functions above do what the trait requires.
             unsafe impl api::Allocator for Heap {
                 #[inline]
                 fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, api::AllocError> {

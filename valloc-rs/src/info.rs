@@ -1,12 +1,12 @@
-//! What the allocator tells about itself, and purging.
+//! Sizes, purging, and the version.
 
 use valloc_sys as sys;
 
-/// How many bytes of the block at `ptr` may be used: at least what was asked for.
+/// How many bytes of the allocation at `ptr` may be used: at least as many as requested.
 ///
 /// # Safety
 ///
-/// `ptr` is a block of this allocator that has not been freed.
+/// `ptr` is an allocation of valloc that has not been freed.
 ///
 /// ```
 /// use std::alloc::{GlobalAlloc, Layout};
@@ -24,7 +24,7 @@ pub unsafe fn usable_size(ptr: *const u8) -> usize {
     unsafe { sys::valloc_usable_size(ptr.cast()) }
 }
 
-/// The usable size that a request of `size` bytes gets: a buffer grown to it wastes nothing.
+/// The usable size of a request of `size` bytes. A buffer that grows to it wastes nothing.
 ///
 /// ```
 /// assert!(valloc::good_size(1000) >= 1000);
@@ -36,8 +36,8 @@ pub fn good_size(size: usize) -> usize {
     unsafe { sys::valloc_good_size(size) }
 }
 
-/// Gives every free page back to the system, from any thread: free blocks, and the pages of all
-/// threads' slabs that hold no slot in use. Returns the bytes given back.
+/// Purges: returns all free pages to the kernel, in free blocks and inside slabs that are partly
+/// used, for all threads. Returns the number of bytes purged.
 ///
 /// ```
 /// drop(vec![1u8; 10_000_000]);
@@ -48,9 +48,9 @@ pub fn purge() -> usize {
     unsafe { sys::valloc_purge() }
 }
 
-/// Allows or stops a thread that gives free memory back while the program's own threads idle: for
-/// servers with quiet hours. It is there while there is something to give back, and keeps no process
-/// alive. Returns true.
+/// Starts or stops purging in the background while the program's threads are idle, for example in
+/// servers with quiet hours. The background thread runs only while there is something to purge, and
+/// does not keep the process alive. Returns true.
 ///
 /// ```
 /// assert!(valloc::background_purge(true));
@@ -62,7 +62,7 @@ pub fn background_purge(on: bool) -> bool {
     unsafe { sys::valloc_background_purge(on.into()) == 0 }
 }
 
-/// The version of the library in use: major * 10000 + minor * 100 + patch.
+/// The version of the loaded library: major * 10000 + minor * 100 + patch.
 ///
 /// ```
 /// assert!(valloc::version() >= 100);

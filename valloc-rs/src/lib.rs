@@ -1,4 +1,4 @@
-//! valloc: a high-performance memory allocator.
+//! valloc: a general-purpose memory allocator, written in C, for Rust programs.
 //!
 //! ```
 //! #[global_allocator]
@@ -8,18 +8,22 @@
 //! assert_eq!(words.len(), 1000);
 //! ```
 //!
-//! [`Valloc`] is the allocator; the functions tell about it and steer it:
+//! [`Valloc`] is the global allocator. Functions query and control it:
 //!
-//! * [`usable_size`], [`good_size`]: what a request really gets;
-//! * [`purge`], [`background_purge`]: give free memory back to the system;
-//! * [`stats`], [`visit_classes`], [`visit_caches`], [`print_stats`]: where memory stands;
+//! * [`usable_size`], [`good_size`]: how many bytes a request really gets;
+//! * [`purge`], [`background_purge`]: return free memory to the kernel;
+//! * [`stats`], [`visit_classes`], [`visit_caches`], [`print_stats`], [`write_stats`]: statistics;
 //! * [`version`].
 //!
-//! A [`Heap`] is an allocator of its own, whose memory is bounded, inspected and dropped as a whole.
+//! A [`Heap`] is an allocator of your own. Its memory is limited, inspected and freed as a whole.
 //!
-//! The feature `override` also serves `malloc` and `free` of the C libraries in the process;
-//! `allocator-api2` and `nightly` let collections take a `&Heap`; `secure` detects every double free
-//! at once, delays and randomises reuse, zeroes what is freed and guards its ends.
+//! # Features
+//!
+//! * `override`: `malloc` and `free` of the C libraries in the process use valloc, too.
+//! * `allocator-api2`, `nightly`: collections accept a `&Heap`.
+//! * `secure`: double frees are reported at once, reuse is delayed and random, freed memory is
+//!   zeroed, and canaries and guard pages detect overflows.
+//! * `valgrind`: memcheck sees every allocation.
 #![no_std]
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -1,4 +1,4 @@
-//! Where memory stands, in figures and as text.
+//! Statistics, as figures and as text.
 
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::fmt;
@@ -7,15 +7,20 @@ use core::ptr::{addr_of_mut, null};
 
 use valloc_sys as sys;
 
-/// Where the process's memory stands, all heaps together. Sizes in bytes.
+/// The memory of the process, all heaps together, in bytes. Exact while no other thread allocates
+/// or frees.
 ///
-/// `lent == live + cached + free_slots + spare + slack`, and what is committed beyond `lent + dirty`
-/// was never used or has been given back. Exact as long as no other thread allocates or frees.
+/// `lent == live + cached + free_slots + spare + slack`. The rest of `committed`, apart from
+/// `dirty`, was never used or is purged.
 ///
-/// `resident` is an upper bound of what the kernel counts: it takes all that was allocated for
-/// written to. If it was, the kernel counts less by at most 256 KiB, 2 % of the most it ever
-/// counted, and those parts of `cached`, `slack` and `dirty` that were never touched; it counts
-/// more, by a few MiB at most, only where huge pages are in use.
+/// `resident` assumes that the program writes to everything it allocates. If so, the kernel counts
+/// less by at most the sum of
+///
+/// * 256 KiB,
+/// * 2 % of its own maximum so far, and
+/// * the parts of `cached`, `slack` and `dirty` that were never touched.
+///
+/// It counts more, by a few MiB at most, only with huge pages.
 ///
 /// ```
 /// let heap = valloc::Heap::new()?;
@@ -27,39 +32,39 @@ use valloc_sys as sys;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Address space mapped: blocks and tables.
+    /// Mapped address space: blocks and tables.
     pub reserved: usize,
-    /// Of it, accessible to the program's data.
+    /// The accessible part of it, without tables.
     pub committed: usize,
-    /// Of that and of `metadata`, in memory, as an estimate.
+    /// The part of `committed` and `metadata` in memory, estimated.
     pub resident: usize,
-    /// In blocks cut into slots, or lent whole.
+    /// Slabs and runs.
     pub lent: usize,
-    /// In slots and whole blocks not freed, as rounded up for their size class.
+    /// Allocations that are not freed, rounded up to their size class.
     pub live: usize,
-    /// In slots freed that thread caches hold, or have on the way to another thread's slab.
+    /// Freed slots in thread caches, and in batches for other threads' slabs.
     pub cached: usize,
-    /// In slots of slabs, freed or never used.
+    /// Slots in slabs, freed or never used.
     pub free_slots: usize,
-    /// In blocks kept for the next slabs and large requests.
+    /// Unused blocks kept for the next slabs and large requests.
     pub spare: usize,
-    /// In the ends of slabs, too short for a slot.
+    /// Ends of slabs that are too short for a slot.
     pub slack: usize,
-    /// In free blocks not given back to the system yet.
+    /// Free blocks that are not purged yet.
     pub dirty: usize,
-    /// Given back to the system since the start.
+    /// Returned to the kernel since the start, a running total.
     pub purged: usize,
-    /// Accessible for the allocator's own tables; mostly not resident.
+    /// Accessible for valloc's own tables; mostly not resident.
     pub metadata: usize,
-    /// What the stacks of all thread caches may hold at most.
+    /// How much the stacks of all thread caches may hold.
     pub cache_limit: usize,
-    /// Thread caches in use.
+    /// Thread caches in use (count).
     pub threads: usize,
-    /// Thread caches ever made.
+    /// Thread caches ever made (count).
     pub caches: usize,
 }
 
-/// The statistics as of now, in time proportional to the memory in use: about a millisecond for a
+/// The current statistics. Takes time in proportion to the memory in use: about a millisecond for a
 /// gigabyte of small objects.
 pub fn stats() -> Stats {
     let mut raw = sys::valloc_stats::default();
@@ -84,7 +89,7 @@ pub fn stats() -> Stats {
     }
 }
 
-/// One figure a line, in KiB.
+/// One figure per line, in KiB.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, bytes) in [
@@ -113,39 +118,39 @@ impl fmt::Display for Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClassStats {
-    /// Bytes of a slot; 0 for all allocations above 1 MiB, each one slot.
+    /// Size of a slot in bytes; 0 for all allocations above 1 MiB, which count as one slot each.
     pub slot_size: usize,
-    /// Blocks of 64 KiB that they lie in.
+    /// Blocks of 64 KiB.
     pub blocks: usize,
-    /// Slots that these are cut into.
+    /// Slots in these blocks.
     pub slots: usize,
-    /// Slots not freed.
+    /// Slots that the program has not freed.
     pub live: usize,
-    /// Slots in thread caches, or on the way to another thread's slab.
+    /// Freed slots in thread caches, and in batches for other threads' slabs.
     pub cached: usize,
-    /// Slots that slabs have, freed or never used.
+    /// Slots in slabs, freed or never used (count).
     pub free_slots: usize,
-    /// Bytes of the live ones.
+    /// Bytes in live slots.
     pub live_bytes: usize,
 }
 
-/// What a thread cache holds. Sizes in bytes.
+/// A thread cache. Sizes in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Of the thread; a heap's cache has a number of its own.
+    /// Id of the thread; a number of its own in a heap.
     pub id: usize,
-    /// What it holds.
+    /// How much it holds.
     pub cached: usize,
-    /// What its stacks may hold.
+    /// How much its stacks may hold.
     pub limit: usize,
-    /// Whether it has a thread at present; always, if it is a heap's.
+    /// Whether it has a thread now; always true in a heap.
     pub in_use: bool,
     /// Whether it belongs to the allocator of the process.
     pub of_process: bool,
 }
 
-/// Visits every size class in use, the smallest first, until the visitor breaks. A panic of the
+/// Visits every size class in use, the smallest first, until the visitor breaks. A panic in the
 /// visitor aborts.
 ///
 /// ```
@@ -198,7 +203,7 @@ where
     flow(result)
 }
 
-/// Visits every thread cache ever made until the visitor breaks. A panic of the visitor aborts.
+/// Visits every thread cache ever made, until the visitor breaks. A panic in the visitor aborts.
 pub fn visit_caches<F>(mut visit: F) -> ControlFlow<()>
 where
     F: FnMut(&CacheStats) -> ControlFlow<()>,
@@ -223,18 +228,18 @@ where
     flow(result)
 }
 
-/// How [`print_stats`] writes.
+/// The format of [`print_stats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StatsFormat {
-    /// A table for a person.
+    /// Tables for people.
     Text,
-    /// One object with the members of [`Stats`], `version`, and the arrays `classes` and
+    /// One JSON object with the members of [`Stats`], `version`, and the arrays `classes` and
     /// `thread_caches`.
     Json,
 }
 
-/// Writes all statistics: figures, size classes, thread caches.
+/// Writes all statistics: totals, size classes, thread caches.
 ///
 /// ```
 /// let mut text = String::new();
@@ -247,13 +252,13 @@ pub fn print_stats(format: StatsFormat, out: &mut dyn fmt::Write) -> fmt::Result
         StatsFormat::Text => sys::VALLOC_STATS_TEXT,
         StatsFormat::Json => sys::VALLOC_STATS_JSON,
     };
-    // SAFETY: `Sink::write` gets what it expects, see there.
+    // SAFETY: `Sink::write` gets the arguments that it expects.
     Sink::collect(out, |write, sink| unsafe { sys::valloc_stats_print(format, write, sink) })
 }
 
-/// Writes one line of counters to a file descriptor. Async-signal-safe: takes no lock.
+/// Writes one line of counters to a file descriptor. It takes no lock and is async-signal-safe.
 pub fn write_stats(file: c_int) {
-    // SAFETY: may be called at any time; a bad descriptor is no harm.
+    // SAFETY: may be called at any time, with any descriptor.
     unsafe { sys::valloc_stats_write(file) }
 }
 
@@ -265,7 +270,7 @@ fn flow(result: c_int) -> ControlFlow<()> {
     }
 }
 
-/// Passes the library's pieces of text on to a writer.
+/// Passes the library's text to a writer.
 pub(crate) struct Sink<'a> {
     out: &'a mut dyn fmt::Write,
     result: fmt::Result,
@@ -274,7 +279,7 @@ pub(crate) struct Sink<'a> {
 type Write = Option<unsafe extern "C" fn(*mut c_void, *const c_char)>;
 
 impl Sink<'_> {
-    /// `print` hands both of its arguments to the library, which calls the first with the second.
+    /// `print` passes both of its arguments to the library, which calls the first with the second.
     pub(crate) fn collect(
         out: &mut dyn fmt::Write,
         print: impl FnOnce(Write, *mut c_void),

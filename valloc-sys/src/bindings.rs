@@ -12,22 +12,22 @@ extern "C" {
     pub fn valloc_malloc(size: usize) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /** Allocates an array of count elements of size bytes each, all bytes zero. Fails with ENOMEM
- also when count * size overflows. Memory known to be zero is not cleared again.*/
+    /** Allocates an array of count elements of size bytes each. All bytes are zero. Fails with ENOMEM
+ if count * size overflows, too.*/
     pub fn valloc_calloc(count: usize, size: usize) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /** Changes the block at ptr to size bytes, moving it if need be; the first min(old, new) bytes
- are kept. NULL as ptr allocates. A size of 0 shrinks the block to the smallest one: it does
- not free. On failure the old block is untouched. The alignment kept is 16 bytes, whatever the
- block was allocated with.*/
+    /** Changes the size of the allocation at ptr, and moves it if necessary. The first min(old, new)
+ bytes are kept. If ptr is NULL, it allocates. A size of 0 shrinks to the smallest size and does
+ not free. On failure the old allocation is unchanged. The result is aligned to 16 bytes, even if
+ the old allocation had a larger alignment.*/
     pub fn valloc_realloc(
         ptr: *mut ::core::ffi::c_void,
         size: usize,
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /// valloc_realloc to count * size bytes; ENOMEM also when the product overflows.
+    /// valloc_realloc to count * size bytes. Fails with ENOMEM if the product overflows, too.
     pub fn valloc_reallocarray(
         ptr: *mut ::core::ffi::c_void,
         count: usize,
@@ -35,18 +35,19 @@ extern "C" {
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /// Frees the block at ptr. NULL is ignored.
+    /// Frees the allocation at ptr. NULL is ignored.
     pub fn valloc_free(ptr: *mut ::core::ffi::c_void);
 }
 extern "C" {
-    /** Frees the block at ptr, which was allocated by valloc_malloc, valloc_calloc or a realloc
- function with this size (count * size), or any size from there to its usable size. Faster
- than valloc_free where the size is at hand, and checks it: another size is reported, or with
- VALLOC_TOLERATE_SIZES=1 in the environment warned of once, and the block freed. NULL is ignored.*/
+    /** Frees the allocation at ptr. size is the size that was requested (count * size for arrays), or
+ any size from there to the usable size. This is faster than valloc_free and checks the size: a
+ wrong one is reported. With VALLOC_TOLERATE_SIZES=1 in the environment the first wrong size
+ prints a warning, and the memory is freed. The allocation is from valloc_malloc, valloc_calloc or
+ a realloc function. NULL is ignored.*/
     pub fn valloc_free_sized(ptr: *mut ::core::ffi::c_void, size: usize);
 }
 extern "C" {
-    /// The same for a block from an aligned function, with the alignment it was asked for.
+    /// The same for an allocation from an aligned function, with the alignment that was requested.
     pub fn valloc_free_aligned_sized(
         ptr: *mut ::core::ffi::c_void,
         alignment: usize,
@@ -54,23 +55,23 @@ extern "C" {
     );
 }
 extern "C" {
-    /** Allocates size bytes at a multiple of alignment, which must be a power of two (else NULL and
- EINVAL). The size need not be a multiple of the alignment.*/
+    /** Allocates size bytes at a multiple of alignment, a power of two. Another alignment fails with
+ EINVAL. The size need not be a multiple of the alignment.*/
     pub fn valloc_aligned_alloc(
         alignment: usize,
         size: usize,
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /// valloc_aligned_alloc with all bytes zero.
+    /// The same with all bytes zero.
     pub fn valloc_aligned_calloc(
         alignment: usize,
         size: usize,
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /** valloc_realloc that keeps the given alignment (a power of two, else NULL and EINVAL, the
- block untouched).*/
+    /** valloc_realloc with an alignment, a power of two. Another alignment fails with EINVAL; the
+ allocation is then unchanged.*/
     pub fn valloc_aligned_realloc(
         ptr: *mut ::core::ffi::c_void,
         alignment: usize,
@@ -78,9 +79,9 @@ extern "C" {
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /** Stores in *out the address of size bytes at a multiple of alignment. Returns 0, EINVAL when
- alignment is no power of two multiple of sizeof(void *), or ENOMEM; then *out is unchanged.
- errno is not set.*/
+    /** Allocates size bytes at a multiple of alignment and stores the address in *out. Returns 0, or
+ ENOMEM, or EINVAL if alignment is not a power of two or below sizeof(void *). On failure *out is
+ unchanged. errno is not set.*/
     pub fn valloc_posix_memalign(
         out: *mut *mut ::core::ffi::c_void,
         alignment: usize,
@@ -92,19 +93,19 @@ extern "C" {
     pub fn valloc_memalign(alignment: usize, size: usize) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /** How many bytes of the block at ptr may be used: at least what was asked for, the same
- throughout the block's life unless it is resized. 0 for NULL.*/
+    /** How many bytes of the allocation at ptr may be used: at least as many as requested. The number
+ changes only if the allocation is resized. 0 for NULL.*/
     pub fn valloc_usable_size(ptr: *const ::core::ffi::c_void) -> usize;
 }
 extern "C" {
-    /// The usable size that a request of size bytes would get; size itself when it would fail.
+    /// The usable size of a request of size bytes; size itself if the request would fail.
     pub fn valloc_good_size(size: usize) -> usize;
 }
-/// What valloc_malloc_at_least returns.
+/// The result of valloc_malloc_at_least.
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub struct valloc_sized_ptr {
-    /// the block, or NULL
+    /// the address, or NULL
     pub ptr: *mut ::core::ffi::c_void,
     /// its usable bytes; 0 on failure
     pub size: usize,
@@ -119,47 +120,48 @@ impl Default for valloc_sized_ptr {
     }
 }
 extern "C" {
-    /// Allocates at least size bytes and tells how many there are.
+    /// Allocates at least size bytes and returns how many it allocated.
     pub fn valloc_malloc_at_least(size: usize) -> valloc_sized_ptr;
 }
 extern "C" {
-    /** Makes the block at ptr hold size bytes without moving it. Returns ptr, or NULL when that is
- impossible: then the block is as it was, and errno is unchanged. Never shrinks.*/
+    /** Grows the allocation at ptr to size bytes without moving it. Returns ptr. If that is impossible,
+ returns NULL and leaves the allocation and errno unchanged. Never shrinks.*/
     pub fn valloc_expand(
         ptr: *mut ::core::ffi::c_void,
         size: usize,
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /** Gives every free page that valloc holds back to the kernel: free blocks, and within the slabs of
- all threads the pages that hold no slot in use, also what lies in the caches of other threads,
- but for one slot of each size (of a thread at work in valloc at that moment: when it next comes
- by). Returns the bytes given back. Takes time in proportion to the heap; where there are other
- threads, some milliseconds more. Any thread.*/
+    /** Purges: returns all free pages to the kernel, in free blocks and inside slabs that are partly
+ used. Other threads' caches are emptied, too, except for one slot of each size; a thread that is
+ inside valloc at that moment empties its cache later. Returns the number of bytes purged. Takes
+ time in proportion to the heap, and some milliseconds more if there are other threads.*/
     pub fn valloc_purge() -> usize;
 }
 extern "C" {
-    /** Allows (on not 0) or stops a thread that gives free memory back while the program's own threads
- idle: every purge delay it does for all of them what they do when they come by, and what their
- caches have not used for a delay goes, but for one slot of each size. It starts when a thread of
- the program has freed about 1 MiB, and ends when nothing is left to give back; the child after
- fork may have one, too. It keeps no process alive. A program that never calls this, and is not
- run with the option VALLOC_BACKGROUND=1, gets no thread. Returns 0.*/
+    /** Starts (on is not 0) or stops purging in the background, while the program's threads are idle.
+ Once per purge delay a thread purges memory that was not used for a delay, including what the
+ caches of all threads hold, except for one slot of each size. The thread runs only while there is
+ something to purge: it starts when about 1 MiB has been freed. It does not keep the process
+ alive. The child after fork may have one, too. VALLOC_BACKGROUND=1 in the environment does the
+ same; by default there is no such thread. Returns 0.*/
     pub fn valloc_background_purge(on: ::core::ffi::c_int) -> ::core::ffi::c_int;
 }
 extern "C" {
-    /// The version of the library in use, as VALLOC_VERSION.
+    /// The version of the loaded library, in the form of VALLOC_VERSION.
     pub fn valloc_version() -> ::core::ffi::c_int;
 }
 extern "C" {
-    /** Sets what gets the report of a bug or of corrupted memory, instead of stderr: handler(message,
- context) is called with one line, without its end ("valloc: free: freed already (pointer ..."),
- by the thread that found it. When it returns the process aborts; a second report, be it from
- within the handler, goes to stderr. The heap may be damaged and valloc's locks may be held: the
- handler must not allocate, free, fork (vfork and posix_spawn take no locks) or leave by longjmp,
- or it may wait for ever; it may write, keep the message elsewhere, or end the process by _exit.
- The same holds for a handler of SIGABRT, which follows. The report to stderr does nothing of all
- that. NULL as handler restores stderr. Not to be called by two threads at once.*/
+    /** Sets a function that receives reports of bugs and of damaged memory, instead of stderr. NULL
+ restores stderr. Two threads must not call this at the same time.
+
+ The thread that found the bug calls handler(message, context). The message is one line without a
+ newline: "valloc: free: freed already (pointer ...". When the handler returns, the process
+ aborts. A second report, even from inside the handler, goes to stderr.
+
+ The heap may be damaged and valloc's locks may be held. Therefore the handler must not allocate,
+ free, fork or use longjmp, or it may block for ever. It may write, store the message, call vfork
+ or posix_spawn, and call _exit. The same rules apply to a handler of SIGABRT, which runs next.*/
     pub fn valloc_set_error_handler(
         handler: ::core::option::Option<
             unsafe extern "C" fn(
@@ -170,54 +172,57 @@ extern "C" {
         context: *mut ::core::ffi::c_void,
     );
 }
-/** Where the process's memory stands, all allocators together, in bytes unless named otherwise.
+/** The memory of the process, all allocators together. In bytes, except for counts.
 
    lent == live + cached + free_slots + spare + slack
-   committed == lent + dirty + what was never used or has been given back
+   committed == lent + dirty + blocks that were never used or are purged
 
- resident is an upper bound of what the kernel counts: it takes all that was allocated for written
- to. If it was, the kernel counts less by at most 256 KiB, 2 % of the most it ever counted, and
- those parts of `cached`, `slack` and `dirty` that were never touched: blocks of 64 KiB to 1 MiB
- are fetched several at a time, and are dirty when they go back unused. It counts more only where
- huge pages are in use, by less than two of them in every range of addresses reserved (one, unless
- they are short).*/
+ resident assumes that the program writes to everything it allocates. If so, the kernel counts
+ less by at most the sum of
+
+   - 256 KiB,
+   - 2 % of its own maximum so far, and
+   - the parts of cached, slack and dirty that were never touched.
+
+ Runs of 64 KiB to 1 MiB are lent several at a time, and count as dirty even if they return
+ unused. The kernel counts more only if huge pages are in use. The difference is less than two of
+ them for each reserved range of addresses, or less than one if the range is not short.*/
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct valloc_stats {
-    /// address space mapped: blocks and tables
+    /// mapped address space: blocks and tables
     pub reserved: usize,
-    /// of it, accessible to the program's data
+    /// the accessible part of it, without tables
     pub committed: usize,
-    /// of that and of metadata, in memory, as an estimate
+    /// the part of committed and metadata in memory, estimated
     pub resident: usize,
-    /// in blocks cut into slots, or lent whole
+    /// slabs and runs
     pub lent: usize,
-    /** in slots and whole blocks that the program has not freed: as rounded up
-for their size class*/
+    /** allocations that the program has not freed, rounded up to their size
+class*/
     pub live: usize,
-    /** in slots freed that thread caches hold, or have on the way to the slab
-of another thread*/
+    /// freed slots in thread caches, and in batches for other threads' slabs
     pub cached: usize,
-    /// in slots of slabs, freed or never used
+    /// slots in slabs, freed or never used
     pub free_slots: usize,
-    /// in blocks kept for the next slabs and large requests
+    /// unused blocks kept for the next slabs and large requests
     pub spare: usize,
-    /// in the ends of slabs, too short for a slot
+    /// ends of slabs that are too short for a slot
     pub slack: usize,
-    /// in free blocks not given back to the kernel yet
+    /// free blocks that are not purged yet
     pub dirty: usize,
-    /// given back to the kernel since the start, a running total
+    /// returned to the kernel since the start, a running total
     pub purged: usize,
     /// accessible for valloc's own tables; mostly not resident
     pub metadata: usize,
-    /** what the stacks of all thread caches may hold at most: 32 MiB shared out
-evenly (2 MiB a thread at most, 256 KiB at least), 1/16 of what the
-threads have in use, and a few slots of each class in use; of runs
-512 KiB a thread and 1/4 of those in use, or one*/
+    /** what the stacks of all thread caches may hold. Slots: a thread's share of
+32 MiB (256 KiB to 2 MiB), 1/16 of what it has in use, and a few slots
+of each class in use. Runs: 512 KiB per thread and 1/4 of its runs, or
+one run*/
     pub cache_limit: usize,
-    /// thread caches in use (count)
+    /// count: thread caches in use
     pub threads: usize,
-    /// thread caches ever made (count)
+    /// count: thread caches ever made
     pub caches: usize,
 }
 extern "C" {
@@ -228,24 +233,24 @@ extern "C" {
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct valloc_class_stats {
-    /// bytes; 0 for all allocations above 1 MiB, each one slot
+    /// bytes; 0 for all allocations above 1 MiB, which count as one slot each
     pub slot_size: usize,
-    /// of 64 KiB that they lie in
+    /// blocks of 64 KiB
     pub blocks: usize,
-    /// that these are cut into
+    /// slots in these blocks
     pub slots: usize,
     /// slots that the program has not freed
     pub live: usize,
-    /// slots in thread caches, or on the way to the slab of another thread
+    /// freed slots in thread caches, and in batches for other threads' slabs
     pub cached: usize,
-    /// slots that slabs have, freed or never used
+    /// slots in slabs, freed or never used
     pub free_slots: usize,
     pub live_bytes: usize,
 }
 extern "C" {
-    /** Calls visit(class, context) for every size class in use, the smallest first, of an allocator or,
- if it is NULL, of all, until it returns another value than 0, and returns that, else 0. No lock
- is held during a call.*/
+    /** Calls visit(class, context) for every size class in use, the smallest first. allocator selects
+ one allocator; NULL means all. Stops when visit returns a value other than 0, and returns it;
+ else returns 0. No lock is held during a call.*/
     pub fn valloc_stats_classes(
         allocator: *const MemoryAllocator,
         visit: ::core::option::Option<
@@ -261,19 +266,19 @@ extern "C" {
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct valloc_cache_stats {
-    /// of the thread; of another allocator's a number of its own
+    /// id of the thread; a number of its own in a MemoryAllocator
     pub id: usize,
     /// bytes that it holds, as in valloc_stats
     pub cached: usize,
     /// bytes that its stacks may hold
     pub limit: usize,
-    /// whether it has a thread at present; always, if it is another allocator's
+    /// whether it has a thread now; always 1 in a MemoryAllocator
     pub in_use: ::core::ffi::c_int,
     /// whether it belongs to the allocator of the process
     pub of_process: ::core::ffi::c_int,
 }
 extern "C" {
-    /// The same for every thread cache ever made.
+    /// Calls visit(cache, context) for every thread cache ever made, in the same way.
     pub fn valloc_stats_caches(
         visit: ::core::option::Option<
             unsafe extern "C" fn(
@@ -286,11 +291,11 @@ extern "C" {
 }
 pub const VALLOC_STATS_TEXT: valloc_stats_format = 0;
 pub const VALLOC_STATS_JSON: valloc_stats_format = 1;
-/** Describes all of that: as text for a person, or as JSON, one object with the members of
+/** Prints all statistics, as text or as JSON. The JSON is one object with the members of
  valloc_stats, "version", and the arrays "classes" and "thread_caches". Calls write(context, text)
- with pieces of text; NULL writes to stderr. With VALLOC_STATS=1 or VALLOC_STATS=json in the
- environment this is done when the process exits; VALLOC_STATS_FD is then the file descriptor
- instead of that of stderr.*/
+ with pieces of the text; if write is NULL, prints to stderr. VALLOC_STATS=1 or VALLOC_STATS=json
+ in the environment prints this when the process exits, to the file descriptor VALLOC_STATS_FD or
+ to stderr.*/
 pub type valloc_stats_format = ::core::ffi::c_uint;
 extern "C" {
     pub fn valloc_stats_print(
@@ -305,32 +310,32 @@ extern "C" {
     );
 }
 extern "C" {
-    /** Writes one line to a file descriptor, "valloc: reserved=N committed=N lent=N dirty=N purged=N
- metadata=N threads=N". Async-signal-safe, the only function here that is: it takes no lock and
- reads counters that change by whole words, each as it stands at that moment, exact but for what
- other threads do, or the code that the signal interrupted has half done: one run of blocks.
- threads counts the thread caches in use, also of other allocators. errno is kept.*/
+    /** Writes one line to a file descriptor: "valloc: reserved=N committed=N lent=N dirty=N purged=N
+ metadata=N threads=N". This is the only function here that is async-signal-safe: it takes no lock
+ and reads atomic counters one by one. Each may be off by what other threads do at that moment,
+ and by one run that the interrupted code was changing. The line counts as threads the thread
+ caches in use of all allocators. Keeps errno.*/
     pub fn valloc_stats_write(file: ::core::ffi::c_int);
 }
-/** Lives where its user puts it, static, on the stack or in other memory, and must stay there from
- valloc_init to valloc_destroy: it can be neither copied nor moved. Before valloc_init its bytes
- may hold anything; to use it then is an error that is reported if they are zero.
+/** The structure may be static, on the stack or in other memory. From valloc_init to valloc_destroy
+ it must not be copied or moved. Before valloc_init its bytes may have any value. To use it then
+ is a bug, which is reported if the bytes are zero.
 
  The first four members may be read at any time. They are exact while no other thread uses the
- allocator; in the child after a fork, from the first call on that names it. The others are
- valloc's.*/
+ allocator. In the child after fork they are exact from the first call that names the allocator.
+ The other members are internal.*/
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub struct MemoryAllocator {
-    /// held, free or occupied
+    /// blocks that it holds, free or occupied
     pub total_blocks: usize,
-    /// occupied: a slot of it is in use, or in a thread's cache
+    /// occupied blocks: a slot is in use or in a thread cache
     pub used_blocks: usize,
-    /// occupied anew after having been freed, a running total
+    /// how often a freed block was occupied again, a running total
     pub recycled_blocks: usize,
     /// threads that can have a cache of their own
     pub num_threads: ::core::ffi::c_int,
-    /// reserved; valloc's own is not here
+    /// reserved
     pub mutex: u32,
     /// by thread id, from 1
     pub thread_caches: *mut *mut ::core::ffi::c_void,
@@ -338,7 +343,7 @@ pub struct MemoryAllocator {
     pub thread_places: u32,
     /// this allocator while it is initialised
     pub self_: *const ::core::ffi::c_void,
-    /// all else; in memory of valloc's
+    /// the rest, in valloc's own memory
     pub allocator: *mut ::core::ffi::c_void,
     pub name: [::core::ffi::c_char; 32usize],
 }
@@ -351,15 +356,15 @@ impl Default for MemoryAllocator {
         }
     }
 }
-/// What valloc_init_with may be told. Zero means the default.
+/// Options for valloc_init_with. Zero means the default.
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub struct valloc_options {
-    /// bytes; above it free memory is given back at once
+    /// bytes; above it no free memory is kept
     pub soft_limit: usize,
-    /// bytes; allocations that would need more fail with ENOMEM
+    /// bytes; allocations that need more fail with ENOMEM
     pub hard_limit: usize,
-    /// for dumps; copied, cut after VALLOC_NAME_BYTES - 1 bytes; may be NULL
+    /// for dumps, or NULL; the first VALLOC_NAME_BYTES - 1 bytes are copied
     pub name: *const ::core::ffi::c_char,
 }
 impl Default for valloc_options {
@@ -372,11 +377,13 @@ impl Default for valloc_options {
     }
 }
 extern "C" {
-    /** Makes an allocator that holds initial_blocks blocks of accessible memory from the start and
- never fewer, with room for the caches of num_threads threads: threads whose id (a small number,
- given at a thread's first use of valloc and used again after its exit) is above share one, under
- a mutex. Returns 0, or -1 with errno EINVAL (allocator NULL or initialised already,
- initial_blocks 0, num_threads not in 1 .. VALLOC_MAX_THREADS) or ENOMEM. Takes some microseconds.*/
+    /** Initialises an allocator. It holds initial_blocks blocks of accessible memory from the start, and
+ never fewer. Threads with an id up to num_threads have caches of their own; all others share one
+ under a mutex. A thread's id is a small number that it gets at its first use of valloc; after its
+ exit another thread may get it. Takes some microseconds.
+
+ Returns 0, or -1 with errno ENOMEM or EINVAL: allocator is NULL or initialised already,
+ initial_blocks is 0, or num_threads is not in 1 .. VALLOC_MAX_THREADS.*/
     pub fn valloc_init(
         allocator: *mut MemoryAllocator,
         initial_blocks: usize,
@@ -384,8 +391,8 @@ extern "C" {
     ) -> ::core::ffi::c_int;
 }
 extern "C" {
-    /** The same with options, which may be NULL. EINVAL also when a limit is below the one before it:
- initial blocks, soft limit, hard limit.*/
+    /** The same with options, which may be NULL. EINVAL, too, if a limit other than 0 is below the
+ initial blocks, or the hard limit is below the soft limit.*/
     pub fn valloc_init_with(
         allocator: *mut MemoryAllocator,
         initial_blocks: usize,
@@ -394,14 +401,14 @@ extern "C" {
     ) -> ::core::ffi::c_int;
 }
 extern "C" {
-    /** Frees all memory of the allocator at once, without looking at what is allocated, and leaves it
- zeroed, ready for valloc_init. No other thread may use the allocator or its memory meanwhile or
- afterwards; that other threads have used it is no matter. Of one that is not initialised, or
- NULL: nothing.*/
+    /** Frees all memory of the allocator at once, whatever is allocated. The structure is zero
+ afterwards, and valloc_init may initialise it again. No thread may use the allocator or its
+ memory from this call on; any thread may have used it before. Does nothing if the allocator is
+ NULL or not initialised.*/
     pub fn valloc_destroy(allocator: *mut MemoryAllocator);
 }
 extern "C" {
-    /// Like valloc_malloc and so on, from an allocator, which must be initialised.
+    /// Like valloc_malloc, valloc_calloc and the aligned functions, from an initialised allocator.
     pub fn valloc_allocate(
         allocator: *mut MemoryAllocator,
         size: usize,
@@ -429,8 +436,8 @@ extern "C" {
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /** Like valloc_realloc. A block stays with the allocator that it came from, whichever is named
- here; the one named serves a NULL.*/
+    /** Like valloc_realloc. An allocation stays in its own allocator, even if another one is passed. If
+ ptr is NULL, the allocator that is passed allocates.*/
     pub fn valloc_reallocate(
         allocator: *mut MemoryAllocator,
         ptr: *mut ::core::ffi::c_void,
@@ -446,27 +453,28 @@ extern "C" {
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
-    /** Frees the block at ptr into the allocator that it came from: fast if that is the one named,
- correct if not. Does nothing if either is NULL.*/
+    /** Frees the allocation at ptr. This is fast if ptr is from this allocator, and correct if it is
+ from another one. Does nothing if either argument is NULL.*/
     pub fn free_valloc(allocator: *mut MemoryAllocator, ptr: *mut ::core::ffi::c_void);
 }
 extern "C" {
-    /** The allocator of the process, which valloc_malloc and malloc use: for the functions below. It
- can be allocated from, too, but neither initialised nor destroyed. Its num_threads is 0: its
- threads have no limit.*/
+    /** The allocator of the process, which valloc_malloc and malloc use. All functions of this section
+ accept it, but it cannot be initialised or destroyed. Its num_threads is 0: the number of threads
+ is not limited.*/
     pub fn valloc_process() -> *mut MemoryAllocator;
 }
 extern "C" {
-    /** The allocator of the block at ptr; NULL if there is none: a pointer that is not valloc's, or
- that was freed. Of a block larger than VALLOC_BLOCK_BYTES only the start is known.*/
+    /** The allocator of the allocation at ptr. NULL if there is none: valloc did not return ptr, or it
+ was freed. In an allocation above VALLOC_BLOCK_BYTES, only its first VALLOC_BLOCK_BYTES are
+ recognised.*/
     pub fn valloc_owner(ptr: *const ::core::ffi::c_void) -> *mut MemoryAllocator;
 }
 extern "C" {
-    /** Changes the limits, in bytes, 0 for none; they count in whole blocks, at least one. A soft limit
- below what is held gives back free memory at once; a hard one below it makes allocations that
- need more blocks fail. For the allocator of the process the limits count all allocators. Returns
- 0, or -1 with errno EINVAL if the soft limit is above the hard one or the allocator is not
- initialised.*/
+    /** Changes the limits, in bytes; 0 means none. They are rounded to whole blocks, at least one. If
+ the allocator holds more than a new soft limit, free memory is purged at once. If it holds more
+ than a new hard limit, allocations that need more blocks fail. Limits of the allocator of the
+ process count all allocators. Returns 0, or -1 with errno EINVAL: the soft limit is above the
+ hard limit, or the allocator is not initialised.*/
     pub fn valloc_set_limits(
         allocator: *mut MemoryAllocator,
         soft_limit: usize,
@@ -475,7 +483,7 @@ extern "C" {
 }
 pub const VALLOC_BLOCK_FREE: valloc_block_status = 0;
 pub const VALLOC_BLOCK_OCCUPIED: valloc_block_status = 1;
-/// A block of an allocator as valloc_blocks saw it.
+/// A block or run of an allocator, as valloc_blocks describes it.
 pub type valloc_block_status = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
@@ -484,11 +492,11 @@ pub struct MemoryBlock {
     /// bytes, a multiple of VALLOC_BLOCK_BYTES
     pub size: usize,
     pub status: valloc_block_status,
-    /// bytes of each of its slots; 0 if free
+    /// bytes of a slot; 0 if free
     pub slot_size: usize,
-    /// that it is cut into; 1 if it is lent as a whole, 0 if free
+    /// number of slots; 1 if it is lent as a whole, 0 if free
     pub slots: usize,
-    /// in use; those in other threads' caches count as well
+    /// slots in use; slots in other threads' caches count, too
     pub live_slots: usize,
 }
 impl Default for MemoryBlock {
@@ -501,12 +509,11 @@ impl Default for MemoryBlock {
     }
 }
 extern "C" {
-    /** Calls visit(block, context) for every block of the allocator, in the order of their addresses
- (where the address space is limited, within each reserved range), until it returns another value
- than 0, and returns that, else 0. First flushes the calling
- thread's cache. No lock is held during a call, which may allocate and free; what other threads
- or visit itself change meanwhile may be seen or not. Of the allocator of the process all free
- blocks of the address space in use are visited, neighbours as one.*/
+    /** Calls visit(block, context) for every block and run of the allocator, in the order of addresses
+ within each arena. Stops when visit returns a value other than 0, and returns it; else returns 0.
+ Flushes the calling thread's cache first. No lock is held during a call, so visit may allocate
+ and free. Changes by visit and by other threads may be seen or not. In the allocator of the
+ process, adjacent free blocks count as one.*/
     pub fn valloc_blocks(
         allocator: *mut MemoryAllocator,
         visit: ::core::option::Option<
@@ -519,8 +526,8 @@ extern "C" {
     ) -> ::core::ffi::c_int;
 }
 extern "C" {
-    /** Describes the allocator to a person: its blocks by size of slot, how full they are, its limits.
- Calls write(context, text) with pieces of text; NULL writes to stderr.*/
+    /** Prints a description of the allocator: its blocks by slot size, how full they are, its limits.
+ Calls write(context, text) with pieces of the text; if write is NULL, prints to stderr.*/
     pub fn valloc_dump(
         allocator: *mut MemoryAllocator,
         write: ::core::option::Option<

@@ -1,6 +1,6 @@
 //! Declarations of the C API of the valloc memory allocator, as in `valloc.h`.
 //!
-//! Programs use the `valloc` crate; this one builds the C core and names its functions.
+//! Programs use the `valloc` crate. This crate builds the C core and declares its functions.
 #![no_std]
 #![allow(non_camel_case_types)]
 
@@ -17,8 +17,8 @@ mod bindings {
 
 pub use bindings::*;
 
-/// Keeps the linker from leaving the override's object out: nothing else refers to it by name
-/// before libc's own `malloc` has been found.
+/// Makes the linker include the override's object. Nothing else refers to it by name before the
+/// linker finds libc's own `malloc`.
 #[cfg(feature = "override")]
 mod force_override {
     use core::ffi::c_void;
