@@ -1,4 +1,4 @@
-# valloc: `make bench` measures, `make test` proves; `make help` lists the rest.
+# valloc: `make test` tests, `make bench` measures, `make help` lists all targets.
 
 BUILD := build
 PREFIX ?= /usr/local
@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 SANITIZERS := asan ubsan tsan
 CROSS := aarch64 baseline musl
 C_FILES := $(wildcard c/src/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] benches/c/*.[ch])
-# Cargo's and the override library's builds get separate folders: they never wait for each other.
+# Output goes to a log, which is printed if the command fails.
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
 .PHONY: all help test test-c test-secure test-sanitizers test-tools test-cross test-cross-quick \
@@ -19,32 +19,33 @@ all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
 
 help:
-	@echo 'make              the C libraries, in build/release'
-	@echo 'make test         every test, C and Rust, sanitizers included'
-	@echo 'make test-c       the C tests on the release and debug builds'
-	@echo 'make test-secure  the C tests on the secure build'
-	@echo 'make test-tools   what memcheck reports of programs on valloc'
-	@echo 'make test-cross   the C tests on musl, aarch64 and the first x86-64, the last two emulated'
-	@echo 'make test-rust    the Rust tests'
-	@echo 'make test-programs  browsers, servers, interpreters on valloc and glibc: docs/programs.md'
-	@echo 'make fuzz         every fuzzer for SECONDS=60, as many at a time as there are processors'
-	@echo 'make misuse-table  what valloc and its peers make of misused memory: docs/misuse.md'
-	@echo 'make bench        the founding benchmark and latencies: tables, CSV, a page in build/bench'
-	@echo 'make bench-quick  the same with fewer sizes and one round, under 2 minutes once it is built'
-	@echo 'make bench-full   everything below but bench-secure, on one page, and the tables; an hour'
-	@echo 'make bench-c      C patterns by LD_PRELOAD against the peers'
-	@echo 'make bench-threads  patterns of memory that crosses threads, by LD_PRELOAD'
-	@echo 'make bench-secure  what each feature of the secure build costs'
-	@echo 'make bench-startup  what preloading adds to programs that do next to nothing'
-	@echo 'make bench-programs  whole Rust, C and C++ programs against the peers'
-	@echo 'make bench-memory  resident memory over time, plotted against live bytes'
-	@echo 'make bench-instructions  instructions of every operation against the peers'
-	@echo 'make bench-report  the page, plots and tables anew, from the samples that there are'
-	@echo 'make bench-tables  all results as Markdown, from the last run of each part: results.md'
-	@echo 'make compare OLD=rev [NEW=rev]  two states of valloc; NEW is the working tree'
-	@echo 'make lint         formatting, static analysis, layers'
-	@echo 'make format       formats C and Rust in place'
-	@echo 'make install      to PREFIX ($(PREFIX))'
+	@echo 'make                     builds the C libraries in build/release'
+	@echo 'make install             installs them to PREFIX ($(PREFIX))'
+	@echo 'make test                runs every test: C, Rust, sanitizers'
+	@echo 'make test-c              C tests in the release and debug builds'
+	@echo 'make test-secure         C tests in the secure build'
+	@echo 'make test-tools          programs on valloc under memcheck'
+	@echo 'make test-cross          C tests on musl, and emulated on aarch64 and the first x86-64'
+	@echo 'make test-rust           Rust tests'
+	@echo 'make test-programs       browsers, servers and interpreters on valloc and glibc: docs/programs.md'
+	@echo 'make fuzz                every fuzzer for SECONDS=60, in parallel'
+	@echo 'make misuse-table        53 kinds of misuse on valloc and its peers: docs/misuse.md'
+	@echo 'make bench               speed by size, and latencies: tables, CSV and a page in build/bench'
+	@echo 'make bench-quick         the same with fewer sizes and one round, in 2 minutes once built'
+	@echo 'make bench-full          all benchmarks but bench-secure, on one page with tables; an hour'
+	@echo 'make bench-c             patterns of one thread in C, by LD_PRELOAD'
+	@echo 'make bench-threads       patterns of memory that crosses threads, by LD_PRELOAD'
+	@echo 'make bench-programs      whole Rust, C and C++ programs'
+	@echo 'make bench-memory        resident memory over time'
+	@echo 'make bench-startup       cost of preloading for small programs'
+	@echo 'make bench-instructions  instructions of every operation'
+	@echo 'make bench-secure        cost of each feature of the secure build'
+	@echo 'make bench-report        writes page, plots and tables again, from existing samples'
+	@echo 'make bench-tables        writes all results as Markdown, from existing samples: results.md'
+	@echo 'make compare OLD=rev     compares a commit with the working tree, or with NEW=rev'
+	@echo 'make lint                checks formatting, static analysis and layers'
+	@echo 'make format              formats C and Rust in place'
+	@echo 'make clean               removes all builds'
 
 $(BUILD)/%/build.ninja: CMakeLists.txt CMakePresets.json tests/CMakeLists.txt
 	@.ci/setup.sh build test
@@ -62,10 +63,9 @@ test-c: $(BUILD)/release/build.ninja $(BUILD)/debug/build.ninja
 	cmake --build --preset debug
 	ctest --preset debug --parallel $(JOBS)
 
-# tests/CMakeLists.txt leaves out what says nothing there: that freed memory is not written to, the
-# order of slots (fuzz_slab), an empty program's size and the fast paths' instructions, which are of
-# the normal build; what has nothing of the build in it (the models, the first x86-64, installation);
-# of the programs all but two.
+# tests/CMakeLists.txt leaves out tests that do not apply to the secure build (freed memory is not
+# written to, the order of slots, the size of an empty program, instruction counts), tests that do
+# not depend on the build (models, the first x86-64, installation), and most programs.
 test-secure: $(BUILD)/secure/build.ninja
 	cmake --build --preset secure
 	ctest --preset secure --parallel $(JOBS)
@@ -75,12 +75,12 @@ test-sanitizers: $(SANITIZERS:%=$(BUILD)/%/build.ninja)
 	    cmake --build --preset $$preset && ctest --preset $$preset --parallel $(JOBS) || exit 1; \
 	done
 
-# What memcheck sees of a program on valloc; AddressSanitizer's part is in its build's own tests.
+# Programs under memcheck. AddressSanitizer is tested in its own build.
 test-tools: $(BUILD)/valgrind/build.ninja
 	cmake --build --preset valgrind
 	ctest --preset valgrind --label-regex tools --parallel $(JOBS)
 
-# Cross compilers and emulators are those of an x86-64 machine.
+# Cross compilers and emulators need an x86-64 machine.
 ifeq ($(shell uname -m),x86_64)
 test-cross-quick: WITHOUT := --label-exclude slow
 test-cross test-cross-quick: $(CROSS:%=$(BUILD)/%/build.ninja)
@@ -108,7 +108,7 @@ test-rust:
 	cargo run --quiet --release --package valloc --example json
 	cargo publish --workspace --dry-run --allow-dirty
 
-# What cannot be installed is left out, and said so. Half an hour: no part of `make test`.
+# Programs that cannot be installed are left out, with a message. Takes half an hour.
 test-programs: all
 	@.ci/setup.sh whole || true
 	python3 tests/programs/whole.py $(BUILD)/release \
@@ -119,8 +119,8 @@ test-programs: all
 SECONDS ?= 60
 FUZZERS := process allocators arena slab slot_stack bitmap size_class
 
-# New inputs go to build/fuzz/corpus; what failed, to build/fuzz. `make fuzz-minimise` takes the new
-# ones that reach new code over into tests/fuzz/corpus.
+# New inputs go to build/fuzz/corpus, failing ones to build/fuzz. `make fuzz-minimise` copies inputs
+# that reach new code to tests/fuzz/corpus.
 fuzz: $(BUILD)/fuzz/build.ninja
 	cmake --build --preset fuzz
 	@mkdir -p $(FUZZERS:%=$(BUILD)/fuzz/corpus/%)
@@ -143,14 +143,14 @@ misuse-table: all
 
 # ---- Benchmarks ----
 
-# Each benchmark leaves samples, tables and plots in OUT, and renews the page of all of them. ROUNDS
-# instead of what each does by itself: make bench-full ROUNDS=1 tries everything.
+# Each benchmark writes samples, tables and plots to OUT, and the page of all of them. ROUNDS replaces
+# the default number of rounds: make bench-full ROUNDS=1 tries everything.
 OUT := $(BUILD)/bench
 RUST := target/release
 FULL := bench bench-programs-rust bench-programs-c bench-memory bench-threads bench-c \
         bench-instructions bench-startup
 MEASURE := --out $(OUT) $(if $(ROUNDS),--rounds $(ROUNDS))
-# What failed or was interrupted is reported on as well, then make ends with the status of it.
+# A failed or interrupted benchmark is reported, too; make then ends with its status.
 define by_preload
 	python3 benches/$(1) $(BUILD)/release --out $(OUT)/$(2)-samples.csv $(3); status=$$?; \
 	    $(RUST)/report --out $(OUT) $(2) && exit $$status
@@ -168,7 +168,7 @@ bench-quick: bench-rust
 	$(RUST)/founding --quick --out $(OUT); status=$$?; \
 	    $(RUST)/latency --quick --out $(OUT) && exit $$status
 
-# A part that fails does not take the others with it.
+# If a part fails, the others still run.
 bench-full: all bench-rust
 	@.ci/setup.sh programs
 	@for part in $(FULL); do \
@@ -216,7 +216,7 @@ bench-programs-c: all bench-rust
 bench-instructions: all bench-rust
 	$(call by_preload,c/instructions.py,instructions)
 
-# Two states of valloc: make compare OLD=revision [NEW=revision].
+# Compares two versions of valloc: make compare OLD=revision [NEW=revision].
 compare: all
 	@.ci/setup.sh build bench
 	@test -n '$(OLD)' || { echo 'usage: make compare OLD=revision [NEW=revision]'; exit 2; }
