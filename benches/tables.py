@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""All results of a folder as Markdown: where and when they were measured, tables, and where others
-are ahead.
+"""Writes all results of a folder as Markdown: where and when they were measured, tables, and where
+others are ahead.
 
 tables.py FOLDER
 
-Prints them, and writes FOLDER/results.md. Reads *-summary.csv, some *-samples.csv and *-run.txt as
-docs/benchmarks.md describes them, and circumstances.txt, which the page leaves; a part that was not
-measured is left out, and said so. The best of a row is bold, by the figures themselves, not by
-their printed digits."""
+Prints them, and writes FOLDER/results.md. Reads *-summary.csv, some *-samples.csv and *-run.txt, see
+docs/benchmarks.md, and circumstances.txt, which the page writes. Parts without samples are left out,
+with a message. The best of a row is bold, by its exact figure, not by its printed digits."""
 
 import contextlib
 import csv
@@ -62,7 +61,7 @@ def table(corner, names, rows):
 
 
 def founding(rows):
-    print("Mean of allocation and free in ns, 1000 blocks a thread filled by memset:\n")
+    print("Mean of allocation and free in ns; 1000 blocks per thread, filled by memset:\n")
     cells = {}
     for row in rows:
         if row["allocator"] in FOUNDING:
@@ -114,7 +113,7 @@ def names_of(subjects, *first):
 
 
 def beside(subjects, names, figure, digits, sign=1):
-    """The table of a figure with the peak of resident memory beside it. sign: -1 where more is better."""
+    """A table of a figure and the peak of resident memory. sign: -1 if more is better."""
     rows = [(subject, {name: (sign * cell[figure], f"{cell[figure]:.{digits}f} / {cell['peak_mib']:.0f}")
                        for name, cell in row.items() if name in names})
             for subject, row in subjects.items()]
@@ -122,8 +121,8 @@ def beside(subjects, names, figure, digits, sign=1):
 
 
 def behind(subjects, names, figure, unit, sign=1, step=0):
-    """Where others are ahead by more than chance is granted. step: the clock's, of which two have
-    to lie between."""
+    """Prints where others are ahead by more than PERCENT. step: the clock's resolution; smaller
+    differences than two steps do not count."""
     found = []
     for subject, row in subjects.items():
         ratios = {name: (row["valloc"][figure] / max(row[name][figure], step)) ** sign
@@ -146,7 +145,7 @@ def threads(rows):
 
 
 def to_others(subjects, names):
-    """Geometric means of valloc's time and memory as parts of every other one's."""
+    """Geometric means of valloc's time and memory divided by each other one's."""
     shares = []
     for name in names:
         both = [(row["valloc"], row[name]) for row in subjects.values() if {"valloc", name} <= row.keys()]
@@ -181,7 +180,7 @@ def programs_rust(rows):
         means[name] = [geometric_mean(row[name][figure] / min(cell[figure] for cell in row.values())
                                       for row in complete) for figure in ("cpu_s", "peak_mib")]
     order = sorted(means, key=lambda name: means[name][0])
-    print("The geometric mean of each one's share of the best, time and memory: "
+    print("Geometric means of each one's share of the best, time and memory: "
           + ", ".join(f"{name} {means[name][0]:.2f} and {means[name][1]:.2f}" for name in order) + ".")
     print(f"Geometric means, valloc to the other: {to_others(subjects, names)}.")
     behind(subjects, names, "cpu_s", "time")
@@ -192,8 +191,8 @@ def programs_rust(rows):
 def memory(rows):
     subjects = medians(rows)
     names = names_of(subjects, "malloc", "valloc")
-    print("Resident MiB after the purge, after idling with a background thread (of those that have one), "
-          "then mean / peak of the whole:\n")
+    print("Resident MiB after the purge, or after idling with the background thread if there is one; "
+          "then mean / peak of the whole scenario:\n")
     purged = [(f"{subject}, purge", {name: (cell["after purge"], f"{cell['after purge']:.0f}")
                                      for name, cell in row.items()})
               for subject, row in subjects.items() if subject.startswith("fragments")]
@@ -204,7 +203,7 @@ def memory(rows):
                         for name, cell in row.items()})
              for subject, row in subjects.items() if subject in ("waves", "server")]
     table("", names, purged + idled + whole)
-    print("Of all: mean / peak, then what fragments have at the end of each phase:\n")
+    print("All scenarios: mean / peak MiB; then MiB of the fragments scenarios after each phase:\n")
     beside(subjects, names, "mean_mib", 0)
     after = {f"{subject}, {phase}": {name: cell[f"after {phase}"] for name, cell in row.items()}
              for subject, row in subjects.items() if subject.startswith("fragments")
@@ -224,7 +223,7 @@ def memory(rows):
     print()
 
 
-# Patterns that the README shows, and what it calls them.
+# Selected patterns and their descriptions.
 CHOSEN = {"replace 1000000": "replace, 1,000,000 live",
           "bulk 64 random": "bulk of 64 B, freed at random",
           "sweep 6000": "sweep: sizes one after the other",
@@ -257,8 +256,8 @@ def startup(rows):
     subjects = medians(rows)
     names = [name for name in names_of(subjects, "valloc", "empty") if name != "nothing"]
     subjects = {program: row for program, row in subjects.items() if "nothing" in row}
-    print("Times the processor time that they take by themselves / KiB of resident memory above it "
-          "at the peak of the largest process; `empty` is a library without a line of code:\n")
+    print("Processor time as a multiple of the program alone / additional KiB of resident memory at "
+          "the peak of the largest process. `empty` is a library without code:\n")
     cells = []
     for program, row in subjects.items():
         bare = row["nothing"]
@@ -302,14 +301,14 @@ def instances(samples):
 
 def runs(samples):
     ns = by_subject(samples, "runs", "length")
-    print("Nanoseconds to reclaim a run and to lend one that fits, or is long:\n")
+    print("Nanoseconds to return a run and to lend one, which fits or is long:\n")
     print("| runs | fits | long |\n|---|---|---|")
     for count in dict.fromkeys(count for count, _ in ns):
         print(f"| {int(count):,} | {ns[count, 'fits']:,.0f} | {ns[count, 'long']:,.0f} |")
     print()
 
 
-# Builds that are valloc's, and what the README calls them.
+# Features of valloc's secure builds.
 FEATURES = ("exact", "random", "quarantine", "zero", "canary", "guard")
 
 
@@ -352,8 +351,8 @@ def latency(rows):
         subjects.setdefault(subject, {})[row["allocator"]] = figures
     names = names_of(subjects, *FOUNDING)
     step = max(float(row["step_ns"]) for row in rows)
-    print("Nanoseconds of a single operation: median / what one in a thousand takes or exceeds; "
-          f"the clock's own cost is taken off, which advances by {step:.0f} ns at a time:\n")
+    print("Nanoseconds of a single operation: median / the slowest in a thousand. The clock's own cost "
+          f"is subtracted; its resolution is {step:.0f} ns:\n")
     table("", names, [(subject, {name: (cell["p50"], f"{cell['p50']:.0f} / {cell['p999']:.0f}")
                                  for name, cell in row.items()})
                       for subject, row in subjects.items()])
@@ -382,7 +381,7 @@ PARTS = [("founding", "By size", founding, "summary"),
          ("memory", "Memory over time", memory, "summary"),
          ("micro", "Patterns of one thread", micro, "summary"),
          ("startup", "Small programs", startup, "summary"),
-         ("instances", "Allocators of one's own", instances, "samples"),
+         ("instances", "Allocators of your own", instances, "samples"),
          ("runs", "The search for runs", runs, "samples"),
          ("secure", "Secure builds", secure, "samples"),
          ("instructions", "Instructions", instructions, "summary")]
@@ -397,7 +396,7 @@ def rows_of(path):
 
 
 def circumstances(folder):
-    """The machine and what was compared, as the page had it; commit and date are each part's."""
+    """The machine and the compared versions, from the page. Each part has its own commit and date."""
     file = folder / "circumstances.txt"
     if not file.exists():
         print("there is no circumstances.txt; make bench-report writes it", file=sys.stderr)
@@ -426,7 +425,7 @@ def commits(folder):
 
 
 def show_part(folder, name, heading, show, kind):
-    """Whether there is something to show."""
+    """Prints a part. Returns whether it has samples."""
     rows = rows_of(folder / f"{name}-{kind}.csv")
     if not rows:
         print(f"{name} was not measured", file=sys.stderr)
@@ -447,7 +446,7 @@ def show_part(folder, name, heading, show, kind):
 
 
 def wrapped(line):
-    """Prose in lines of a width; tables and headings as they are."""
+    """Wraps prose; keeps tables and headings."""
     if line.startswith(("|", "#")):
         return line + "\n"
     return textwrap.fill(line, 100, break_long_words=False, break_on_hyphens=False) + "\n"
@@ -460,8 +459,8 @@ def main():
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
         print("# Results\n")
-        print("Written by `make bench-tables`; [benchmarks.md](benchmarks.md) tells how it is "
-              "measured. Medians over the rounds; bold is the best of a row.\n")
+        print("`make bench-tables` writes this page; [benchmarks.md](benchmarks.md) describes the "
+              "method. Figures are medians over the rounds. The best of a row is bold.\n")
         circumstances(folder)
         commits(folder)
         shown = [show_part(folder, *part) for part in PARTS]

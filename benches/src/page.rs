@@ -1,12 +1,11 @@
-//! One page of all results in a folder, for a browser: plots, tables, and what they were
-//! measured on.
+//! One page of all results in a folder, for a browser: plots, tables, and the machine.
 
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-/// The parts of the page: prefix of their files, heading, what is seen.
+/// The parts of the page: prefix of their files, heading, description.
 const SECTIONS: [(&str, &str, &str); 12] = [
     (
         "founding",
@@ -17,7 +16,7 @@ const SECTIONS: [(&str, &str, &str); 12] = [
     (
         "latency",
         "Regularity",
-        "Latency of single operations: what one in so many takes or exceeds.",
+        "Latency of single operations: percentiles.",
     ),
     (
         "memory",
@@ -28,46 +27,45 @@ const SECTIONS: [(&str, &str, &str); 12] = [
     (
         "programs-rust",
         "Whole Rust programs",
-        "One binary for each global allocator, in turns: how many times the best one's figure each takes.",
+        "One binary for each global allocator, in turns. Figures are multiples of the best one's.",
     ),
     (
         "programs-c",
         "Whole C and C++ programs",
-        "The distribution's packages, by LD_PRELOAD, in turns: how many times the best one's figure each takes.",
+        "The distribution's packages, by LD_PRELOAD, in turns. Figures are multiples of the best one's.",
     ),
     (
         "threads",
         "Memory that crosses threads",
-        "Patterns of many threads in C, by LD_PRELOAD, in turns: how many times the best one's figure each takes.",
+        "Patterns of many threads in C, by LD_PRELOAD, in turns. Figures are multiples of the best one's.",
     ),
     (
         "micro",
         "Patterns of one thread",
-        "In C, by LD_PRELOAD, in turns: how many times the best one's figure each takes.",
+        "In C, by LD_PRELOAD, in turns. Figures are multiples of the best one's.",
     ),
     (
         "startup",
         "Small programs",
-        "What preloading adds to programs that do next to nothing, in turns: how many times the \
-         best one's figure each takes. `nothing` is the program alone, `empty` a library without a \
-         line of code.",
+        "The cost of preloading for programs that do almost nothing, in turns. Figures are multiples \
+         of the best one's. `nothing` is the program alone, `empty` a library without code.",
     ),
     (
         "instances",
-        "Allocators of one's own",
-        "What valloc's own allocators cost beside that of the process.",
+        "Allocators of your own",
+        "The cost of a MemoryAllocator compared with the allocator of the process.",
     ),
-    ("runs", "The search for runs", "Lending and reclaiming runs of blocks in a full arena."),
+    ("runs", "The search for runs", "Lending and returning runs of blocks in a full arena."),
     (
         "secure",
         "Secure builds",
-        "What the features of valloc's secure build cost, each alone and all together.",
+        "The cost of the secure build's features, each alone and all together.",
     ),
     (
         "instructions",
         "Instructions",
-        "What a call executes outside the kernel, counted by callgrind, the loop around it left \
-         out. Names of rows: operation, size in bytes, and the call that is counted in it.",
+        "Instructions of a call outside the kernel, counted by callgrind, without the loop around \
+         it. Rows are named by the operation, the size in bytes, and the call that is counted.",
     ),
 ];
 
@@ -189,8 +187,7 @@ fn now() -> String {
     output("date", &["-u", "+%Y-%m-%d %H:%M UTC"])
 }
 
-/// What was measured when, on how busy a machine: of one part, where the page may show parts that
-/// were measured at other times.
+/// Commit, time and load of one part. The page may show parts that were measured at other times.
 pub fn moment() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
@@ -225,7 +222,7 @@ fn circumstances() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What the override library of the C benchmarks was compiled with.
+/// Compiler flags of the override library in the C benchmarks.
 fn c_flags() -> String {
     let build = std::fs::read_to_string("build/release/build.ninja").unwrap_or_default();
     let unit = build.split("valloc_override.dir/c/src/unity.c.o:").nth(1).unwrap_or_default();
@@ -237,7 +234,7 @@ fn c_flags() -> String {
     )
 }
 
-/// What this program and those of the crates were compiled with.
+/// Compiler flags of this program and of the crates.
 fn rust_flags() -> String {
     let profile = if cfg!(debug_assertions) { "debug" } else { "release, C of valloc by -O3" };
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
@@ -255,7 +252,7 @@ fn crates() -> String {
     named.iter().filter_map(|name| version(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// Versions of the peers' packages, where dpkg knows them.
+/// Versions of the peers' packages, if dpkg knows them.
 fn packages() -> String {
     let named = ["libmimalloc2.0", "libjemalloc2", "libtcmalloc-minimal4"];
     let output = Command::new("dpkg-query")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""compare.py BUILD: commits every crime on valloc and on the other mallocs of the machine, each in a
-process of its own, and writes what becomes of it to docs/misuse.md."""
+"""compare.py BUILD: commits every crime on valloc and on the machine's other allocators, each in a separate
+process, and writes the outcomes to docs/misuse.md."""
 
 import glob
 import os
@@ -60,17 +60,16 @@ names = subprocess.run([crimes], capture_output=True, text=True, check=True).std
 rows = [[name.replace("_", " ")] + [outcome(name, library) for _, library, _ in present] for name in names]
 text = f"""# Misuse
 
-What becomes of {len(names)} ways to misuse memory, each committed by the same program
-(`tests/misuse/crimes.c`) in a process of its own, on each malloc by `LD_PRELOAD`. Written by
-`make misuse-table`.
+`make misuse-table` writes this page: {len(names)} ways to misuse memory, and what happens with each allocator. The program
+`tests/misuse/crimes.c` commits each crime in a separate process, with each allocator by `LD_PRELOAD`.
 
-- **reported**: the process stops with a message
-- crash: it dies without one
-- corrupt: it goes on, and was seen to have a block with two owners, another block's contents changed,
-  or a freed block's contents read
-- harmless: it goes on, and none of this was seen
-- warned: it goes on after a message
-- –: that malloc does not have the function
+- **reported**: the process stops with a message.
+- crash: the process dies without a message.
+- corrupt: the process continues. An allocation had two owners, another allocation's contents changed, or the contents
+  of a freed allocation were read.
+- harmless: the process continues, and none of this was observed.
+- warned: the process continues after a message.
+- –: the allocator does not have the function.
 
 Crimes named "unused" end with a purge instead of further allocations.
 
