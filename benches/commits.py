@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Compares two states of valloc, in turns: patterns of one thread, whole C programs, instructions.
+"""Compares two versions of valloc, in turns: patterns of one thread, whole C programs, instructions.
 
 commits.py BUILD OLD [NEW] [--rounds N]
 
-OLD and NEW are revisions of git; without NEW the working tree as it is. Both libraries are built
-anew, by the same compiler with the flags of their own CMakeLists.txt, below BUILD/../compare; the
-programs that measure are those of BUILD. Prints new / old: medians of the rounds' ratios with
-their quartiles; a * marks where the ratios of all rounds lie on one side of 1. Exact counts have no spread."""
+OLD and NEW are git revisions; the default for NEW is the working tree. Both libraries are built in
+BUILD/../compare, by the same compiler, with the flags of their own CMakeLists.txt. The measuring
+programs are those of BUILD. Prints new / old: medians of the rounds' ratios with their quartiles. A *
+marks results where the ratios of all rounds are on one side of 1. Exact counts have no spread."""
 
 import argparse
 import math

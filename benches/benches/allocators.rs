@@ -11,7 +11,7 @@ use valloc_benches::{
     human_size, layout, with_contender, Contender, Random, Shared, Visitor, NAMES,
 };
 
-/// A pattern measured for one contender after the other.
+/// A pattern, measured for each contender in turn.
 trait Pattern: Copy {
     fn measure<C: Contender>(self, group: &mut BenchmarkGroup<'_, WallTime>);
 }
@@ -140,7 +140,7 @@ impl Pattern for Replace {
     }
 }
 
-/// A vector of bytes that doubles by realloc up to a size, every new part written.
+/// A vector of bytes that doubles by realloc up to a size. Every new part is written.
 #[derive(Clone, Copy)]
 struct Growth(usize);
 
@@ -165,7 +165,7 @@ impl Pattern for Growth {
     }
 }
 
-/// Blocks allocated by one thread and freed by another, handed over in batches.
+/// Blocks allocated by one thread and freed by another, passed on in batches.
 #[derive(Clone, Copy)]
 struct CrossThread(usize);
 

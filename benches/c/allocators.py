@@ -1,8 +1,8 @@
-"""What the comparisons by LD_PRELOAD share: where the allocators are (valloc's own build and the
+"""Common parts of the comparisons by LD_PRELOAD: paths of the allocators (valloc's build and the
 distribution's packages), turns, spread, files of samples.
 
-glibc is preloaded like the others, so that it serves programs linked to another allocator, and
-nobody alone is spared the preloading."""
+glibc is preloaded like the others. So programs that are linked to another allocator use it, too, and
+every allocator pays for preloading."""
 
 import argparse
 import csv

@@ -1,8 +1,8 @@
 """Instructions below the functions call_* of a program, counted by callgrind.
 
-The program makes every call that is of interest in a function of its own, named call_NAME, and
-does what is to be counted below a function named `measured`, any thread (benches/c/operations.c).
-The instructions of such a function itself, as those of the loop around it, are not counted."""
+The program makes every counted call in a function of its own, named call_NAME, and does so below a
+function named `measured`, in any thread (benches/c/operations.c). The instructions of call_NAME
+itself, and of the loop around it, are not counted."""
 
 import os
 import re

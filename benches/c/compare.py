@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Compares allocators on the patterns of micro.c, a process each, in turns.
+"""Compares allocators on the patterns of micro.c, one process each, in turns.
 
 compare.py BUILD [--out FILE] [--rounds N] [--only WORD] [--allocators A,B] [--extra NAME=LIBRARY]...
 
 Prints medians over the rounds, and the largest half distance between quartiles of a row's times.
---out keeps every run as a line of CSV: pattern, allocator, round, allocation_ns (with the free
-where both are timed together), free_ns, total_ns, peak_mib."""
+--out saves every run as a line of CSV: pattern, allocator, round, allocation_ns (with the free if
+both are timed together), free_ns, total_ns, peak_mib."""
 
 import argparse
 import statistics

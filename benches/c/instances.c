@@ -1,11 +1,13 @@
-/* instances.c: what an allocator of one's own costs beside that of the process, in one run, in
- * turns. Prints a line for each: measure, round, ns. own.py makes medians of them.
+/* instances.c: compares a MemoryAllocator with the allocator of the process, in one run, in
+ * turns. Prints a line for each measurement: measure, round, ns. own.py computes medians.
  *
- *   pair_process, pair_own, pair_shared   allocate 64 B, write a byte, free: by the process; by an
- *                                         allocator; by one whose thread has no cache of its own
- * and uses the shared one life_empty, life_small                init and destroy; with ten
- * allocations between free_each, destroy                    1 GiB in 1 Mi slots: freed one by one;
- * destroyed
+ *   pair_process   allocate 64 B, write a byte, free: in the process's allocator
+ *   pair_own       the same in a MemoryAllocator
+ *   pair_shared    the same in one whose shared cache the thread has to use
+ *   life_empty     init and destroy
+ *   life_small     the same with ten allocations in between
+ *   free_each      1 GiB in 1 Mi slots, freed one by one
+ *   destroy        the same, destroyed
  *
  * instances [ROUNDS] */
 #include <stdint.h>

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Instructions of every operation on each allocator, counted by callgrind: the same in every run,
-but for what an allocator does by the clock or at random.
+"""Counts the instructions of every operation on each allocator by callgrind. They are the same in every
+run, unless an allocator uses the clock or random numbers.
 
 instructions.py BUILD [--out FILE] [--only WORD] [--allocators A,B] [--extra NAME=LIBRARY]...
 
-Counts what a call executes outside the kernel, in whatever library; benches/c/operations.c tells
-what the operations are. --out writes CSV: operation (with its size and the call), allocator,
+Counts the instructions of a call outside the kernel, in any library. benches/c/operations.c describes
+the operations. --out writes CSV: operation (with its size and the call), allocator,
 calls, instructions (of one call)."""
 
 import argparse

@@ -1,9 +1,9 @@
-/* launch.c LIBRARY COMMAND...: runs a command with a library preloaded ("": none) and its output
- * thrown away; prints its processor time in microseconds (user and system, with its children) and
- * the peak of its resident memory in KiB, of the largest of its processes.
+/* launch.c LIBRARY COMMAND...: runs a command with a library preloaded ("": none) and discards its
+ * output. Prints its processor time in microseconds (user and system, with its children) and the
+ * peak resident memory of its largest process in KiB.
  *
- * A process begins with the peak of the one that started it: startup.py's own would hide that of a
- * small program. This one, linked statically, is smaller than any that it starts. */
+ * A process begins with the peak of its parent, so startup.py would hide the peak of a small
+ * program. This program is linked statically, and smaller than any that it starts. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <spawn.h>

@@ -1,19 +1,22 @@
 /* micro.c PATTERN ...: one pattern of malloc and free, for any allocator that is preloaded or
  * linked. Prints nanoseconds of processor time per operation and peak resident memory.
  *
- *   pair SIZE            malloc, one byte written, free, again and again
- *   bulk SIZE ORDER      many blocks allocated, a byte of each written, then freed in ORDER:
- *                        same, reverse, random
- *   replace LIVE         random ones of LIVE blocks of 16 B to 1 KiB freed and allocated anew
- *   sweep LIVE           3000 blocks of one size, of the next one, ... to 1 KiB; each takes the
- * place of the oldest of LIVE moving LIVE          LIVE blocks of 64 B, of which each moves on to
- * 128 B, then to 256, 512 and 1024, at random holes LIVE           random ones of LIVE blocks of 1
- * to 2 MiB freed and allocated anew, a byte of every page written touch SIZE THREADS   malloc,
- * every byte written, free, again and again, in each thread growth SIZE          a buffer that
- * grows by realloc from 64 B to SIZE, in steps of a half
+ *   pair SIZE            malloc, write one byte, free, repeatedly
+ *   bulk SIZE ORDER      allocate many blocks, write a byte of each, free them in
+ *                        ORDER: same, reverse, random
+ *   replace LIVE         LIVE blocks of 16 B to 1 KiB; free a random one and allocate it
+ *                        again
+ *   sweep LIVE           3000 blocks of one size, of the next one, ... to 1 KiB; each
+ *                        replaces the oldest of LIVE
+ *   moving LIVE          LIVE blocks of 64 B, which move to 128 B, then to 256, 512 and
+ *                        1024, at random
+ *   holes LIVE           LIVE blocks of 1 to 2 MiB; free a random one and allocate it
+ *                        again, write a byte of every page
+ *   touch SIZE THREADS   malloc, write every byte, free, repeatedly, in each thread
+ *   growth SIZE          grow a buffer by realloc from 64 B to SIZE, by half at a time
  *
- * The time of touching memory for the first time is the machine's more than the allocator's: a
- * first round warms up, the median of the others counts. */
+ * A first round warms up, because the first touch of memory measures the machine more than the
+ * allocator. The result is the median of the other rounds. */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>

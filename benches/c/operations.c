@@ -1,25 +1,25 @@
-/* operations.c OPERATION: one operation of malloc's family, repeated, for counting instructions.
+/* operations.c OPERATION: repeats one operation of malloc's family, to count its instructions.
  *
- * Every call of the allocator is made by a function `call_NAME` that does nothing else, so that
- * callgrind tells what is below it from the loop around. Counting begins in `measured`: the heap
- * is warm then, as the same work was done before, except where a fresh heap is the matter.
+ * Every call of the allocator is in a function `call_NAME` that does nothing else, so callgrind can
+ * separate it from the loop. Counting begins in `measured`. The same work was done before, so the
+ * heap is warm, except in `fresh`.
  *
- * For the allocator the clock stands still: what it does with time, as trimming caches, would make
- * the counts depend on how fast the machine is.
+ * The allocator sees a clock that stands still. Otherwise periodic work, like trimming caches,
+ * would make the counts depend on the machine's speed.
  *
  *   pair SIZE         malloc, free
  *   calloc SIZE       calloc, free
  *   aligned SIZE      aligned_alloc to 64 bytes, free
  *   sized SIZE        C++'s operator new, its sized delete
- *   growth SIZE       a buffer grown by realloc from 64 bytes to SIZE, in steps of a half, free
- *   resize SIZE       a block that realloc makes twice as large and so large again, in turns
- *   fresh SIZE        10,000 mallocs, nothing ever freed
+ *   growth SIZE       a buffer that realloc grows from 64 bytes to SIZE, by half at a time, free
+ *   resize SIZE       a block that realloc doubles and halves in turns
+ *   fresh SIZE        10,000 mallocs without a free
  *   ordered SIZE      10,000 mallocs, then all frees in the same order
  *   random SIZE       the same, freed at random
  *   loop SIZE         16 mallocs of each size up to SIZE, an eighth apart, then all frees in order
  *   remote SIZE       10,000 mallocs, all freed in order by another thread
  *   exchange SIZE     another thread's blocks freed, and malloc, in turns
- *   instance SIZE     valloc_allocate, free_valloc; ends with 3 where there is no valloc */
+ *   instance SIZE     valloc_allocate, free_valloc; ends with status 3 without valloc */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>

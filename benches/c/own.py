@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What valloc alone has: allocators of one's own (instances.c), and the search for runs (runs.c).
+"""Measures what only valloc has: a MemoryAllocator (instances.c), and the search for runs (runs.c).
 
 own.py BUILD [--out FOLDER] [--rounds N]
 
-Prints medians. --out keeps every round as a line of CSV, and the tables: instances-samples.csv has
-measure, round, ns; runs-samples.csv has runs (how many there are), length (of those lent: fits,
-long), round, ns."""
+Prints medians. --out saves every round as a line of CSV, and the tables. instances-samples.csv has
+measure, round, ns. runs-samples.csv has runs (their number), length (of the runs lent: fits, long),
+round, ns."""
 
 import argparse
 import contextlib
@@ -68,7 +68,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", help="folder with benches/c/instances and benches/c/runs")
     parser.add_argument("--out", type=Path, help="folder for the samples and tables")
-    parser.add_argument("--rounds", type=positive, help="by default what each does by itself")
+    parser.add_argument("--rounds", type=positive, help="by default each program's own number")
     options = parser.parse_args()
     parts = []
     for name, show, columns in PROGRAMS:

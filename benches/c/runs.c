@@ -1,10 +1,10 @@
-/* runs.c: how long it takes to lend and reclaim a run in an arena of 100 GiB of address space that
- * is cut into many runs, half of them free. No page of theirs is touched. By the inner interface.
+/* runs.c: measures lending and returning a run in an arena of 100 GiB of address space that is cut
+ * into many runs, half of them free. Their pages are not touched. Uses the internal interface.
  *
- * For each number of runs: nanoseconds to reclaim a random run and to lend one of random length in
- * its place, as short as the holes are on average ("fits"), and up to 16 times as long, for which
- * there are few holes or none ("long"). Prints a line for each round: number of runs, length of
- * those lent, round, ns. own.py makes medians of them.
+ * For each number of runs: nanoseconds to return a random run and to lend one of random length. It
+ * is as short as the average hole ("fits"), or up to 16 times as long, for which there are few
+ * holes or none ("long"). Prints a line for each round: number of runs, length of the runs lent,
+ * round, ns. own.py computes medians.
  *
  * runs [ROUNDS [TURNS]] */
 #include <stdint.h>

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What the features of a secure build cost, each alone and all together, beside mimalloc, mimalloc's
-secure build and scudo: nanoseconds per operation of micro.c and processor seconds of whole programs,
-in turns; medians, as a table in Markdown.
+"""Measures the cost of the secure build's features, each alone and all together, and mimalloc, mimalloc's
+secure build and scudo. Prints a Markdown table of medians: nanoseconds per operation of micro.c, and
+processor seconds of whole programs, measured in turns.
 
 secure.py BUILD [--out FOLDER] [--rounds N] [--programs A,B] [--only A,B]
 
---out keeps every run as a line of secure-samples.csv: subject (pattern or program), allocator,
-round, ns, cpu_s, peak_mib; and the table. Builds the variants beside BUILD. mimalloc's secure build
-is compiled from the sources that cargo has for the Rust benchmarks; scudo comes with clang."""
+--out saves every run as a line of secure-samples.csv (subject: pattern or program, allocator, round,
+ns, cpu_s, peak_mib), and the table. Builds the variants beside BUILD. mimalloc's secure build is
+compiled from the sources that cargo has for the Rust benchmarks; scudo is part of clang."""
 
 import argparse
 import contextlib
@@ -48,7 +48,7 @@ def variant(build, feature):
 
 
 def secure_mimalloc(build):
-    """mimalloc 2 with all of its mitigations, as its own build system makes it."""
+    """mimalloc 2 with all of its mitigations, built by its own build system."""
     packages = json.loads(run("cargo", "metadata", "--format-version", "1", cwd=ROOT))["packages"]
     manifest = next(p["manifest_path"] for p in packages if p["name"] == "libmimalloc-sys")
     source = Path(manifest).parent / "c_src" / "mimalloc" / "v2"
@@ -61,7 +61,7 @@ def secure_mimalloc(build):
 
 
 def library(build, name):
-    """What is to be preloaded; built, where it is not there by itself."""
+    """The library to preload, built if necessary."""
     if name in FEATURES:
         return variant(build, name)
     if name == "all":

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What preloading an allocator adds to programs that do next to nothing, in turns.
+"""Measures the cost of preloading an allocator for small programs, in turns.
 
 startup.py BUILD [--out FILE] [--rounds N] [--allocators A,B] [--extra NAME=LIBRARY]...
 
-Prints medians of processor time (user and system, with children), what they are times that of
-the program without any preloading, and how many KiB of resident memory the program's largest
-process has at its peak beyond that. `empty` is a library without a line of code: what the dynamic
-loader takes for any library. --out keeps every run as a line of CSV: program, allocator, round,
-cpu_us, peak_kib; a round has many runs of the shortest programs."""
+Prints medians of processor time (user and system, with children), also as a multiple of the program
+without preloading, and the additional KiB of resident memory at the peak of the program's largest
+process. `empty` is a library without code: the dynamic loader's cost of any library. --out saves
+every run as a line of CSV: program, allocator, round, cpu_us, peak_kib. A round has many runs of the
+shortest programs."""
 
 import argparse
 import os

@@ -3,14 +3,14 @@
  * memory in KiB, and a checksum of all contents, the same for every allocator.
  *
  *   oneway   one thread allocates, one frees
- *   ring     four threads; each frees what the one before allocated
+ *   ring     four threads; each frees what the previous one allocated
  *   all      four threads free one another's blocks, at random, with random lifetimes
  *   server   two threads build requests of a dozen blocks, two others free them and keep some state
  *   freer    sixteen threads allocate, one frees
- *   sharing  small objects handed to workers that free, allocate and write them again and again
- *   batch    blocks handed over a thousand at a time
- *   many     64 threads with blocks of their own, of which some wander
- *   spawn    a thread for every request, which leaves some of its blocks behind
+ *   sharing  small objects are passed to workers that free, allocate and write them repeatedly
+ *   batch    blocks are passed on a thousand at a time
+ *   many     64 threads with their own blocks, some of which are passed on
+ *   spawn    one thread for every request, which leaves some of its blocks behind
  *
  * PERCENT scales the work; 100 takes one to a few seconds. */
 #include <pthread.h>

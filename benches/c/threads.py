@@ -4,12 +4,11 @@
 threads.py BUILD [--out FILE] [--rounds N] [--percent N] [--only WORD] [--allocators A,B]
            [--extra NAME=LIBRARY]... [--futex]
 
-Prints millions of operations per second and peak / final resident MiB, and the largest half
-distance between quartiles of a row's speeds. --out keeps every run as a line of CSV: pattern,
-allocator, round, mops (millions of operations per second), peak_mib, final_mib. Every allocator
-has to come to the same checksum. `linked` is valloc linked instead of preloaded. --futex adds a run
-under strace and prints how often threads slept for a lock, the time of all these waits and the
-longest, both in ms."""
+Prints millions of operations per second, peak / final resident MiB, and the spread: the largest half
+distance between quartiles of a row's speeds. --out saves every run as a line of CSV: pattern,
+allocator, round, mops (millions of operations per second), peak_mib, final_mib. All allocators must
+reach the same checksum. `linked` is valloc linked instead of preloaded. --futex adds a run under strace
+and prints how often threads slept for a lock, and the total and the longest time of these waits, in ms."""
 
 import argparse
 import re

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Whole programs from the distribution on each allocator, by LD_PRELOAD, in turns.
+"""Runs whole programs of the distribution on each allocator, by LD_PRELOAD, in turns.
 
 run.py BUILD [--out FILE] [--rounds N] [--only A,B] [--allocators A,B]
        [--extra NAME=LIBRARY[,VARIABLE=VALUE]...]...
 
-Prints medians of processor seconds (user + system, with the program's own children) and peak
-resident MiB with the largest half distance between quartiles of a row's times, then the geometric
-means of valloc's share of each other allocator's. Every allocator has to come to the same result,
-as far as the program's is the same in every run. Programs that are not installed are left out, and
-said so. What fails on one allocator is not run on it again; all others are, and the command ends with
-a status other than 0. --out keeps every run as a line of CSV as soon as it is done: program,
-allocator, round, cpu_s, wall_s, peak_mib."""
+Prints medians of processor seconds (user + system, with the program's own children) and peak resident
+MiB. The spread is the largest half distance between quartiles of a row's times. Then come geometric
+means of valloc's figures divided by each other allocator's. All allocators must have the same result,
+if the program has the same result in every run. Programs that are not installed are left out, with a
+message. A program that fails on one allocator does not run on it again. All others run, and the command
+ends with a status other than 0. --out saves every run at once as a line of CSV: program, allocator,
+round, cpu_s, wall_s, peak_mib."""
 
 import argparse
 import hashlib

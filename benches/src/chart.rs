@@ -1,5 +1,5 @@
-//! Line and dot charts as SVG, legible on light and on dark pages. Bars reach from the lower to the
-//! upper quartile of what a point is the median of; what was measured once has none.
+//! Line and dot charts as SVG, readable on light and on dark pages. A point is a median, its bar
+//! reaches from the lower to the upper quartile. A single measurement has no bar.
 
 use crate::Middle;
 use anyhow::Result;
@@ -13,7 +13,8 @@ const INK: RGBColor = RGBColor(128, 128, 128);
 const WIDTH: u32 = 900;
 const LEGEND: u32 = 130;
 
-/// An allocator's colour, the same in every chart: Okabe and Ito's, apart for colour-blind eyes.
+/// An allocator's colour, the same in every chart. Okabe and Ito's palette suits colour-blind
+/// people.
 fn colour(name: &str, index: usize) -> RGBColor {
     const OTHERS: [RGBColor; 3] =
         [RGBColor(90, 120, 90), RGBColor(150, 90, 200), RGBColor(170, 140, 110)];
@@ -149,10 +150,10 @@ impl ValueFormatter<f64> for Ruler<'_> {
     }
 }
 
-/// What a dot chart shows: subjects with a value for each of some names.
+/// The data of a dot chart: subjects, with a value for each of some names.
 pub type Rows = [(String, Vec<(String, Middle)>)];
 
-/// The axis of the subjects, the first on top: subject i lies at i + 0.5.
+/// The axis of the subjects, the first at the top. Subject i is at i + 0.5.
 struct Subjects<'a>(&'a Rows);
 
 impl Ranged for Subjects<'_> {
@@ -182,7 +183,7 @@ fn text(size: i32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
 }
 
-/// Axes, their names and the lines between.
+/// Draws axes, their names and grid lines.
 fn mesh<X, Y>(
     chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<X, Y>>,
     x: &str,
@@ -205,7 +206,7 @@ where
     Ok(())
 }
 
-/// A line for each series; valloc's is the thick one, `live` a background.
+/// Draws a line for each series. valloc's is thick.
 pub fn lines(path: &Path, title: &str, x: &Axis, y: &Axis, series: &[Series]) -> Result<()> {
     let points = || series.iter().flat_map(|one| &one.points);
     let across = Ruler::over(x, points().map(|point| point.0), false);
@@ -253,7 +254,7 @@ fn legend<'a>(
     Ok(())
 }
 
-/// A row per subject, a dot per allocator, one below the other: values on a logarithmic axis.
+/// Draws a row for each subject with a dot for each allocator. The axis of values is logarithmic.
 pub fn dots(path: &Path, title: &str, axis: &Axis, rows: &Rows) -> Result<()> {
     let values =
         rows.iter().flat_map(|(_, dots)| dots.iter().flat_map(|dot| [dot.1.low, dot.1.high]));

@@ -1,4 +1,4 @@
-//! Processes of their own for what is measured.
+//! Measurements in separate processes.
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// What a process used.
+/// The resources that a process used.
 #[derive(Clone, Copy)]
 pub struct Usage {
     /// Processor time, user and system, in seconds
@@ -14,7 +14,7 @@ pub struct Usage {
     pub wall: f64,
 }
 
-/// Runs a command to its end: what it wrote to stdout, and what it used.
+/// Runs a command to its end. Returns its standard output and the resources it used.
 pub fn run(command: &mut Command) -> Result<(Vec<u8>, Usage)> {
     let start = Instant::now();
     let mut child = command
@@ -40,12 +40,12 @@ pub fn run(command: &mut Command) -> Result<(Vec<u8>, Usage)> {
     Ok((output, usage))
 }
 
-/// Runs this program again, as a child that measures: the samples that it prints as CSV.
+/// Runs this program again as a measuring child. Returns the samples that it prints as CSV.
 pub fn samples<T: DeserializeOwned>(arguments: &[&str]) -> Result<Vec<T>> {
     rows(&print(arguments)?)
 }
 
-/// The same of a child that prints two tables, an empty line between them.
+/// The same for a child that prints two tables, with an empty line between them.
 pub fn two_tables<T, U>(arguments: &[&str]) -> Result<(Vec<T>, Vec<U>)>
 where
     T: DeserializeOwned,
@@ -56,7 +56,7 @@ where
     Ok((rows(first)?, rows(second)?))
 }
 
-/// Runs this program again, and returns what it printed.
+/// Runs this program again and returns its standard output.
 fn print(arguments: &[&str]) -> Result<String> {
     let (output, _) = run(Command::new(std::env::current_exe()?).args(arguments))?;
     Ok(String::from_utf8(output)?)
@@ -72,7 +72,7 @@ pub fn list(numbers: &[usize]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// The items, beginning with another one in every turn: nobody is always the first.
+/// The items, beginning with another one in every turn, so that none is always the first.
 pub fn in_turn<T>(items: &[T], turn: usize) -> impl Iterator<Item = &T> {
     items.iter().cycle().skip(turn % items.len().max(1)).take(items.len())
 }

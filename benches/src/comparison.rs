@@ -1,5 +1,5 @@
-//! Comparisons whose every run is a line of CSV: medians and quartiles by subject and allocator,
-//! shares of the best, a table and a plot for each figure.
+//! Comparisons with one line of CSV for every run. They produce medians and quartiles by subject
+//! and allocator, multiples of the best, and a table and a plot for each figure.
 
 use crate::chart::{self, Axis, Scale};
 use crate::results::{self, Common};
@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// What is compared: `{name}-samples.csv` has a subject and an allocator in each line, beside the
-/// figures.
+/// A comparison. Each line of `{name}-samples.csv` has a subject, an allocator and the figures.
 pub struct Comparison {
     pub name: &'static str,
     /// The column of the subject
@@ -31,10 +30,10 @@ pub enum Best {
     Most,
 }
 
-/// What a plot shows.
+/// The values in a plot.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Plot {
-    /// Shares of the best allocator's figure
+    /// Multiples of the best allocator's figure
     Shares,
     Values,
 }
@@ -85,7 +84,7 @@ pub const ALL: [Comparison; 6] = [
     },
 ];
 
-/// A figure of an allocator on a subject, over the runs.
+/// A figure of an allocator on a subject: median and quartiles over the runs.
 #[derive(Serialize, Deserialize, Clone)]
 pub struct Summary {
     pub subject: String,
@@ -191,7 +190,7 @@ fn values(summary: &[Summary]) -> Rows {
 }
 
 impl Figure {
-    /// For every subject: how many times the best allocator's median each one takes; 1 is the best.
+    /// For every subject, each allocator's figure as a multiple of the best median; 1 is the best.
     fn shares(&self, summary: &[Summary]) -> Rows {
         let mut rows = values(summary);
         for (_, dots) in &mut rows {
@@ -213,10 +212,11 @@ impl Figure {
     }
 }
 
-/// What is measured beside the allocators, and no rival: a program alone, an empty library.
+/// Measured for comparison, but not allocators: a program alone, and an empty library.
 const ALONE: [&str; 2] = ["nothing", "empty"];
 
-/// Medians, shares of the best, spread; what valloc is more than 5 % behind at; geometric means.
+/// Writes medians, multiples of the best, spread, geometric means, and where valloc is more than 5
+/// % behind.
 fn write_table(out: &mut String, figure: &Figure, summary: &[Summary]) -> Result<()> {
     let mut names: Vec<&str> = Vec::new();
     for row in summary {

@@ -1,7 +1,7 @@
-//! The allocators compared, behind one trait.
+//! The compared allocators, behind one trait.
 //!
-//! All of them serve one process at a time or side by side: each keeps heaps of its own and is
-//! called through its `GlobalAlloc`, monomorphised, as a Rust program would call it.
+//! Several can be used in one process, because each has its own heaps. Each is called through its
+//! `GlobalAlloc` by static dispatch, as in a Rust program.
 
 use crate::original::Original;
 use std::alloc::{GlobalAlloc, Layout};
@@ -13,7 +13,7 @@ pub trait Contender: GlobalAlloc + Sync + 'static {
     const NAME: &'static str;
     fn get() -> &'static Self;
 
-    /// Allocates as this contender's users would: zeroed for `calloc`.
+    /// Allocates as users of this allocator do: zeroed for `calloc`.
     ///
     /// # Safety
     /// As `GlobalAlloc::alloc`.
@@ -23,10 +23,10 @@ pub trait Contender: GlobalAlloc + Sync + 'static {
         unsafe { self.alloc(layout) }
     }
 
-    /// Asks the allocator to give back to the kernel what it can, by its own call for that.
+    /// Purges by the allocator's own function.
     fn purge() {}
 
-    /// Starts its thread that gives memory back while the program's idle, if it has one.
+    /// Starts its background thread, if it has one.
     fn start_background() {}
 }
 
@@ -100,7 +100,7 @@ macro_rules! contenders {
     };
 }
 
-/// Their names, in the order of tables; `original` only where it is asked for.
+/// Their names, in the order of tables; `original` only on request.
 pub const NAMES: &[&str] = &["malloc", "calloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
 
 /// The names of all contenders.
@@ -108,7 +108,7 @@ pub fn known() -> impl Iterator<Item = &'static str> {
     NAMES.iter().copied().chain(["original"])
 }
 
-/// Names that occur, once each, in the order of tables.
+/// The names that occur, without duplicates, in the order of tables.
 pub fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let occurring: BTreeSet<&str> = names.collect();
     let mut order: Vec<_> = known().filter(|name| occurring.contains(name)).collect();
@@ -166,14 +166,14 @@ fn set<T>(name: &CStr, mut value: T) {
     assert_eq!(error, 0, "jemalloc refuses {name:?}");
 }
 
-/// jemalloc's thread, with valloc's delay instead of ten seconds: they would be over later.
+/// jemalloc's background thread, with valloc's delay. Its default of ten seconds exceeds the test.
 fn decay_in_background() {
     set(c"arena.0.dirty_decay_ms", 200isize);
     set(c"arenas.dirty_decay_ms", 200isize);
     set(c"background_thread", true);
 }
 
-/// xorshift64: the same order of frees for everyone.
+/// xorshift64: the same order of frees for every allocator.
 pub struct Random(pub u64);
 
 impl Random {
@@ -196,7 +196,7 @@ impl Random {
     }
 }
 
-/// Lets a pointer cross threads: it is an address and a promise.
+/// A pointer that may cross threads.
 #[derive(Clone, Copy)]
 pub struct Shared(pub *mut u8);
 

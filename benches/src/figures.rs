@@ -9,13 +9,12 @@ pub fn status_kib(name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// The median of the values, which it sorts; NaN if there are none.
+/// Sorts the values and returns their median; NaN if there are none.
 pub fn median(values: &mut [f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The value that so large a part lies below, between neighbours by their distance; sorts the
-/// values. NaN if there are none.
+/// Sorts the values and returns a quantile, interpolated between neighbours; NaN if there are none.
 pub fn quantile(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
@@ -24,7 +23,7 @@ pub fn quantile(values: &mut [f64], part: f64) -> f64 {
     below + (above - below) * place.fract()
 }
 
-/// The median of some values, between their quartiles.
+/// The median of some values, and their quartiles.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Middle {
     pub low: f64,
@@ -42,7 +41,7 @@ impl Middle {
         }
     }
 
-    /// A value of which no spread is known.
+    /// A value without a known spread.
     pub fn alone(value: f64) -> Self {
         Self { low: value, median: value, high: value }
     }
@@ -52,7 +51,7 @@ impl Middle {
         (self.high - self.low) / 2.0 / self.median * 100.0
     }
 
-    /// The same measured by another unit.
+    /// The same in another unit.
     pub fn per(&self, unit: f64) -> Self {
         Self { low: self.low / unit, median: self.median / unit, high: self.high / unit }
     }

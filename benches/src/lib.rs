@@ -1,4 +1,4 @@
-//! What the benchmarks of valloc share.
+//! Common parts of valloc's benchmarks.
 
 pub mod chart;
 pub mod child;
@@ -10,7 +10,7 @@ pub mod page;
 pub mod results;
 pub mod workloads;
 
-/// The examples of the project's README are compiled and run as tests.
+/// The Rust examples of the project's README, as tests.
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]
 struct Readme;

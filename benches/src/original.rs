@@ -1,6 +1,6 @@
-//! The founding system, rebuilt from its description as a mark to measure progress by: memory
-//! from mmap, a table of blocks and bounded thread caches, both scanned one by one, each under a
-//! mutex, munmap as soon as the cache is full.
+//! The founding system, rebuilt from its description to measure progress. It takes memory from
+//! mmap, and has a table of blocks and bounded thread caches. Both are scanned one by one under a
+//! mutex. When the cache is full, it calls munmap.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::RefCell;
@@ -15,7 +15,7 @@ struct MemoryBlock {
     occupied: bool,
 }
 
-/// Recently freed blocks that a thread keeps.
+/// The recently freed blocks of a thread.
 const CACHED: usize = 64;
 const PAGE: usize = 4096;
 
@@ -25,7 +25,7 @@ fn blocks() -> MutexGuard<'static, Vec<MemoryBlock>> {
     BLOCKS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Addresses and sizes; at the thread's exit they become free in the table.
+/// Addresses and sizes. At the thread's exit they become free in the table.
 struct ThreadCache(Vec<(usize, usize)>);
 
 impl Drop for ThreadCache {

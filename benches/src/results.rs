@@ -1,8 +1,7 @@
 //! Files of results in a folder: CSV of samples, text of tables.
 //!
-//! While a part is measured, every sample and every failure is in its file as soon as it is there:
-//! an interruption or a failure takes away nothing that was measured. What an earlier run left stays
-//! until this one has its first sample.
+//! Every sample and every failure is written at once, so an interruption or a failure loses nothing
+//! else. The files of an earlier run stay until the new one has its first sample.
 
 use crate::page;
 use anyhow::{Context, Result};
@@ -14,7 +13,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What every benchmark lets its caller choose.
+/// Options of every benchmark.
 #[derive(clap::Args)]
 pub struct Common {
     /// Folder for the samples, the summary, the plots and the page
@@ -23,7 +22,7 @@ pub struct Common {
     /// Much less work, one round
     #[arg(long)]
     pub quick: bool,
-    /// Measure nothing: tables, plots and the page anew from the samples in the folder
+    /// Measure nothing; write tables, plots and the page from the samples in the folder
     #[arg(long)]
     pub report: bool,
     /// Internal: run one allocator in this process and write samples to stdout
@@ -38,32 +37,31 @@ impl Common {
     }
 }
 
-/// Numbers that a benchmark can work with, for clap to refuse all others.
+/// Numbers that a benchmark accepts; clap refuses others.
 pub fn within(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(range)
 }
 
-/// Rounds, iterations and amounts of work: there is at least one.
+/// Rounds, iterations and amounts of work: at least one.
 pub fn count() -> RangedU64ValueParser<usize> {
     within(1..=1 << 30)
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// A part of the benchmarks that is being measured.
+/// A part of the benchmarks while it is measured.
 pub struct Part {
     out: PathBuf,
     name: String,
     run: String,
-    /// NAME-ENDING: none before the first sample
+    /// By ending of NAME-ENDING; created with the first sample
     tables: BTreeMap<&'static str, csv::Writer<File>>,
     failures: Vec<String>,
 }
 
 impl Part {
-    /// Begins a part; the first sample begins NAME-samples.csv anew, and with it NAME-run.txt, which
-    /// has commit, time and load, and NAME-failures.txt. From now on Ctrl-C ends the measuring, a
-    /// second one the program.
+    /// Begins a part. The first sample replaces NAME-samples.csv, NAME-run.txt (commit, time, load)
+    /// and NAME-failures.txt. From now on Ctrl-C ends the measurement, a second one the program.
     pub fn begin(common: &Common, name: &str) -> Result<Self> {
         folder(&common.out)?;
         extern "C" fn note(_: libc::c_int) {
@@ -89,7 +87,7 @@ impl Part {
         self.out.join(format!("{}-{ending}", self.name))
     }
 
-    /// Keeps the samples of WHAT, or that it failed. Fails itself once all has to end.
+    /// Saves the samples of WHAT, or its failure. Fails after an interruption.
     pub fn keep<T: Serialize>(&mut self, what: &str, samples: Result<Vec<T>>) -> Result<()> {
         anyhow::ensure!(
             !INTERRUPTED.load(Ordering::Relaxed),
@@ -107,7 +105,7 @@ impl Part {
         Ok(())
     }
 
-    /// Adds rows to NAME-ENDING, which the first of them begin anew.
+    /// Adds rows to NAME-ENDING. The first rows replace the file.
     pub fn write<T: Serialize>(&mut self, ending: &'static str, rows: &[T]) -> Result<()> {
         if let Some(file) = self.tables.get_mut(ending) {
             return append(file, rows);
@@ -125,7 +123,7 @@ impl Part {
         Ok(())
     }
 
-    /// Fails if anything has.
+    /// Fails if anything failed.
     pub fn end(self) -> Result<()> {
         let all = self.failures;
         anyhow::ensure!(all.is_empty(), "{} failed:\n{}", all.len(), all.join("\n"));
@@ -138,7 +136,7 @@ fn append<T: Serialize>(file: &mut csv::Writer<File>, rows: &[T]) -> Result<()> 
     Ok(file.flush()?)
 }
 
-/// A file that takes the place of the one there once these rows are in it; more can follow.
+/// Writes a new file with these rows, then replaces the old one. More rows can follow.
 fn replace<T: Serialize>(path: &Path, rows: &[T]) -> Result<csv::Writer<File>> {
     let new = path.with_extension("csv.new");
     let mut file =
@@ -148,8 +146,8 @@ fn replace<T: Serialize>(path: &Path, rows: &[T]) -> Result<csv::Writer<File>> {
     Ok(file)
 }
 
-/// Measures, unless only reports are asked for; whatever became of that, reports on the samples that
-/// there are, and renews the page.
+/// Measures, unless only a report is requested. Then reports on all existing samples, even after a
+/// failure, and writes the page.
 pub fn run(
     common: &Common,
     name: &str,
@@ -185,13 +183,13 @@ pub fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     csv.deserialize().collect::<Result<_, _>>().with_context(|| format!("in {}", path.display()))
 }
 
-/// Prints a table, and keeps it in a file for the page.
+/// Prints a table, and saves it for the page.
 pub fn publish(path: &Path, table: &str) -> Result<()> {
     print!("{table}");
     std::fs::write(path, table).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Makes the folder of results.
+/// Creates the folder of results.
 pub fn folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path)
         .with_context(|| format!("cannot make the folder {}", path.display()))

@@ -1,5 +1,5 @@
-//! Work of whole Rust programs: what they do most, on generated inputs. Every one returns a
-//! checksum, which has to be the same on every allocator.
+//! Typical work of whole Rust programs, on generated input. Each workload returns a checksum, which
+//! must be the same on every allocator.
 
 use crate::{status_kib, Random};
 use hashbrown::HashMap;
@@ -28,9 +28,8 @@ pub const WORKLOADS: [Workload; 10] = [
     ("lru", lru_service),
 ];
 
-/// The main function of a program that has an allocator: `program WORKLOAD SCALE` prints the
-/// checksum and the peak of resident memory in KiB. What wait4 tells of a process begins with the
-/// peak of the one that started it.
+/// The main function of a program with an allocator: `program WORKLOAD SCALE` prints the checksum
+/// and the peak of resident memory in KiB. The peak from wait4 would include that of the parent.
 pub fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
@@ -62,7 +61,7 @@ fn words(random: &mut Random, count: usize) -> String {
     text
 }
 
-/// Documents built as trees, printed, parsed, changed and dropped.
+/// Builds documents as trees, prints, parses, changes and drops them.
 fn json_trees(scale: usize) -> u64 {
     let mut random = Random(1);
     let mut sum = 0;
@@ -88,7 +87,7 @@ fn json_trees(scale: usize) -> u64 {
     sum
 }
 
-/// Expressions compiled, used once and dropped.
+/// Compiles expressions, uses each once, and drops it.
 fn regex_compile(scale: usize) -> u64 {
     let mut random = Random(2);
     let text = words(&mut random, 2000);
@@ -152,7 +151,7 @@ fn rayon_collect(scale: usize) -> u64 {
     sum
 }
 
-/// Messages of 16 to 32 KiB through bounded channels: tasks allocate them, others free them.
+/// Sends messages of 16 to 32 KiB through bounded channels: some tasks allocate, others free.
 fn tokio_messages(scale: usize) -> u64 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -243,7 +242,7 @@ fn string_building(scale: usize) -> u64 {
     sum
 }
 
-/// A cache in front of a store: requests allocate, answers live until they are the oldest.
+/// A cache in front of a store: requests allocate, and an answer lives until it is the oldest.
 fn lru_service(scale: usize) -> u64 {
     let mut random = Random(8);
     let capacity = NonZeroUsize::new(50_000).expect("it is not zero");

@@ -1,7 +1,8 @@
-//! Regularity: how long single operations take, by size, out to the slowest ones.
+//! Regularity: the time of single operations by size, up to the slowest ones.
 //!
-//! A thread replaces random blocks of one size among its live ones; every allocation (with the
-//! first write to the block) and every free is timed alone. docs/benchmarks.md has the method.
+//! A thread replaces random blocks of one size among its live ones. Every allocation (with the
+//! first write to the block) and every free is timed alone. docs/benchmarks.md describes the
+//! method.
 
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
@@ -18,7 +19,7 @@ use valloc_benches::{
     human_size, in_order, known, layout, median, with_contender, Contender, Middle, Random, Visitor,
 };
 
-/// Measures the distribution of single operations' latency.
+/// Measures the latencies of single operations.
 #[derive(Parser)]
 struct Options {
     #[command(flatten)]
@@ -47,17 +48,17 @@ impl Options {
 
 const CONTENDERS: [&str; 5] = ["malloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
 
-/// Blocks of a size that are live, at most, and what they take, at most.
+/// The most live blocks of a size, and their most bytes.
 const LIVE: usize = 1000;
 const LIVE_BYTES: usize = 64 << 20;
 
-/// No size takes longer in one process; slow allocators get fewer operations.
+/// The time limit of a size in one process. Slow allocators get fewer operations.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The share of operations in a million that take longer than each column.
+/// How many operations in a million take longer than each column.
 const TAILS: [usize; 5] = [500_000, 10_000, 1_000, 100, 0];
 
-/// Latencies of one size in one process, in nanoseconds, the clock's own cost taken off.
+/// Latencies of one size in one process, in nanoseconds, without the clock's own cost.
 #[derive(Serialize, Deserialize, Clone)]
 struct Sample {
     allocator: String,
@@ -65,7 +66,7 @@ struct Sample {
     operation: String,
     round: usize,
     operations: usize,
-    /// What the clock itself took, and its step
+    /// The clock's own cost, and its resolution
     clock_ns: f64,
     step_ns: f64,
     p50: f64,
@@ -88,12 +89,12 @@ struct Bin {
     size: usize,
     operation: String,
     round: usize,
-    /// The least latency in it, the clock's own cost taken off
+    /// The lowest latency in it, without the clock's own cost
     low_ns: u32,
     count: usize,
 }
 
-/// Bins up to 64 ns have one latency each, those above a 32nd of a doubling: 3 % of it, or less.
+/// Bins are 1 ns wide up to 64 ns, then a 32nd of a doubling: 3 % or less.
 fn bin(nanoseconds: u32) -> u32 {
     let shift = nanoseconds.max(1).ilog2().saturating_sub(5);
     nanoseconds >> shift << shift
@@ -109,7 +110,7 @@ fn main() -> Result<()> {
     results::run(&options.common, "latency", |part| measure(&options, part), report)
 }
 
-/// Everything that is made of the samples.
+/// Writes all reports.
 fn report(common: &Common) -> Result<()> {
     let samples: Vec<Sample> = results::read_csv(&common.file("latency-samples.csv"))?;
     let allocators = in_order(samples.iter().map(|sample| sample.allocator.as_str()));
@@ -203,9 +204,9 @@ impl Visitor for Child<'_> {
     }
 }
 
-/// What the clock advances by, from sorted times. A clock of 10.4 ns shows 20 and 21, 31, 41 and 42:
-/// neighbours are the same time, rounded, unless there are three in a row. What occurs once or twice
-/// says nothing. 0 if all are the same.
+/// The clock's resolution, from sorted times. A clock of 10.4 ns shows 20 and 21, 31, 41 and 42:
+/// neighbours are the same time, rounded, unless there are three in a row. Times that occur once or
+/// twice are ignored. 0 if all are the same.
 fn clock_step(times: &[u32]) -> u32 {
     let often = times.chunk_by(|a, b| a == b).filter(|same| same.len() > 2);
     let values: Vec<u32> = often.map(|same| same[0]).collect();
@@ -216,7 +217,7 @@ fn clock_step(times: &[u32]) -> u32 {
     groups.windows(2).map(|pair| pair[1][0] - pair[0][0]).min().unwrap_or(0)
 }
 
-/// Nanoseconds that a call takes, with the clock's own cost.
+/// The time of a call in nanoseconds, with the clock's own cost.
 #[inline(always)]
 fn time<T>(call: impl FnOnce() -> T) -> (u32, T) {
     let start = Instant::now();
@@ -347,10 +348,10 @@ fn draw(common: &Common, samples: &[Sample], allocators: &[String]) -> Result<()
     Ok(())
 }
 
-/// Sizes whose distribution is drawn, at most: the least, the largest, and some between.
+/// How many sizes have their distribution drawn: the smallest, the largest, and some in between.
 const DISTRIBUTIONS: usize = 4;
 
-/// For some sizes, allocations and frees: the share of operations that take so long or longer, over
+/// For some sizes, allocations and frees: the share of operations that take at least so long, over
 /// all rounds.
 fn draw_distributions(common: &Common, bins: &[Bin], allocators: &[String]) -> Result<()> {
     let nanoseconds = Axis::new("ns, at least", Scale::Decades);
@@ -377,7 +378,7 @@ fn draw_distributions(common: &Common, bins: &[Bin], allocators: &[String]) -> R
     Ok(())
 }
 
-/// For the least latency of every bin, the share of all operations that take that or more.
+/// For the lowest latency of every bin, the share of all operations that take at least as long.
 fn at_least<'a>(bins: impl Iterator<Item = &'a Bin>) -> Vec<(f64, Middle)> {
     let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
     for bin in bins {

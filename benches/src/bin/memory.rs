@@ -1,5 +1,5 @@
-//! Memory over time: resident memory against live bytes, while a heap grows, shrinks, idles,
-//! gives back and grows again. docs/benchmarks.md has the method.
+//! Memory over time: resident memory and live bytes while a heap grows, shrinks, idles, is purged
+//! and grows again. docs/benchmarks.md describes the method.
 
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
@@ -40,7 +40,7 @@ struct Options {
 
 const CONTENDERS: [&str; 5] = ["malloc", "valloc", "mimalloc", "jemalloc", "snmalloc"];
 
-/// Sizes of blocks: every size between the bounds is drawn so that its doublings are as likely.
+/// Sizes of blocks, drawn between the bounds so that each doubling is equally likely.
 #[derive(Clone, Copy)]
 struct Mix(usize, usize);
 
@@ -91,7 +91,7 @@ fn main() -> Result<()> {
     results::run(&options.common, "memory", |part| measure(&options, part), report)
 }
 
-/// Everything that is made of the samples.
+/// Writes all reports.
 fn report(common: &Common) -> Result<()> {
     let samples: Vec<Sample> = results::read_csv(&common.file("memory-samples.csv"))?;
     let allocators = in_order(samples.iter().map(|sample| sample.allocator.as_str()));
@@ -123,16 +123,16 @@ fn measure(options: &Options, mut part: Part) -> Result<()> {
 
 // ---- One allocator ----
 
-/// What a scenario does with an allocator; every call that changes the heap is a step.
+/// A phase of a scenario. Every call that changes the heap is a step.
 trait Heap {
     /// Allocates blocks of a mix until so many bytes are live.
     fn fill(&mut self, phase: &str, bytes: usize, mix: Mix);
     /// Frees random blocks until at most so many bytes are live.
     fn shrink(&mut self, phase: &str, bytes: usize);
-    /// Allocates a block of the mix, so many times, and frees random ones beyond the bytes that
-    /// were live before.
+    /// Allocates a block of the mix so many times, and frees random ones to keep the live bytes
+    /// steady.
     fn replace(&mut self, phase: &str, times: usize, mix: Mix);
-    /// Sleeps, with a few operations every ten milliseconds or without.
+    /// Sleeps, with or without a few operations every ten milliseconds.
     fn idle(&mut self, phase: &str, time: Duration, ticks: bool);
     fn purge(&mut self, phase: &str);
     fn start_background(&mut self);
@@ -150,7 +150,7 @@ fn fragments(heap: &mut dyn Heap, mib: usize, mix: Mix) {
     heap.idle("end", Duration::from_millis(1500), true);
 }
 
-/// With a background thread, where the allocator has one.
+/// With a background thread, if the allocator has one.
 fn asleep(heap: &mut dyn Heap, mib: usize) {
     heap.start_background();
     heap.fill("fill", mib << 20, MIXED);
@@ -166,7 +166,7 @@ fn waves(heap: &mut dyn Heap, mib: usize) {
     heap.idle("end", Duration::from_millis(1500), true);
 }
 
-/// 3600 seconds at 10,000 operations each; what is asked for changes from minute to minute.
+/// 3600 seconds of 10,000 operations each. The requested sizes change from minute to minute.
 fn server(heap: &mut dyn Heap, mib: usize) {
     let live = mib << 20 >> 1;
     heap.fill("start", live, MIXED);
@@ -378,7 +378,7 @@ fn mean(round: &[&Sample], of: fn(&Sample) -> f64) -> f64 {
     round.iter().map(|sample| of(sample)).sum::<f64>() / round.len() as f64
 }
 
-/// Mean and peak of resident memory, mean of the live bytes, time, and what is resident at the last
+/// Mean and peak of resident memory, mean of the live bytes, time, and resident memory at the last
 /// end of every phase.
 fn summarise(samples: &[Sample]) -> Vec<Summary> {
     let mut all = Vec::new();

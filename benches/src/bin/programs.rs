@@ -1,5 +1,5 @@
-//! Whole programs, a process for each allocator in turns: time and peak resident memory.
-//! docs/benchmarks.md has the method.
+//! Whole programs, one process for each allocator, in turns: time and peak resident memory.
+//! docs/benchmarks.md describes the method.
 
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
@@ -73,7 +73,7 @@ fn measure(options: &Options, mut part: Part) -> Result<()> {
     part.end()
 }
 
-/// Runs a program once: its result, and what it took.
+/// Runs a program once. Returns its result and the resources it used.
 fn run(program: &str, allocator: &str, scale: &str) -> Result<(String, Sample)> {
     let binary = std::env::current_exe()?.with_file_name(format!("program-{allocator}"));
     let (output, usage) = child::run(Command::new(binary).args([program, scale]))?;

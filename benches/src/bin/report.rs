@@ -1,4 +1,4 @@
-//! Tables and plots of what other programs measured, and the page of everything in a folder.
+//! Writes tables and plots from samples of other programs, and the page of everything in a folder.
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -7,16 +7,16 @@ use valloc_benches::comparison::{Comparison, ALL};
 use valloc_benches::page;
 use valloc_benches::results::Common;
 
-/// Reports on samples in the folder, and writes the page.
+/// Writes tables and plots from the samples in the folder, and the page.
 #[derive(Parser)]
 struct Options {
     #[command(flatten)]
     common: Common,
-    /// Comparisons; by default everything that has samples
+    /// Comparisons; by default all that have samples
     names: Vec<String>,
 }
 
-/// Programs beside this one that know their own samples.
+/// Programs that report on their own samples.
 const PROGRAMS: [&str; 3] = ["founding", "latency", "memory"];
 
 fn main() -> Result<()> {

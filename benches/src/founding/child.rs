@@ -7,7 +7,7 @@ use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 use valloc_benches::{layout, status_kib, with_contender, Contender, Visitor};
 
-/// Memory that the blocks of all threads may take at a time; larger sizes get fewer allocations.
+/// The most memory that all threads' blocks may take at a time. Larger sizes get fewer allocations.
 const LIVE_BYTES: usize = 128 << 20;
 
 pub fn run(name: &str, options: &Options) -> Result<()> {

@@ -1,9 +1,9 @@
 //! The founding benchmark: valloc against malloc, calloc and the peers, by size and by threads.
 //!
-//! Every thread makes its allocations, fills them by memset or leaves them untouched, and frees
-//! them in the order they came; the phases are timed apart. Each allocator runs in a process of
-//! its own, so that resident memory is its own, and the processes take turns, so that a disturbed
-//! moment of the machine disturbs everybody. docs/benchmarks.md describes the method.
+//! Every thread allocates blocks, fills them by memset or leaves them untouched, and frees them in
+//! the same order. The phases are timed separately. Each allocator runs in its own process, so
+//! resident memory is its own. The processes take turns, so a disturbance affects all of them.
+//! docs/benchmarks.md describes the method.
 
 mod child;
 mod plot;
@@ -74,7 +74,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// As the founding document has it
+    /// As defined by the founding document
     pub fn mean_ns(&self) -> f64 {
         (self.alloc_ns + self.free_ns) / 2.0
     }
@@ -93,7 +93,7 @@ fn main() -> Result<()> {
     results::run(&options.common, "founding", |part| measure(&options, part), report)
 }
 
-/// Everything that is made of the samples.
+/// Writes all reports.
 fn report(common: &Common) -> Result<()> {
     let samples: Vec<Sample> = results::read_csv(&common.file("founding-samples.csv"))?;
     let summary = report::summarise(&samples);
@@ -103,7 +103,7 @@ fn report(common: &Common) -> Result<()> {
     plot::draw(&common.out, &samples, &allocators)
 }
 
-/// Runs the children in turns and keeps what they print.
+/// Runs the children in turns and saves their samples.
 fn measure(options: &Options, mut part: Part) -> Result<()> {
     let sizes = list(&options.sizes());
     let allocations = options.allocations.to_string();

@@ -13,12 +13,12 @@ const SIZE: Axis =
 const THREADS: Axis = Axis::new("threads", Scale::Doublings);
 const NANOSECONDS: Axis = Axis::new("ns per operation", Scale::Decades);
 
-/// What a plot shows of a sample.
+/// A kind of plot.
 struct View {
     file: &'static str,
     title: &'static str,
     axis: Axis,
-    /// Shown of untouched blocks, too
+    /// Also shown for untouched blocks
     untouched: bool,
     of: fn(&Sample) -> f64,
 }
@@ -62,7 +62,7 @@ const VIEWS: [View; 6] = [
     },
 ];
 
-/// Sizes whose times are shown against the number of threads.
+/// Sizes whose times are plotted over the number of threads.
 const SCALED: [usize; 4] = [64, 1 << 10, 16 << 10, 1 << 20];
 
 /// Draws everything.
@@ -98,7 +98,7 @@ pub fn draw(folder: &Path, samples: &[Sample], allocators: &[String]) -> Result<
     Ok(())
 }
 
-/// A line for each allocator: the middle of what `of` says of the samples at each place.
+/// A line for each allocator: the median of `of` over the samples at each place.
 fn lines(
     samples: &[&Sample],
     allocators: &[String],
@@ -116,8 +116,8 @@ fn lines(
     allocators.iter().map(line).collect()
 }
 
-/// The times of the founding system and of valloc as shares of malloc's median: the first came close
-/// to malloc above 100 KB, where both wait for the kernel.
+/// The times of the founding system and of valloc as shares of malloc's median. The founding system
+/// came close to malloc above 100 KB, where both wait for the kernel.
 fn convergence(samples: &[&Sample]) -> Vec<Series> {
     let names = ["malloc", "original", "valloc"].map(str::to_owned);
     let mut series = lines(samples, &names, |s| s.size, Sample::mean_ns);

@@ -17,7 +17,7 @@ pub struct Row {
     pub alloc_ns: f64,
     pub fill_ns: f64,
     pub free_ns: f64,
-    /// (allocation + free) / 2, as the founding document has it
+    /// (allocation + free) / 2, as defined by the founding document
     pub mean_ns: f64,
     pub mean_ns_lower_quartile: f64,
     pub mean_ns_upper_quartile: f64,
@@ -65,7 +65,7 @@ pub fn summarise(samples: &[Sample]) -> Vec<Row> {
     groups.into_values().map(row).collect()
 }
 
-/// One setting's rows: by size, then in the order of the allocators.
+/// The rows of one setting: by size, then in the order of the allocators.
 fn by_size(rows: &[Row], threads: usize, filled: bool) -> BTreeMap<usize, Vec<&Row>> {
     let mut sizes: BTreeMap<usize, Vec<&Row>> = BTreeMap::new();
     for row in rows.iter().filter(|r| r.threads == threads && r.filled == filled) {
