@@ -79,42 +79,26 @@
  * before and after is not kept in a register but folded into each access. */
 #define VA_FORGET(variable) __asm__("" : "+r"(variable))
 
-/* What a variable of 1, 4 or 8 bytes holds that another thread changes by plain stores: as it was
- * before or after one of them. The fast paths store each word by one instruction (a fork finds it
- * whole, too) and shall go on doing so; for such a read of a plain variable C has no word. */
-#if defined(__x86_64__)
-#define VA_PEEK(variable)                                                                          \
-    __extension__({                                                                                \
-        __typeof__(variable) seen_;                                                                \
-        __asm__ volatile("mov %1, %0" : "=r"(seen_) : "m"(variable));                              \
-        seen_;                                                                                     \
-    })
-#else
-#define VA_PEEK(variable)                                                                          \
-    __extension__({                                                                                \
-        uintptr_t seen_;                                                                           \
-        if (sizeof(variable) == 8)                                                                 \
-            __asm__ volatile("ldr %x0, %1" : "=r"(seen_) : "m"(variable));                         \
-        else if (sizeof(variable) == 4)                                                            \
-            __asm__ volatile("ldr %w0, %1" : "=r"(seen_) : "m"(variable));                         \
-        else                                                                                       \
-            __asm__ volatile("ldrb %w0, %1" : "=r"(seen_) : "m"(variable));                        \
-        (__typeof__(variable))seen_;                                                               \
-    })
-#endif
-
-/* What a fast path writes, and how another thread reads it after a barrier on all processors, which
- * orders both; and a look of a fast path at what another thread may just be taking, to no harm.
- * ThreadSanitizer does not know of such barriers. */
+/* Words that a fast path writes and other threads read: by relaxed atomics, each one instruction (a
+ * fork finds it whole, too). The reader orders them by a barrier on all processors. ThreadSanitizer
+ * does not know of such barriers: its builds use release and acquire. */
 #if VA_TSAN
-#define VA_PUBLISH(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
-#define VA_PUBLISH_NEXT(variable) VA_PUBLISH(variable, (variable) + 1)
-#define VA_OBSERVE(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
-#define VA_GLANCE(variable) __atomic_load_n(&(variable), __ATOMIC_RELAXED)
+#define VA_PUBLISHES __ATOMIC_RELEASE
+#define VA_OBSERVES __ATOMIC_ACQUIRE
 #else
-#define VA_PUBLISH(variable, value) ((variable) = (value))
-#define VA_PUBLISH_NEXT(variable) ((variable)++) /* one instruction */
-#define VA_OBSERVE(variable) VA_PEEK(variable)
+#define VA_PUBLISHES __ATOMIC_RELAXED
+#define VA_OBSERVES __ATOMIC_RELAXED
+#endif
+#define VA_PUBLISH(variable, value) __atomic_store_n(&(variable), value, VA_PUBLISHES)
+#define VA_OBSERVE(variable) __atomic_load_n(&(variable), VA_OBSERVES)
+#define VA_PEEK(variable) __atomic_load_n(&(variable), __ATOMIC_RELAXED)
+/* Plain where an atomic access costs the fast paths an instruction: an increment, and an operand of a
+ * comparison. */
+#if VA_TSAN
+#define VA_PUBLISH_NEXT(variable) VA_PUBLISH(variable, (variable) + 1)
+#define VA_GLANCE(variable) VA_PEEK(variable)
+#else
+#define VA_PUBLISH_NEXT(variable) ((variable)++)
 #define VA_GLANCE(variable) (variable)
 #endif
 
