@@ -108,7 +108,7 @@ VA_INLINE void *try_allocate(Allocator *allocator, unsigned class, size_t size, 
 
 VA_APART void *va_allocate_kept(size_t size)
 {
-    if (VA_PASSAGE_CHECKED)
+    if (VA_PASSAGE_CHECKED || VA_WATCHED)
         return NULL;
     CacheFront *front = VA_THREAD_FRONT;
     if (va_unlikely(front->tag == VA_TAG_NONE))

@@ -50,7 +50,8 @@ void *va_allocate_kept(size_t size);
 VA_INLINE bool va_is_large_fast(const void *pointer)
 {
     CacheFront *front = VA_THREAD_FRONT;
-    return va_entry_fast(front, va_index_fast(front, pointer)) == va_entry_make(0, VA_CLASS_LARGE);
+    return !VA_WATCHED &&
+           va_entry_fast(front, va_index_fast(front, pointer)) == va_entry_make(0, VA_CLASS_LARGE);
 }
 
 /* Frees such a run so that the cache keeps it for the next one of its length, which the last one
@@ -62,6 +63,8 @@ bool va_free_kept(void *pointer, size_t size);
 VA_INLINE bool va_push_fast(CacheFront *front, size_t index, uint32_t class_offset, void *slot,
                             bool is_own)
 {
+    if (VA_WATCHED)
+        return false;
     uintptr_t offset = class_offset;
     void **top = ((SlotStack *)((char *)front + offset))->top;
     VA_FORGET(offset);
@@ -119,7 +122,7 @@ VA_INLINE bool va_free_foreign_fast(void *pointer)
 VA_INLINE bool va_free_away_fast(void *pointer, uint32_t class_offsets_from,
                                  uint32_t class_offsets_to)
 {
-    if (VA_PASSAGE_CHECKED)
+    if (VA_PASSAGE_CHECKED || VA_WATCHED)
         return false;
     CacheFront *front = VA_THREAD_FRONT;
     uint32_t entry = va_entry_fast(front, va_index_fast(front, pointer));
@@ -202,7 +205,7 @@ void va_free(void *pointer, const char *function);
  * where its class is right. NULL with nothing changed: then va_reallocate, which also reports. */
 VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
 {
-    if (VA_PASSAGE_CHECKED || va_unlikely(size > VA_SMALL_MAX))
+    if (VA_PASSAGE_CHECKED || VA_WATCHED || va_unlikely(size > VA_SMALL_MAX))
         return NULL;
     CacheFront *front = VA_THREAD_FRONT;
     size_t index = va_index_fast(front, pointer);
@@ -251,7 +254,7 @@ size_t va_usable_size(const void *pointer, const char *function);
 /* The same for a slot or run that the thread sees; 0: then va_usable_size. */
 VA_INLINE size_t va_usable_size_fast(const void *pointer)
 {
-    if (VA_PASSAGE_CHECKED)
+    if (VA_PASSAGE_CHECKED || VA_WATCHED)
         return 0;
     CacheFront *front = VA_THREAD_FRONT;
     uint32_t entry = va_entry_fast(front, va_index_fast(front, pointer));

@@ -36,13 +36,13 @@ static VA_APART void *malloc_large(size_t size)
     void *run = va_allocate_kept(size);
     if (va_likely(run != NULL))
         return run;
-    return or_no_memory(va_allocate(&va_process, size, VA_MIN_ALIGN));
+    return or_no_memory(va_route_allocate(&va_process, size, VA_MIN_ALIGN));
 }
 
 static VA_APART void free_large(void *pointer)
 {
     if (!va_free_kept(pointer, 0))
-        va_free(pointer, "free");
+        va_route_free(pointer, "free");
 }
 
 VA_NOINLINE void *va_api_malloc_slow(size_t size)
@@ -52,7 +52,7 @@ VA_NOINLINE void *va_api_malloc_slow(size_t size)
         return run;
     if (size > VA_RUN_MAX)
         return malloc_large(size);
-    return or_no_memory(va_allocate(&va_process, size, VA_MIN_ALIGN));
+    return or_no_memory(va_route_allocate(&va_process, size, VA_MIN_ALIGN));
 }
 
 static VA_NOINLINE void free_slower(void *pointer)
@@ -60,7 +60,7 @@ static VA_NOINLINE void free_slower(void *pointer)
     if (va_is_large_fast(pointer))
         free_large(pointer);
     else
-        va_free(pointer, "free");
+        va_route_free(pointer, "free");
 }
 
 VA_NOINLINE void va_api_free_slow(void *pointer)
@@ -83,7 +83,7 @@ static VA_APART void free_sized_slow(void *pointer, size_t size)
     } else if (va_is_large_fast(pointer) && va_free_kept(pointer, size)) {
         return;
     }
-    va_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
+    va_route_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
 }
 
 VA_ENTRY void *valloc_malloc(size_t size)
@@ -99,14 +99,14 @@ void *valloc_calloc(size_t count, size_t size)
     void *slot = va_allocate_fast(bytes);
     if (va_likely(slot != NULL))
         return memset(slot, 0, bytes);
-    return or_no_memory(va_allocate_zeroed(&va_process, bytes, VA_MIN_ALIGN));
+    return or_no_memory(va_route_allocate_zeroed(&va_process, bytes, VA_MIN_ALIGN));
 }
 
 static VA_NOINLINE void *realloc_slow(void *ptr, size_t size)
 {
     if (ptr == NULL)
         return va_api_malloc(size);
-    return or_no_memory(va_reallocate(&va_process, ptr, size, VA_MIN_ALIGN, "realloc"));
+    return or_no_memory(va_route_reallocate(&va_process, ptr, size, VA_MIN_ALIGN, "realloc"));
 }
 
 void *valloc_realloc(void *ptr, size_t size)
@@ -137,7 +137,7 @@ VA_ENTRY void valloc_free_sized(void *ptr, size_t size)
 VA_APART void valloc_free_aligned_sized(void *ptr, size_t alignment, size_t size)
 {
     if (va_unlikely(!va_free_aligned_fast(ptr, size, alignment)))
-        va_free_sized(ptr, size, alignment, "free_aligned_sized");
+        va_route_free_sized(ptr, size, alignment, "free_aligned_sized");
 }
 
 void *valloc_aligned_alloc(size_t alignment, size_t size)
@@ -147,21 +147,21 @@ void *valloc_aligned_alloc(size_t alignment, size_t size)
     void *slot = va_allocate_aligned_fast(size, alignment);
     if (va_likely(slot != NULL))
         return slot;
-    return or_no_memory(va_allocate(&va_process, size, alignment));
+    return or_no_memory(va_route_allocate(&va_process, size, alignment));
 }
 
 VA_COLD void *valloc_aligned_calloc(size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_allocate_zeroed(&va_process, size, alignment));
+    return or_no_memory(va_route_allocate_zeroed(&va_process, size, alignment));
 }
 
 VA_COLD void *valloc_aligned_realloc(void *ptr, size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_reallocate(&va_process, ptr, size, alignment, "aligned_realloc"));
+    return or_no_memory(va_route_reallocate(&va_process, ptr, size, alignment, "aligned_realloc"));
 }
 
 VA_APART int valloc_posix_memalign(void **out, size_t alignment, size_t size)
@@ -170,7 +170,7 @@ VA_APART int valloc_posix_memalign(void **out, size_t alignment, size_t size)
         return EINVAL;
     void *result = va_allocate_aligned_fast(size, alignment);
     if (va_unlikely(result == NULL))
-        result = va_allocate(&va_process, size, alignment);
+        result = va_route_allocate(&va_process, size, alignment);
     if (va_unlikely(result == NULL))
         return ENOMEM;
     *out = result;
@@ -185,30 +185,30 @@ void *valloc_memalign(size_t alignment, size_t size)
 VA_APART size_t valloc_usable_size(const void *ptr)
 {
     size_t bytes = va_usable_size_fast(ptr);
-    return va_likely(bytes != 0) ? bytes : va_usable_size(ptr, "usable_size");
+    return va_likely(bytes != 0) ? bytes : va_route_usable_size(ptr, "usable_size");
 }
 
 VA_COLD size_t valloc_good_size(size_t size)
 {
-    return va_good_size(size);
+    return va_route_good_size(size);
 }
 
 valloc_sized_ptr valloc_malloc_at_least(size_t size)
 {
     valloc_sized_ptr result = {valloc_malloc(size), 0};
     if (va_likely(result.ptr != NULL))
-        result.size = va_good_size(size);
+        result.size = va_route_good_size(size);
     return result;
 }
 
 VA_COLD void *valloc_expand(void *ptr, size_t size)
 {
-    return ptr != NULL && va_expand(ptr, size, "expand") ? ptr : NULL;
+    return ptr != NULL && va_route_expand(ptr, size, "expand") ? ptr : NULL;
 }
 
 VA_COLD size_t valloc_purge(void)
 {
-    return va_allocators_purge();
+    return va_route_purge();
 }
 
 VA_COLD void valloc_set_error_handler(void (*handler)(const char *, void *), void *context)
@@ -314,7 +314,7 @@ VA_COLD void valloc_destroy(MemoryAllocator *allocator)
         return;
     if (allocator == &va_process.shown)
         va_fatal("valloc_destroy", "the allocator of the process cannot be destroyed", allocator);
-    va_allocator_destroy(va_allocator_of(allocator));
+    va_route_destroy(va_allocator_of(allocator));
 }
 
 VA_INLINE void *allocate_fast(const MemoryAllocator *allocator, size_t size)
@@ -326,7 +326,7 @@ VA_INLINE void *allocate_fast(const MemoryAllocator *allocator, size_t size)
 static VA_APART void *allocate_slow(MemoryAllocator *allocator, size_t size)
 {
     Allocator *own = allocator_of_handle(allocator, "valloc_allocate");
-    return or_no_memory(va_allocate(own, size, VA_MIN_ALIGN));
+    return or_no_memory(va_route_allocate(own, size, VA_MIN_ALIGN));
 }
 
 VA_APART void *valloc_allocate(MemoryAllocator *allocator, size_t size)
@@ -353,7 +353,7 @@ VA_COLD void *valloc_allocate_aligned(MemoryAllocator *allocator, size_t alignme
     Allocator *own = allocator_of_handle(allocator, "valloc_allocate_aligned");
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_allocate(own, size, alignment));
+    return or_no_memory(va_route_allocate(own, size, alignment));
 }
 
 VA_COLD void *valloc_allocate_aligned_zeroed(MemoryAllocator *allocator, size_t alignment,
@@ -362,7 +362,7 @@ VA_COLD void *valloc_allocate_aligned_zeroed(MemoryAllocator *allocator, size_t 
     Allocator *own = allocator_of_handle(allocator, "valloc_allocate_zeroed");
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_allocate_zeroed(own, size, alignment));
+    return or_no_memory(va_route_allocate_zeroed(own, size, alignment));
 }
 
 VA_COLD void *valloc_reallocate(MemoryAllocator *allocator, void *ptr, size_t size)
@@ -376,7 +376,7 @@ VA_COLD void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr, s
     Allocator *own = allocator_of_handle(allocator, "valloc_reallocate");
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
-    return or_no_memory(va_reallocate(own, ptr, size, alignment, "valloc_reallocate"));
+    return or_no_memory(va_route_reallocate(own, ptr, size, alignment, "valloc_reallocate"));
 }
 
 static VA_APART void free_valloc_slow(const MemoryAllocator *allocator, void *ptr)
@@ -384,7 +384,7 @@ static VA_APART void free_valloc_slow(const MemoryAllocator *allocator, void *pt
     if (allocator == NULL || ptr == NULL)
         return;
     allocator_of_handle(allocator, "free_valloc");
-    va_free(ptr, "free_valloc");
+    va_route_free(ptr, "free_valloc");
 }
 
 VA_APART void free_valloc(MemoryAllocator *allocator, void *ptr)
@@ -422,7 +422,7 @@ VA_COLD int valloc_set_limits(MemoryAllocator *allocator, size_t soft_limit, siz
 VA_COLD int valloc_blocks(MemoryAllocator *allocator, int (*visit)(const MemoryBlock *, void *),
                           void *context)
 {
-    return va_inspect_blocks(allocator_of_handle(allocator, "valloc_blocks"), visit, context);
+    return va_route_blocks(allocator_of_handle(allocator, "valloc_blocks"), visit, context);
 }
 
 VA_COLD void valloc_dump(MemoryAllocator *allocator, void (*write)(void *, const char *),

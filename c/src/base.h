@@ -92,8 +92,8 @@
 #define VA_PUBLISH(variable, value) __atomic_store_n(&(variable), value, VA_PUBLISHES)
 #define VA_OBSERVE(variable) __atomic_load_n(&(variable), VA_OBSERVES)
 #define VA_PEEK(variable) __atomic_load_n(&(variable), __ATOMIC_RELAXED)
-/* Plain where an atomic access costs the fast paths an instruction: an increment, and an operand of a
- * comparison. */
+/* Plain where an atomic access costs the fast paths an instruction: an increment, and an operand of
+ * a comparison. */
 #if VA_TSAN
 #define VA_PUBLISH_NEXT(variable) VA_PUBLISH(variable, (variable) + 1)
 #define VA_GLANCE(variable) VA_PEEK(variable)

@@ -62,11 +62,8 @@ VA_COLD void va_leaks_report(void)
     size_t slots = 0;
     size_t bytes = 0;
     memset(&leaks, 0, sizeof leaks);
-#if VA_WATCHED
-    va_watched_settle();
-#endif
     va_cache_release_unused(); /* what threads that have exited left in their caches */
-    va_inspect_blocks(&va_process, count_left, &leaks);
+    va_route_blocks(&va_process, count_left, &leaks);
     for (unsigned class = 0; class <= VA_CLASSES; class ++) {
         slots += leaks.slots[class];
         bytes += leaks.bytes[class];
