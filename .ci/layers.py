@@ -11,7 +11,7 @@ LAYERS = [
     "slot_stack", "block_table", "secure", "run_set", "arena_space", "arena_purge", "arena",
     "block_pool", "slab", "large", "cache", "passage", "registry", "delivery", "drain", "holes", "supply",
     "stack_size", "large_cache", "thread_cache", "idle", "quarantine", "thread", "allocator", "background",
-    "orphans", "fork", "foreign", "alloc", "stats", "inspect", "print", "exit", "watch", "leaks", "api",
+    "orphans", "fork", "foreign", "alloc", "stats", "inspect", "print", "exit", "watch", "leaks", "fast_checked", "fast", "api",
     "override", "operators",
 ]
 UPWARD = {("check", "os"),  # the fatal report writes through the seam

@@ -1,5 +1,5 @@
 /* api.c: the public functions of valloc.h. The only file that sets errno. */
-#include "api.h"
+#include "fast.h"
 
 #include <errno.h>
 #include <string.h>

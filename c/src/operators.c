@@ -16,7 +16,7 @@
 #include <link.h>
 #include <stdlib.h>
 
-#include "api.h"
+#include "fast.h"
 #include "check.h"
 
 #define VALLOC_NO_SHORT_NAMES

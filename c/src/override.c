@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "api.h"
+#include "fast.h"
 #include "check.h"
 #include "fork.h"
 #include "os.h"

@@ -220,18 +220,4 @@ VA_INLINE void *va_pop_out(CacheFront *front, uint32_t class_offset, bool of_pro
     return slot;
 }
 
-/* The same for the fast paths, of which watched builds have none: NULL while the slots may be taken
- * by another thread, see idle.h. */
-VA_INLINE void *va_pop_fast(CacheFront *front, uint32_t class_offset, bool of_process)
-{
-    if (VA_WATCHED)
-        return NULL;
-#if VALLOC_SECURE_RANDOM
-    if (va_unlikely(atomic_load_explicit(&front->secure.suspended, memory_order_relaxed)))
-        return NULL;
-    atomic_signal_fence(memory_order_seq_cst);
-#endif
-    return va_pop_out(front, class_offset, of_process);
-}
-
 #endif
