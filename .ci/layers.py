@@ -14,8 +14,7 @@ LAYERS = [
     "orphans", "fork", "foreign", "alloc", "stats", "inspect", "print", "exit", "watch", "leaks", "fast_checked", "fast", "api",
     "override", "operators",
 ]
-UPWARD = {("check", "os"),  # the fatal report writes through the seam
-          ("thread", "fork"), ("background", "fork")}  # a second thread registers the handlers
+UPWARD = {("check", "os")}  # the fatal report writes through the seam
 SYSTEM_CALLS = re.compile(
     r"\b(mmap|munmap|mprotect|madvise|mremap|syscall|prctl|getrlimit|clock_gettime|sysconf|"
     r"getauxval|write|read|open)\s*\(")

@@ -12,7 +12,6 @@
 #include <pthread.h>
 
 #include "allocator.h"
-#include "fork.h"
 #include "arena.h"
 #include "options.h"
 #include "os.h"

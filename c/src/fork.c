@@ -18,7 +18,6 @@
 #include "allocator.h"
 #include "arena.h"
 #include "background.h"
-#include "fork.h"
 #include "meta.h"
 #include "orphans.h"
 #include "os.h"

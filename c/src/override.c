@@ -14,7 +14,6 @@
 
 #include "fast.h"
 #include "check.h"
-#include "fork.h"
 #include "os.h"
 #include "stats.h"
 

@@ -9,8 +9,6 @@
 
 #include <pthread.h>
 
-#include "fork.h"
-
 _Thread_local CacheFront *va_thread_front = VA_NO_FRONT;
 _Thread_local uint32_t va_thread_id;
 static _Thread_local ThreadCache *own_cache;
