@@ -6,8 +6,10 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "child.h"
+#include "simulated.h"
 
 #define TEST_API 1
 #include "subject.h"
@@ -36,14 +38,14 @@ static void work(void)
     valloc_purge();
 }
 
-/* A thread that was joined may be listed for a moment. The background thread may have ended already
- * when this one looks: then more work starts it again. */
+/* A thread that has ended may be listed for a moment. The background thread starts when a purge is
+ * due, and ends some time after the last one: then more work starts it again. */
 static void assert_threads(size_t expected)
 {
-    struct timespec moment = {0, 1000000};
-    for (int i = 1; i < 10000 && count_threads() != expected; i++) {
-        nanosleep(&moment, NULL);
-        if (expected == 2 && i % 1000 == 0)
+    for (int i = 1; i < PATIENCE && count_threads() != expected; i++) {
+        pass_ms(expected == 1 ? 10 : 1);
+        let_others_run();
+        if (expected == 2 && i % 100 == 0)
             work();
     }
     assert_int_equal(count_threads(), expected);
@@ -62,6 +64,7 @@ static void nothing_starts_it_at_load(void **state)
 static void work_starts_it_if_wanted(void **state)
 {
     (void)state;
+    stop_clock();
     work();
     assert_threads(by_option ? 2 : 1);
     assert_threads(1); /* all is given back */
@@ -86,7 +89,7 @@ static void assert_child_has_threads(size_t expected)
 {
     pid_t child = fork();
     if (child == 0) {
-        alarm(60);
+        alarm(CHILD_SECONDS);
         work();
         assert_threads(expected);
         _exit(0);
@@ -124,7 +127,7 @@ static void it_keeps_no_process_alive(void **state)
     pid_t child = fork();
     if (child == 0) {
         pthread_t thread;
-        alarm(60);
+        alarm(CHILD_SECONDS);
         valloc_background_purge(1);
         work();
         require(pthread_create(&thread, NULL, outlive, NULL) == 0);
@@ -139,10 +142,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_starts_it_at_load),
+        cmocka_unit_test(it_keeps_no_process_alive),
         cmocka_unit_test(work_starts_it_if_wanted),
         cmocka_unit_test(it_is_there_while_wanted),
         cmocka_unit_test(a_child_has_one_if_its_parent_had),
-        cmocka_unit_test(it_keeps_no_process_alive),
     };
     const char *option = getenv("VALLOC_BACKGROUND");
     by_option = option != NULL && option[0] == '1';

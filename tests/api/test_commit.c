@@ -8,11 +8,10 @@
 
 #include "child.h"
 #include "config.h"
+#include "simulated.h"
 
 #define VALLOC_NO_SHORT_NAMES
 #include "valloc.h"
-
-extern _Atomic size_t test_commit_rest;
 
 #define BLOCKS 20000
 #define THREADS 3

@@ -6,9 +6,9 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "simulated.h"
 #include "subject.h"
 
 #define FILL_BYTES ((size_t)48 << 20)
@@ -237,12 +237,6 @@ static void blocks_of_other_allocators_too(void **state)
     valloc_destroy(&allocator);
 }
 
-static void sleep_ms(long ms)
-{
-    struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-    nanosleep(&time, NULL);
-}
-
 /* A thread that goes on with something else gives back what it has no use for. */
 static void holes_go_with_time(void **state)
 {
@@ -251,13 +245,13 @@ static void holes_go_with_time(void **state)
     thin_out(13, 20);
     size_t before = count_pages().resident;
     Pages pages = {0};
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 2000; i++) {
         void *blocks[2000];
         for (int k = 0; k < 2000; k++)
             blocks[k] = subject_malloc(32);
         for (int k = 0; k < 2000; k++)
             subject_free(blocks[k]);
-        sleep_ms(50);
+        pass_ms(50);
         pages = count_pages();
         if (pages.resident <= pages.live + pages.live / 20 + 128)
             break;
@@ -276,11 +270,12 @@ static void holes_go_with_time(void **state)
 static void assert_idle_process_shrinks(const char *what, size_t threads)
 {
     Pages pages = {0};
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < PATIENCE / 25; i++) {
         pages = count_pages();
         if (pages.resident <= pages.live + threads * NEWEST_PAGES)
             break;
-        sleep_ms(25);
+        pass_ms(25);
+        let_others_run();
     }
     print_message("%s: %zu pages, %zu hold a live slot, %zu are resident\n", what, pages.all,
                   pages.live, pages.resident);
@@ -375,12 +370,13 @@ static void caches_of_exited_threads_are_emptied(void **state)
         pthread_join(threads[i], NULL);
     fill(17, 0); /* enough to start it */
     free_rest();
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < PATIENCE / 25; i++) {
         cached = 0;
         valloc_stats_caches(count_exited, &cached);
         if (cached == 0)
             break;
-        sleep_ms(25);
+        pass_ms(25);
+        let_others_run();
     }
     assert_int_equal(cached, 0);
     assert_int_equal(valloc_background_purge(0), 0);
@@ -398,7 +394,6 @@ static void the_background_thread_survives_fork(void **state)
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        alarm(60);
         fill(19, 700);
         thin_out(19, 20);
         assert_idle_process_shrinks("idle child", 1);
@@ -442,5 +437,6 @@ int main(void)
         cmocka_unit_test(the_background_thread_survives_fork),
 #endif
     };
+    stop_clock();
     return cmocka_run_group_tests_name("purge", tests, NULL, NULL);
 }

@@ -7,10 +7,10 @@
 
 #include <pthread.h>
 #include <stdbool.h>
-#include <unistd.h>
 
 #include "block_table.h"
 #include "config.h"
+#include "simulated.h"
 #include "valloc.h"
 
 #define MANY 100000
@@ -99,6 +99,7 @@ static void turn_over(void)
     for (size_t i = 0; i < TURNOVERS * FEW / STEP; i++) {
         allocate(&live, STEP);
         free_some(&live, STEP);
+        pass_ms(1);
     }
 }
 
@@ -109,7 +110,7 @@ static void a_class_that_shrinks_gives_its_slabs_up(void **state)
     size_t before = blocks_held();
     assert_non_null(find_draining());
     turn_over();
-    usleep(250000); /* more than the purge delay: what waits in the thread's cache goes home */
+    pass_ms(VA_PURGE_DELAY_MS + 50); /* the thread's cache gives back what it holds */
     turn_over();
     size_t after = blocks_held();
     print_message("blocks: %zu with few slots used, %zu after these were replaced\n", before,
@@ -238,5 +239,6 @@ int main(void)
         cmocka_unit_test(a_slot_of_another_thread_freed_twice),
         cmocka_unit_test(errors_are_seen),
     };
+    stop_clock();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #define TEST_API 1
 #include "arena_space.h"
 #include "run_set.h"
+#include "simulated.h"
 #include "subject.h"
 
 #ifndef MADV_COLLAPSE
@@ -23,9 +24,6 @@
 #define CHUNK_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
 #define SLOT_BYTES ((size_t)4096)
 #define SLOTS_MAX (400 * MIB / SLOT_BYTES)
-
-extern unsigned test_advised, test_slow;
-extern size_t test_huge_bytes;
 
 static char *slots[SLOTS_MAX];
 
@@ -371,6 +369,7 @@ static void in_a_child(void **state)
 
 int main(int argc, char **argv)
 {
+    stop_clock();
     if (argc > 1) {
         alarm(CHILD_SECONDS);
         cases[argv[1][0] - 'a'].body();

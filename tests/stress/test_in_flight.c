@@ -6,26 +6,16 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <time.h>
 
 #include "child.h"
+#include "simulated.h"
 
 #define VALLOC_NO_SHORT_NAMES
 #include "valloc.h"
 
 #include "allocator.h"
 
-extern atomic_bool test_hold, test_no_purge, test_no_commit;
-extern atomic_int test_held;
-extern atomic_size_t test_purged;
-
 #define MIB ((size_t)1 << 20)
-
-static void pause_ms(long ms)
-{
-    struct timespec time = {0, ms * 1000000};
-    nanosleep(&time, NULL);
-}
 
 static valloc_stats stats_now(void)
 {
@@ -78,7 +68,7 @@ static pthread_t start_held(void *(*body)(void *), void *argument)
     test_hold = true;
     pthread_t thread = start(body, argument);
     while (test_held == 0)
-        pause_ms(1);
+        let_others_run();
     return thread;
 }
 
@@ -91,7 +81,8 @@ static void let_go(pthread_t thread)
 static void *open_later(void *unused)
 {
     (void)unused;
-    pause_ms(100);
+    for (int i = 0; i < 100; i++) /* most likely they wait by then */
+        let_others_run();
     test_hold = false;
     return NULL;
 }
@@ -111,7 +102,7 @@ static void ask_for_what_is_purged(void *unused)
     filled(1 * MIB); /* at the end of the heap they would be unmapped */
     free_dirty(blocks[0]);
     free_dirty(blocks[1]);
-    test_no_commit = true;
+    test_no_growth = true;
     pthread_t purger = start_held(purge, NULL);
     pthread_t opener = start(open_later, NULL);
     for (int i = 0; i < 2; i++)
@@ -146,7 +137,7 @@ static void ask_at_the_hard_limit(void *unused)
 static void check_child(size_t lent, size_t rest)
 {
     test_hold = false;
-    test_no_commit = true;
+    test_no_growth = true;
     require(stats_now().lent == lent);
     require(valloc_process()->total_blocks << 16 == lent);
     void *block = valloc_malloc(rest);
@@ -230,8 +221,10 @@ static void what_was_populated_and_is_not_wanted_goes(void *unused)
     size_t unused_bytes = (zone->populated - zone->top) * VALLOC_BLOCK_BYTES;
     test_purged = 0;
     require(valloc_background_purge(1) == 0);
-    for (int i = 0; i < 5000 && test_purged < unused_bytes; i++)
-        pause_ms(1);
+    for (int i = 0; i < PATIENCE && test_purged < unused_bytes; i++) {
+        pass_ms(1);
+        let_others_run();
+    }
     require(test_purged >= unused_bytes);
 }
 
@@ -290,5 +283,6 @@ int main(void)
         {"what_was_populated_and_is_not_wanted_goes", in_a_child, NULL, NULL, &cases[5]},
         {"a_full_batch_is_sent_first", in_a_child, NULL, NULL, &cases[6]},
     };
+    stop_clock();
     return cmocka_run_group_tests_name("in flight", tests, NULL, NULL);
 }

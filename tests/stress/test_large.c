@@ -4,14 +4,13 @@
 #include "support.h"
 
 #include <pthread.h>
-#include <time.h>
 
 #include "calls.h"
 #include "child.h"
 #include "config.h"
+#include "simulated.h"
 #include "valloc.h"
 
-#define DELAY_MS 50 /* of the purge clock, by the environment */
 #define THREADS 4
 #define TURNS 200
 
@@ -21,12 +20,6 @@ static void *obtain(size_t size)
     assert_non_null(block);
     block[0] = block[size - 1] = 1;
     return block;
-}
-
-static void sleep_ms(long ms)
-{
-    struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    nanosleep(&time, NULL);
 }
 
 static valloc_stats stats(void)
@@ -228,26 +221,23 @@ static void growth_gives_back_dirty_memory(void **state)
  * filled again. */
 static void replace_at_random(void *unused)
 {
-    enum { PLACES = 200, PLACE_TURNS = 20000 };
+    enum { PLACES = 200, PLACE_TURNS = 20000, TURNS_A_MS = 20 };
     static void *places[PLACES];
     uint64_t seed = 1;
     size_t most = 0;
     size_t before = stats().purged;
-    struct timespec start;
-    struct timespec end;
     (void)unused;
-    clock_gettime(CLOCK_MONOTONIC, &start);
     for (size_t turn = 0; turn < PLACE_TURNS; turn++) {
         void **place = &places[random_next(&seed) % PLACES];
         valloc_free(*place);
         *place = obtain(1100 * VA_KIB + random_next(&seed) % (800 * VA_KIB));
         if (turn % 64 == 0)
             most = va_max(most, stats().lent);
+        if (turn % TURNS_A_MS == 0)
+            pass_ms(1);
     }
     size_t purged = stats().purged - before;
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    size_t ms =
-        (size_t)((end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000);
+    size_t ms = PLACE_TURNS / TURNS_A_MS;
     size_t times = 2 + ms / VA_GROWTH_PURGE_MS; /* it starts within one, and ends within one */
     if (purged > times * most >> VA_GROWTH_PURGE_SHIFT)
         end_child("%zu KiB purged of a heap of %zu at most, in %zu ms", purged >> 10, most >> 10,
@@ -265,10 +255,10 @@ static void growth_purges_a_part_of_the_heap(void **state)
 /* ---- What is left ---- */
 
 /* One slow path after the other, as a program that goes on would take them. */
-static void go_on_for(long ms)
+static void go_on_for(unsigned ms)
 {
-    for (long slept = 0; slept < ms; slept += 10) {
-        sleep_ms(10);
+    for (unsigned passed = 0; passed < ms; passed += 10) {
+        pass_ms(10);
         valloc_free(obtain(1100 * VA_KIB));
     }
 }
@@ -281,7 +271,7 @@ static void free_runs_are_purged_after_a_while(void **state)
     char *block = valloc_malloc(100 * VA_MIB);
     memset(block, 1, 100 * VA_MIB);
     valloc_free(block);
-    go_on_for(20 * DELAY_MS);
+    go_on_for(5 * VA_PURGE_DELAY_MS);
     assert_true(resident_now_kib() - before < 8 << 10);
     assert_true(stats().dirty < 8 * VA_MIB);
 }
@@ -435,9 +425,15 @@ static void alignment_costs_address_space_only(void **state)
     }
 }
 
-int main(int argc, char **argv) /* any argument: loops */
+int main(void)
 {
     const struct CMUnitTest tests[] = {
+#if !SECURED /* which clears what is freed by system calls; children that inherit nothing */
+        cmocka_unit_test(loops_make_no_system_call),
+        cmocka_unit_test(runs_are_kept_once_they_are_used_again),
+        cmocka_unit_test(growth_gives_back_dirty_memory),
+        cmocka_unit_test(growth_purges_a_part_of_the_heap),
+#endif
         cmocka_unit_test(free_runs_are_purged_after_a_while),
         cmocka_unit_test(runs_kept_by_other_threads_are_purged),
         cmocka_unit_test(dirty_memory_is_bounded),
@@ -446,14 +442,6 @@ int main(int argc, char **argv) /* any argument: loops */
         cmocka_unit_test(zeroed_runs_of_the_thread_cache_are_not_touched),
         cmocka_unit_test(alignment_costs_address_space_only),
     };
-    const struct CMUnitTest loops[] = {
-        cmocka_unit_test(loops_make_no_system_call),
-        cmocka_unit_test(runs_are_kept_once_they_are_used_again),
-        cmocka_unit_test(growth_gives_back_dirty_memory),
-        cmocka_unit_test(growth_purges_a_part_of_the_heap),
-    };
-    (void)argv;
-    if (argc > 1)
-        return cmocka_run_group_tests_name("loops", loops, NULL, NULL);
+    stop_clock();
     return cmocka_run_group_tests_name("large", tests, NULL, NULL);
 }

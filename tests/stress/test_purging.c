@@ -23,11 +23,11 @@
 
 #include "arena.h"
 #include "block_pool.h"
+#include "child.h"
 
 #define MIB ((size_t)1 << 20)
 #define PLACES 3000
 #define LARGE_MAX (6 * MIB)
-#define CHILD_SECONDS 60
 
 #ifdef __SANITIZE_THREAD__
 #define FORKERS 0 /* it cannot follow a fork of a threaded process */
