@@ -150,6 +150,9 @@ static int work_in_threads(void)
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     pthread_barrier_init(&all_hold, NULL, THREADS);
+#if defined(VALLOC_SECURE) && VALLOC_SECURE
+    malloc_trim(0); /* slots that are quarantined at the end of the heap keep all of it mapped */
+#endif
     for (uintptr_t i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], &attributes, work, (void *)i) != 0)
             return complain("no thread", 0, i);
