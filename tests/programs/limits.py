@@ -50,8 +50,9 @@ for limit, least in (64, 24), (256, 200), (1024, 940), (LARGE, LARGE * 15 // 16)
 trial("1 GiB of address space, python3", ["python3", "-c", "print(len(bytearray(600 << 20)))"], 1 << 10)
 
 # Small reserves end no earlier.
+limit = 1024 if TABLES_MIB else 2048
 for mib in 8, 16, 64:
-    trial(f"2 GiB of address space in reserves of {mib} MiB", [EXHAUST, "1200", "large"], 2 << 10,
+    trial(f"{limit} MiB of address space in reserves of {mib} MiB", [EXHAUST, str(limit * 3 // 5), "large"], limit,
           **NO_HUGE, VALLOC_RESERVE_MIB=str(mib))
 
 # RLIMIT_DATA counts what is made accessible: beyond a small heap tables that a secure build has, too.
