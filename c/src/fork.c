@@ -3,16 +3,16 @@
  * threads were carrying goes back.
  *
  * Handlers of other libraries may run while the locks are held. The forking thread passes through
- * its own locks (lock.h), so they can allocate. They cannot wait for threads that allocate: the
- * override library therefore registers valloc's handlers before anybody else's, so that they run
- * next to the fork. Where nobody else does, they can wait for a second thread: libc lets whoever
- * registers wait for a fork that is under way. An empty program saves 100 KiB of libc's pages so.
+ * its own locks (lock.h), so they can allocate. They cannot wait for threads that allocate: on
+ * glibc the override library therefore registers valloc's handlers before anybody else's, so that
+ * they run next to the fork. Where nobody else does, they can wait for a second thread: libc lets
+ * whoever registers wait for a fork that is under way. An empty program saves 100 KiB of libc's
+ * pages so.
  *
  * Where no other thread is, none can hold a lock, and the handlers do nothing: whatever they wrote
- * would be copied, page by page, for the parent and for the child. Secure builds draw other random
- * numbers in the child. Handlers do nothing, either, where a signal
+ * would be copied, page by page, for the parent and for the child. Nor do they where a signal
  * handler forks that interrupted malloc: the thread holds locks already, and its child finishes
- * what was interrupted. */
+ * what was interrupted. Secure builds draw other random numbers in the child in any case. */
 #include <pthread.h>
 
 #include "allocator.h"
@@ -99,7 +99,7 @@ VA_STARTUP void va_fork_register(void)
         pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-#if VA_RANDOMNESS || !defined(VALLOC_OVERRIDE)
+#if VA_RANDOMNESS || !defined(VALLOC_OVERRIDE) || !defined(__GLIBC__)
 __attribute__((constructor(101))) static void register_early(void)
 {
     va_fork_register();

@@ -25,10 +25,6 @@
 
 #include "config.h"
 
-#ifdef VALLOC_TEST_OS_HEADER /* test builds put their own calls between */
-#include VALLOC_TEST_OS_HEADER
-#endif
-
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -45,6 +41,10 @@
 #ifndef FUTEX_WAIT_PRIVATE
 #define FUTEX_WAIT_PRIVATE 128
 #define FUTEX_WAKE_PRIVATE 129
+#endif
+
+#ifdef VALLOC_TEST_OS_HEADER /* test builds put their own calls between */
+#include VALLOC_TEST_OS_HEADER
 #endif
 
 size_t va_os_page_bytes(void)

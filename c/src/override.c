@@ -260,28 +260,17 @@ EXPORT void *dlopen(const char *file, int mode)
 
 /* ---- fork ---- */
 
-#if defined(__GLIBC__)
-#define REGISTER                                                                                   \
-    __register_atfork /* what pthread_atfork calls, with the library it was called in */
-#define MORE_PARAMETERS , void *library
-#define MORE_ARGUMENTS , library
-#else
-#define REGISTER pthread_atfork
-#define MORE_PARAMETERS
-#define MORE_ARGUMENTS
-#endif
-#define NAME_OF_(symbol) #symbol
-#define NAME_OF(symbol) NAME_OF_(symbol)
-
-/* Handlers that were registered later run earlier before the fork and later after it. valloc's come
- * first, before those of any library's constructor: the others may then wait for threads that
- * allocate. Weak: libc's own in static programs. */
-EXPORT __attribute__((weak)) int REGISTER(void (*prepare)(void), void (*parent)(void),
-                                          void (*child)(void) MORE_PARAMETERS)
+#ifdef __GLIBC__
+/* What pthread_atfork calls in glibc. Handlers that are registered later run earlier before the
+ * fork and later after it. valloc's come first, before those of any library's constructor: the
+ * others may then wait for threads that allocate. Weak: static programs have libc's own. */
+EXPORT __attribute__((weak)) int __register_atfork(void (*prepare)(void), void (*parent)(void),
+                                                   void (*child)(void), void *library)
 {
-    static int (*next)(void (*)(void), void (*)(void), void (*)(void) MORE_PARAMETERS);
+    static int (*next)(void (*)(void), void (*)(void), void (*)(void), void *);
     va_fork_register();
     if (next == NULL)
-        *(void **)&next = dlsym(RTLD_NEXT, NAME_OF(REGISTER));
-    return next != NULL ? next(prepare, parent, child MORE_ARGUMENTS) : ENOMEM;
+        *(void **)&next = dlsym(RTLD_NEXT, "__register_atfork");
+    return next != NULL ? next(prepare, parent, child, library) : ENOMEM;
 }
+#endif

@@ -113,6 +113,7 @@ static void a_child_has_one_if_its_parent_had(void **state)
     valloc_background_purge(by_option);
 }
 
+#ifdef __GLIBC__ /* musl 1.2.3 leaves its list of threads locked when main of a forked child ends */
 static void *outlive(void *unused)
 {
     work();
@@ -137,12 +138,15 @@ static void it_keeps_no_process_alive(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
 }
+#endif
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_starts_it_at_load),
+#ifdef __GLIBC__
         cmocka_unit_test(it_keeps_no_process_alive),
+#endif
         cmocka_unit_test(work_starts_it_if_wanted),
         cmocka_unit_test(it_is_there_while_wanted),
         cmocka_unit_test(a_child_has_one_if_its_parent_had),

@@ -23,6 +23,10 @@ static Slot slots[SLOTS_MAX];
 static size_t slot_count;
 static uintptr_t lowest, highest;
 
+#if !defined(TEST_API) && !defined(__GLIBC__)
+int malloc_trim(size_t pad); /* the override library's; this libc has none */
+#endif
+
 /* Did anything go? */
 static bool purge(void)
 {

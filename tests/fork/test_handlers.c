@@ -17,7 +17,7 @@
 
 #define SECONDS 100
 #define KINDS 34
-#ifdef TEST_API
+#if defined(TEST_API) || !defined(__GLIBC__)
 #define VALLOC_IS_FIRST 0
 #else
 #define VALLOC_IS_FIRST 1
