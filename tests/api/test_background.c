@@ -113,7 +113,8 @@ static void a_child_has_one_if_its_parent_had(void **state)
     valloc_background_purge(by_option);
 }
 
-#ifdef __GLIBC__ /* musl 1.2.3 leaves its list of threads locked when main of a forked child ends */
+#ifdef __GLIBC__ /* musl 1.2.3 leaves its list of threads locked when main of a forked child ends  \
+                  */
 static void *outlive(void *unused)
 {
     work();
