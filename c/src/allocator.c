@@ -290,7 +290,7 @@ VA_COLD size_t va_allocators_purge(void)
     for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
         bytes += purge_other(allocator);
     va_lock_release(&live.lock);
-    return bytes + va_arena_purge_all();
+    return bytes + va_purge_all();
 }
 
 static VA_COLD void decay(ThreadCache *cache)
@@ -319,7 +319,7 @@ VA_COLD uint64_t va_allocators_decay(bool *changed)
             decay(cache);
     va_lock_release(&live.lock);
     bool dirty;
-    uint64_t rest_ms = va_arena_decay(now, &dirty);
+    uint64_t rest_ms = va_purge_decay(&dirty);
     *changed |= dirty;
     return rest_ms;
 }

@@ -1,80 +1,18 @@
-/* arena.c: lends and reclaims runs of blocks, resizes them, looks around. */
+/* arena.c: lends runs of blocks and takes them back, resizes and moves them, looks at them. */
 #include "arena.h"
 
 #include "arena_space.h"
 #include "bitmap.h"
 #include "check.h"
-#include "os.h"
 #include "options.h"
+#include "os.h"
 #include "run_set.h"
 #include "secure.h"
 
-static bool initialised; /* arena lock */
-static bool refused; /* the last search met a limit of the kernel's, not a zone's end; arena lock */
-/* Mappings that moves have made, of runs lent: `moved` of a run's record are its own. Relaxed, only
- * a bound. */
-static _Atomic size_t moved_mappings;
+#define LARGE_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
 
-/* ---- Lending ---- */
-
-/* A place for a run in this zone: below top if there is one, else from top on. */
-static size_t find_place(const Arena *arena, Zone *zone, size_t blocks, size_t align_blocks)
-{
-    size_t padded = blocks + align_blocks - 1;
-    size_t first = SIZE_MAX;
-    if (zone->free_blocks >= padded)
-        first = padded == 1 ? va_runs_find_block(arena, zone) : va_runs_find(arena, zone, padded);
-    if (first == SIZE_MAX)
-        first = zone->top - (zone->free_blocks != 0 ? va_runs_free_below_top(arena, zone) : 0);
-    /* The arena starts on a huge page, not on every alignment: align the address. */
-    size_t base = (uintptr_t)arena->base >> VA_BLOCK_SHIFT;
-    return va_align_up(base + first, align_blocks) - base;
-}
-
-/* Takes blocks for a run, free ones or from top on; returns behind how many all bytes read as zero.
- */
-static size_t borrow_locked(Arena *arena, Zone *zone, size_t first, size_t blocks)
-{
-    size_t dirty = 0;
-    size_t top = zone->top;
-    if (first < top) {
-        size_t count = va_min(blocks, top - first);
-        VA_FOR_EACH_GROUP(arena, first, count, group, mask)
-            if ((group->dirty & mask) != 0)
-                dirty = w_ * VA_GROUP_BLOCKS + va_highest_bit(group->dirty & mask) + 1 - first;
-        va_runs_take(arena, first, count);
-    }
-    if (first + blocks > top)
-        va_runs_raise_top(arena, zone, first + blocks);
-    if (first > top) /* skipped for the run's alignment */
-        va_runs_return(arena, top, first - top, false);
-    va_use_add(&va_use.lent_blocks, blocks);
-    va_purge_count_growth_locked();
-    return dirty;
-}
-
-/* Lends up to `count` runs that lie side by side; returns how many. *first is the first one's
- * block number; behind *dirty blocks all bytes read as zero. */
-static size_t lend_from(Arena *arena, Zone *zone, size_t blocks, size_t align_blocks, size_t count,
-                        size_t *first, size_t *dirty)
-{
-    *first = find_place(arena, zone, blocks, align_blocks);
-    if (*first + blocks > zone->end)
-        return 0;
-    if (count > 1) {
-        size_t most = va_max(zone->committed, *first + blocks) - *first;
-        count = va_runs_free_from(arena, zone, *first, va_min(count * blocks, most)) / blocks;
-    }
-    size_t all = count * blocks;
-    MapResult result = va_space_commit(arena, zone, *first + all);
-    refused |= result == MAP_REFUSED;
-    if (va_unlikely(result == MAP_REFUSED && all <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT))
-        va_use.refused = true; /* of more than that it would say little */
-    if (va_unlikely(result != MAP_DONE))
-        return 0;
-    *dirty = borrow_locked(arena, zone, *first, all);
-    return count;
-}
+static bool initialised;          /* arena lock */
+static _Atomic size_t moved_runs; /* relaxed, only a bound */
 
 static void limit_locked(size_t soft, size_t hard)
 {
@@ -91,153 +29,176 @@ static VA_STARTUP void initialise_locked(void)
                  va_options.hard_limit_bytes >> VA_BLOCK_SHIFT);
 }
 
-typedef struct Lent {
-    Arena *arena;
-    size_t wanted, first, count, dirty;
-} Lent;
-
-/* Whether a zone has a run free without growing. */
-static bool has_place(const Arena *arena, Zone *zone, size_t blocks, size_t align_blocks)
+static size_t rest_of_limit_locked(void)
 {
-    return zone->free_blocks >= blocks &&
-           find_place(arena, zone, blocks, align_blocks) + blocks <= zone->top;
+    return va_use.hard_limit - va_min(va_use.hard_limit, va_use.lent_blocks);
 }
 
-/* Where runs of this kind go. Before a zone grows the other one's free blocks serve: for slots any
- * of them; for what may never be filled dirty ones, which are resident already. */
-static ZoneKind choose_zone(size_t blocks, size_t align_blocks, ZoneKind kind, size_t count)
+/* Gives back what is too much after blocks were lent or returned. */
+VA_INLINE void unlock_and_purge(void)
 {
-    Arena *arena = &va_arenas[0];
-    if (va_use.lent_blocks + blocks * count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
-        return ZONE_SPARSE; /* a small heap */
-    if (blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT ||
-        has_place(arena, &arena->zones[kind], blocks, align_blocks) ||
-        !has_place(arena, &arena->zones[1 - kind], blocks, align_blocks))
-        return kind;
-    if (kind == ZONE_DENSE)
-        return ZONE_SPARSE;
-    size_t first = find_place(arena, &arena->zones[ZONE_DENSE], blocks, align_blocks);
-    const BlockGroup *group = va_group(arena, first / VA_GROUP_BLOCKS);
-    return va_bitmap_test(&group->dirty, first % VA_GROUP_BLOCKS) ? ZONE_DENSE : ZONE_SPARSE;
+    bool excess = va_purge_is_excess_locked();
+    va_lock_release(&va_use.lock);
+    if (va_unlikely(excess))
+        va_purge_excess();
 }
 
-/* Lends from an arena's zone of this kind, which may be its only one, or from its other one. */
-static void lend_in(Lent *lent, Arena *arena, size_t blocks, size_t align_blocks, ZoneKind kind)
+/* ---- Lending ---- */
+
+/* The lowest free blocks where a run fits, else the first block of one that ends above top. */
+static size_t find_place(const Arena *arena, const Zone *zone, size_t blocks, size_t align_blocks)
 {
-    bool has_two = arena->zones[ZONE_DENSE].first != arena->first;
-    Zone *zone = &arena->zones[has_two ? kind : ZONE_DENSE];
-    size_t count = lent->wanted;
-    lent->arena = arena;
-    lent->count = lend_from(arena, zone, blocks, align_blocks, count, &lent->first, &lent->dirty);
+    size_t padded = blocks + align_blocks - 1;
+    size_t first = SIZE_MAX;
+    if (zone->free_blocks >= padded)
+        first = va_runs_find(arena, zone, padded);
+    if (first == SIZE_MAX)
+        first = zone->top - va_runs_free_below(arena, zone, zone->top, false);
+    /* The arena starts on a huge page, not on every alignment: align the address. */
+    size_t base = (uintptr_t)arena->base >> VA_BLOCK_SHIFT;
+    return va_align_up(base + first, align_blocks) - base;
 }
 
-/* Looks for up to `count` runs that lie side by side in one zone, of this kind if it can be. */
-static Lent lend_locked(size_t blocks, size_t align_blocks, ZoneKind kind, size_t count)
+/* Takes mapped blocks for a run; returns behind how many all bytes read as zero. */
+static size_t borrow_locked(Arena *arena, Zone *zone, size_t first, size_t blocks)
 {
-    Lent lent = {.wanted = count};
-    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    refused = false;
-    kind = choose_zone(blocks, align_blocks, kind, count);
-    for (unsigned i = 0; i < arenas && lent.count == 0; i++)
-        lend_in(&lent, &va_arenas[i], blocks, align_blocks, kind);
-    /* Memory that the kernel refuses is not to be had in another arena. */
-    if (va_unlikely(lent.count == 0 && !refused)) {
-        Arena *arena = va_space_add(blocks + align_blocks - 1);
-        if (arena != NULL)
-            lend_in(&lent, arena, blocks, align_blocks, kind);
-        arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    size_t dirty = 0;
+    size_t top = zone->top;
+    if (first < top) {
+        size_t count = va_min(blocks, top - first);
+        VA_FOR_EACH_GROUP(arena, first, count, group, mask)
+            if ((group->dirty & mask) != 0)
+                dirty = w_ * VA_GROUP_BLOCKS + va_highest_bit(group->dirty & mask) + 1 - first;
+        va_runs_take(arena, first, count);
     }
-    for (unsigned i = 0; i < arenas && lent.count == 0; i++)
-        lend_in(&lent, &va_arenas[i], blocks, align_blocks, 1 - kind);
-    return lent;
+    if (first + blocks > top)
+        va_runs_raise_top(arena, zone, first + blocks);
+    if (first > top) /* skipped for the run's alignment */
+        va_runs_return(arena, top, first - top, false);
+    va_use_add(&va_use.lent_blocks, blocks);
+    return dirty;
 }
 
-/* Lends what was found; returns how many. */
-static size_t lend_some(size_t blocks, size_t align_blocks, ZoneKind kind, Block **runs,
-                        size_t count)
+/* What is asked for: up to `count` runs. */
+typedef struct Wanted {
+    size_t blocks, align_blocks, count;
+} Wanted;
+
+/* Lends up to so many runs that lie side by side in a zone, which may have to grow for the first
+ * one; returns how many. */
+static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Block **runs)
 {
-    Lent lent = {.count = 0};
+    size_t blocks = wanted.blocks;
+    size_t count = 1;
+    if (!grow && zone->free_blocks < blocks)
+        return 0;
+    size_t first = find_place(arena, zone, blocks, wanted.align_blocks);
+    size_t end = first + blocks;
+    if (end > zone->end || (end > zone->top && !grow))
+        return 0;
+    MapResult result = va_space_commit(arena, zone, end);
+    if (va_unlikely(result != MAP_DONE)) {
+        va_use.refused |= result == MAP_REFUSED;
+        return 0;
+    }
+    if (wanted.count > 1) {
+        size_t most = va_min(wanted.count * blocks, zone->committed - first);
+        count = va_runs_free_from(arena, zone, first, most) / blocks;
+    }
+    size_t dirty = borrow_locked(arena, zone, first, count * blocks);
+    for (size_t i = 0; i < count; i++) {
+        Block *run = runs[i] = &arena->records[first + i * blocks];
+        run->arena = (uint8_t)(arena - va_arenas);
+        run->run_blocks = (uint32_t)blocks;
+        run->next = NULL;
+        run->zero = dirty == 0;
+        run->dirty_blocks = (uint32_t)(dirty - va_min(dirty, i * blocks));
+        run->moved = RUN_PLAIN;
+    }
+    return count;
+}
+
+static size_t lend_of_kind(Wanted wanted, ZoneKind kind, bool grow, Block **runs)
+{
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    size_t count = 0;
+    for (unsigned i = 0; i < arenas && count == 0; i++)
+        count = lend_from(&va_arenas[i], &va_arenas[i].zones[kind], wanted, grow, runs);
+    return count;
+}
+
+/* From a zone of this kind if it can be. Before one grows the other kind's free blocks serve, but
+ * not for a large run, which would take many of them. A small heap has one kind. */
+static size_t lend_locked(Wanted wanted, ZoneKind kind, Block **runs)
+{
+    wanted.count = va_min(wanted.count, rest_of_limit_locked() / wanted.blocks);
+    if (wanted.count == 0)
+        return 0;
+    if (va_use.lent_blocks + wanted.blocks * wanted.count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
+        kind = ZONE_SPARSE;
+    size_t count = lend_of_kind(wanted, kind, false, runs);
+    if (count == 0 && wanted.blocks < LARGE_BLOCKS)
+        count = lend_of_kind(wanted, 1 - kind, false, runs);
+    if (count == 0)
+        count = lend_of_kind(wanted, kind, true, runs);
+    if (count == 0)
+        count = lend_of_kind(wanted, 1 - kind, true, runs);
+    if (va_unlikely(count == 0) && va_space_add(wanted.blocks + wanted.align_blocks - 1) != NULL)
+        count = lend_of_kind(wanted, ZONE_SPARSE, true, runs);
+    return count;
+}
+
+static size_t lend_some(Wanted wanted, ZoneKind kind, Block **runs)
+{
+    size_t lent = 0;
+    size_t some;
     va_lock_acquire(&va_use.lock);
     if (va_unlikely(!initialised))
         initialise_locked();
-    do {
-        size_t rest = va_use.hard_limit - va_min(va_use.hard_limit, va_use.lent_blocks);
-        count = va_min(count, rest / blocks);
-        if (va_unlikely(count == 0))
-            break;
-        lent = lend_locked(blocks, align_blocks, kind, count);
-    } while (va_unlikely(lent.count == 0) && va_purge_wait_locked());
-    bool excess =
-        va_use.dirty_blocks != 0 && va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit;
-    bool surplus = va_use.surplus_blocks >= VA_GROWTH_STEP_BYTES >> VA_BLOCK_SHIFT;
-    va_lock_release(&va_use.lock);
-    if (va_unlikely(excess))
-        va_arena_purge_all();
-    else if (va_unlikely(surplus))
-        va_purge_surplus();
-    for (size_t i = 0; i < lent.count; i++) { /* the records are the borrower's already */
-        Block *run = &lent.arena->records[lent.first + i * blocks];
-        run->arena = (uint8_t)(lent.arena - va_arenas);
-        run->run_blocks = (uint32_t)blocks;
-        run->next = NULL;
-        run->zero = lent.dirty == 0;
-        run->dirty_blocks = (uint32_t)(lent.dirty - va_min(lent.dirty, i * blocks));
-        run->moved = 0;
-        runs[i] = run;
+    while (wanted.count != 0 && (some = lend_locked(wanted, kind, runs + lent)) != 0) {
+        lent += some;
+        wanted.count -= some;
     }
-    return lent.count;
+    unlock_and_purge();
+    return lent;
 }
 
 VA_APART Block *va_arena_lend(size_t blocks, size_t align_blocks)
 {
     Block *run;
-    return lend_some(blocks, align_blocks, ZONE_SPARSE, &run, 1) == 0 ? NULL : run;
+    return lend_some((Wanted){blocks, align_blocks, 1}, ZONE_SPARSE, &run) == 0 ? NULL : run;
 }
 
 size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t count)
 {
-    size_t lent = 0;
-    size_t some = 1;
-    for (; lent < count && some != 0; lent += some)
-        some = lend_some(blocks, 1, zone, runs + lent, count - lent);
-    return lent;
+    return lend_some((Wanted){blocks, 1, count}, zone, runs);
 }
 
-/* Lock held; not while pages are purged. */
-static void reclaim_locked(Arena *arena, size_t first, size_t blocks, bool dirty, bool large)
+/* ---- Taking back ---- */
+
+static void return_locked(Arena *arena, size_t first, size_t blocks, bool dirty)
 {
-    bool excess = dirty && va_purge_is_excess(blocks, large);
-    va_use_add(&va_use.lent_blocks, (size_t)0 - blocks); /* before others may ask for them */
-    if (va_unlikely(excess)) {
-        va_purge_begin_locked();
-        dirty = !va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
-        va_purge_end_locking();
-    }
-    if (va_unlikely(!dirty && va_space_trim(arena, first, blocks)))
-        return;
+    va_use_add(&va_use.lent_blocks, (size_t)0 - blocks);
     va_runs_return(arena, first, blocks, dirty);
+    if (va_unlikely(!dirty))
+        va_space_trim(arena, va_zone_at(arena, first));
     if (va_use.dirty_blocks >= VA_HELPER_BYTES >> VA_BLOCK_SHIFT)
         va_purge_call_helper();
-    if (va_unlikely(!dirty)) {
-        va_space_settle_huge(arena, first, blocks);
-        va_space_trim_free(arena, va_zone_at(arena, first));
-    }
 }
 
-static VA_COLD void count_moved(Block *run, size_t mappings)
+static VA_COLD void set_place(Block *run, RunPlace place)
 {
-    size_t more = mappings - run->moved; /* may wrap; so does the sum */
-    run->moved = (uint8_t)mappings;
-    atomic_fetch_add_explicit(&moved_mappings, more, memory_order_relaxed);
+    size_t more = (size_t)(place != RUN_PLAIN) - (run->moved != RUN_PLAIN); /* may wrap */
+    run->moved = (uint8_t)place;
+    atomic_fetch_add_explicit(&moved_runs, more, memory_order_relaxed);
 }
 
-/* Makes blocks of a run to which pages were moved plain memory again, or at least empty: else they
- * may be unmapped, are a run of their own, and lost. */
-static VA_COLD bool renew(Block *run, size_t first, size_t blocks, bool *remapped)
+/* Makes blocks of a moved run plain memory. If that fails, they may be unmapped: they are a run of
+ * their own, which is lost. */
+static VA_COLD bool renew(const Block *run, size_t first, size_t blocks)
 {
     Arena *arena = &va_arenas[run->arena];
-    *remapped = va_space_remap(arena, first, blocks);
-    if (*remapped || va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
+    if (run->moved != RUN_LOST && va_space_remap(arena, first, blocks))
         return true;
     Block *lost = &arena->records[first];
     lost->arena = run->arena;
@@ -246,49 +207,58 @@ static VA_COLD bool renew(Block *run, size_t first, size_t blocks, bool *remappe
     return false;
 }
 
+/* Before a run is returned. False if it is lost. */
+static VA_COLD bool end_moved(Block *run)
+{
+    run->zero = renew(run, va_block_number(run), run->run_blocks);
+    set_place(run, RUN_PLAIN);
+    return run->zero;
+}
+
+/* Whether a run may go back as one with its neighbour. */
+static bool joins(const Block *run, const Block *other)
+{
+    return run->arena == other->arena && run->zero == other->zero && other->moved == RUN_PLAIN &&
+           va_zone_of(&va_arenas[run->arena], va_block_number(run)) ==
+               va_zone_of(&va_arenas[run->arena], va_block_number(other));
+}
+
+/* The first runs of a chain that are neighbours go back as one; returns the rest. */
+static Block *return_first_locked(Block *run)
+{
+    Block *start = run;
+    size_t blocks = run->run_blocks;
+    Block *next = run->next;
+    for (; next != NULL && joins(run, next); next = next->next) {
+        if (next + next->run_blocks == start)
+            start = next;
+        else if (next != start + blocks)
+            break;
+        blocks += next->run_blocks;
+        va_entry_store(va_block_entry(next), 0);
+        va_guard_end(next); /* a slab may have one */
+    }
+    return_locked(&va_arenas[run->arena], va_block_number(start), blocks, !run->zero);
+    return next;
+}
+
 void va_arena_reclaim(Block *runs)
 {
-    for (Block **link = &runs; *link != NULL;) {
-        Block *run = *link;
-        va_entry_store(va_block_entry(run), 0);
-        va_guard_end(run); /* a slab may have one */
-        if (va_unlikely(run->moved != 0)) {
-            bool remapped;
-            count_moved(run, 0);
-            run->zero = renew(run, va_block_number(run), run->run_blocks, &remapped);
-            if (!run->zero) {
-                *link = run->next;
-                continue;
-            }
-        }
-        link = &run->next;
-    }
     va_lock_acquire(&va_use.lock);
     while (runs != NULL) {
-        Arena *arena = &va_arenas[runs->arena];
-        size_t first = va_block_number(runs);
-        size_t blocks = runs->run_blocks;
-        bool dirty = !runs->zero;
-        bool large = runs->run_blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT;
-        /* Neighbours in the chain go back as one. The records are ours until then. */
-        for (runs = runs->next;
-             runs != NULL && &va_arenas[runs->arena] == arena && dirty == !runs->zero &&
-             va_zone_of(arena, va_block_number(runs)) == va_zone_of(arena, first);
-             runs = runs->next) {
-            size_t next = va_block_number(runs);
-            if (next + runs->run_blocks == first)
-                first = next;
-            else if (next != first + blocks)
-                break;
-            blocks += runs->run_blocks;
-        }
-        reclaim_locked(arena, first, blocks, dirty, large);
+        Block *run = runs;
+        va_entry_store(va_block_entry(run), 0);
+        va_guard_end(run);
+        if (va_unlikely(run->moved != RUN_PLAIN) && !end_moved(run))
+            runs = run->next;
+        else
+            runs = return_first_locked(run);
     }
-    if (va_unlikely(va_purge_is_shrunk_locked()))
-        va_purge_shrink_locked();
-    va_lock_release(&va_use.lock);
+    unlock_and_purge();
     va_purge_visit();
 }
+
+/* ---- Resizing and moving ---- */
 
 /* Takes the blocks from `first` on into the run before them; false if they are not all free. */
 static bool grow_locked(Block *run, size_t first, size_t more)
@@ -296,8 +266,8 @@ static bool grow_locked(Block *run, size_t first, size_t more)
     Arena *arena = &va_arenas[run->arena];
     Zone *zone = va_zone_at(arena, first - 1);
     size_t end = first + more;
-    if (more > va_use.hard_limit - va_min(va_use.hard_limit, va_use.lent_blocks) ||
-        end > zone->end || va_runs_free_from(arena, zone, first, more) < more ||
+    if (run->moved != RUN_PLAIN || more > rest_of_limit_locked() || end > zone->end ||
+        va_runs_free_from(arena, zone, first, more) < more ||
         va_space_commit(arena, zone, end) != MAP_DONE)
         return false;
     run->zero &= borrow_locked(arena, zone, first, more) == 0;
@@ -306,29 +276,48 @@ static bool grow_locked(Block *run, size_t first, size_t more)
 
 VA_COLD bool va_arena_resize(Block *run, size_t blocks)
 {
-    Arena *arena = &va_arenas[run->arena];
     size_t first = va_block_number(run);
     size_t old = run->run_blocks;
     bool done = true;
-    bool moved = run->moved != 0;
-    bool lost = false;
-    bool remapped;
-    if (va_unlikely(blocks < old && moved))
-        lost = !renew(run, first + blocks, old - blocks, &remapped);
     va_lock_acquire(&va_use.lock);
     if (blocks > old)
         done = grow_locked(run, first + old, blocks - old);
-    else if (blocks < old && !lost)
-        reclaim_locked(arena, first + blocks, old - blocks, !moved,
-                       old - blocks >= VA_HUGE_BYTES >> VA_BLOCK_SHIFT);
+    else if (blocks < old && run->moved == RUN_PLAIN)
+        return_locked(&va_arenas[run->arena], first + blocks, old - blocks, true);
+    else if (blocks < old && renew(run, first + blocks, old - blocks))
+        return_locked(&va_arenas[run->arena], first + blocks, old - blocks, false);
     if (done)
         run->run_blocks = (uint32_t)blocks;
-    bool surplus = va_use.surplus_blocks >= VA_GROWTH_STEP_BYTES >> VA_BLOCK_SHIFT;
-    va_lock_release(&va_use.lock);
-    if (surplus)
-        va_purge_surplus();
+    unlock_and_purge();
     va_purge_visit();
     return done;
+}
+
+VA_COLD bool va_arena_split(Block *run, size_t count)
+{
+    if (run->moved == RUN_PLAIN)
+        return true;
+    bool usable = renew(run, va_block_number(run) + run->run_blocks - count, count);
+    if (count == run->run_blocks)
+        set_place(run, RUN_PLAIN);
+    return usable;
+}
+
+VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
+{
+    Arena *arena = &va_arenas[from->arena];
+    size_t first = va_block_number(from);
+    va_lock_acquire(&va_use.lock);
+    bool is_last = first + from->run_blocks == va_zone_at(arena, first)->committed;
+    va_lock_release(&va_use.lock);
+    if (is_last || atomic_load_explicit(&moved_runs, memory_order_relaxed) >= VA_MOVED_RUNS_MAX)
+        return false;
+    MoveResult result = va_os_move(va_block_address(from), bytes, va_block_address(to),
+                                   (size_t)to->run_blocks << VA_BLOCK_SHIFT);
+    set_place(to, RUN_MOVED); /* also if it was refused: the target may be unmapped */
+    if (result != MOVE_REFUSED)
+        set_place(from, result == MOVE_DONE ? RUN_MOVED : RUN_LOST);
+    return result != MOVE_REFUSED;
 }
 
 VA_STARTUP void va_arena_start(void)
@@ -339,50 +328,13 @@ VA_STARTUP void va_arena_start(void)
     va_lock_release(&va_use.lock);
 }
 
-VA_COLD bool va_arena_split(Block *run, size_t count, uint8_t *moved)
-{
-    bool remapped = true;
-    bool usable = true;
-    if (run->moved != 0) {
-        usable = renew(run, va_block_number(run) + run->run_blocks - count, count, &remapped);
-        if (count == run->run_blocks)
-            count_moved(run, 0);
-    }
-    *moved = !remapped;
-    if (!remapped && usable)
-        atomic_fetch_add_explicit(&moved_mappings, count, memory_order_relaxed);
-    return usable;
-}
-
-VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
-{
-    Arena *arena = &va_arenas[from->arena];
-    va_lock_acquire(&va_use.lock);
-    bool is_last = va_block_number(from) + from->run_blocks ==
-                   va_zone_at(arena, va_block_number(from))->committed;
-    va_lock_release(&va_use.lock);
-    if (is_last || atomic_load_explicit(&moved_mappings, memory_order_relaxed) >
-                       VA_MOVED_MAPPINGS_MAX - (size_t)2 * VA_MOVE_PARTS_MAX)
-        return false;
-    size_t parts = va_os_move(va_block_address(from), va_block_address(to), bytes,
-                              (size_t)to->run_blocks << VA_BLOCK_SHIFT);
-    /* Each range has ends that split its neighbours; what was refused may lie at `to`. */
-    count_moved(to, (parts != 0 ? parts : VA_MOVE_PARTS_MAX) + 1);
-    if (parts != 0)
-        count_moved(from, va_max(from->moved, 2));
-    return parts != 0;
-}
-
 VA_COLD void va_arena_limit(size_t soft, size_t hard)
 {
     va_lock_acquire(&va_use.lock);
     if (!initialised)
         initialise_locked();
     limit_locked(soft, hard);
-    bool excess = va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit;
-    va_lock_release(&va_use.lock);
-    if (excess)
-        va_arena_purge_all();
+    unlock_and_purge();
 }
 
 /* ---- Looking around ---- */
@@ -482,7 +434,7 @@ VA_COLD size_t va_arena_tables_used(void)
     for (unsigned i = 0; i < arenas; i++) {
         for (unsigned kind = 0; kind < ZONES; kind++) {
             const Zone *zone = &va_arenas[i].zones[kind];
-            size_t blocks = zone->highest - zone->first;
+            size_t blocks = zone->top - zone->first;
             if (blocks != 0)
                 bytes += touched(zone->first, blocks, sizeof(uint32_t)) +
                          touched(zone->first / VA_GROUP_BLOCKS, blocks / VA_GROUP_BLOCKS + 1,

@@ -3,8 +3,8 @@
  * A run is a number of adjacent blocks. Each block is free, or in one lent run, or never used.
  * The lowest address that fits is lent first: a dense heap is what huge pages and purging need.
  * Any thread. One lock, va_use.lock, taken inside; it is the last but one in the lock order
- * (registry, owners, arena, metadata), and no system call but commits and rare advice is made under
- * it. */
+ * (registry, owners, arena, metadata). System calls are made under it, each for a bounded part of
+ * the memory. */
 #ifndef VA_ARENA_H
 #define VA_ARENA_H
 
@@ -18,24 +18,29 @@ Block *va_arena_lend(size_t blocks, size_t align_blocks);
 /* Lends up to `count` runs at once, from the zone if it can be. Returns how many. */
 size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t count);
 
-/* Takes runs back, chained by next, whole, and clears their entries. A run's zero tells whether
- * all its bytes read as zero. */
+/* Takes whole runs back, chained by next, and clears their entries. A run's zero tells whether all
+ * its bytes read as zero. */
 void va_arena_reclaim(Block *runs);
 
-/* Grows a lent run in place by taking the free blocks behind it, or shrinks it. False if they
- * are not free: the run is as it was. */
+/* Grows a lent run in place by taking the free blocks behind it, or shrinks it. False if it cannot
+ * grow: the run is as it was. */
 bool va_arena_resize(Block *run, size_t blocks);
 
 /* Reads the options, unless that was done. */
 void va_arena_start(void);
 
 /* The last `count` blocks of a lent run are about to become runs of one block, whose contents do
- * not matter. *moved is for their records. False if they are lost: they leave the run all the same.
- */
-bool va_arena_split(Block *run, size_t count, uint8_t *moved);
+ * not matter. False if they are lost: they leave the run all the same. */
+bool va_arena_split(Block *run, size_t count);
+
+/* Where a run's pages are: in the arena's mapping; in a mapping of their own, because pages were
+ * moved, until the run is returned; or nowhere, because the kernel refused to map the place again:
+ * then nobody gets the run any more. */
+typedef enum RunPlace { RUN_PLAIN, RUN_MOVED, RUN_LOST } RunPlace;
 
 /* Moves the pages of the first `bytes` bytes from one lent run to another, without copying; the
- * former then reads as zero. False if that is impossible: then only the latter may have changed. */
+ * former then has to be returned, unread. False if that is impossible: then only the latter may
+ * have changed, and has to be returned. A moved run does not grow in place, but moves again. */
 bool va_arena_move(Block *from, Block *to, size_t bytes);
 
 /* Whether a pointer leads into mapped blocks or tables: elsewhere in an arena's range others may

@@ -1,34 +1,29 @@
-/* arena_purge.c: decay. Every purge delay a tick marks the blocks that have been free and dirty
- * since the last tick as due, so a block is purged after one to two delays of disuse and never
- * while it is in use again and again. Due runs are purged a few at a time by whoever comes through
- * here, taken out of the free set meanwhile so that the lock is not held across system calls.
+/* arena_purge.c: which dirty memory goes back to the kernel, and when.
  *
- * A heap that shrinks until more is free than in use does not wait for the clock, since no slow
- * path may follow. Nor does one that grows beyond its recent peak: for blocks lent that were not
- * resident, as many that are free and dirty go, but no more than a part of the heap in a time.
- */
+ * Age: once per purge delay a pass purges the blocks that have been dirty since the pass before,
+ * then marks those that are dirty now. So a block is purged after one to two delays without use,
+ * and never while it is used again and again. Whoever calls va_purge_visit does a part of the pass.
+ *
+ * Ceiling: dirty memory above a part of what is lent goes at once, the highest blocks first, since
+ * the lowest are lent next. A program that has freed nearly everything may never call us again; and
+ * a heap that grows should first give back what it does not use. A program may fill and free a heap
+ * in a loop: such purges are limited to the size of the heap within VA_PURGE_AGAIN_MS. Limits lower
+ * the ceiling, and are kept at any time.
+ *
+ * System calls are made with the arena lock held, for at most a group of 64 blocks at a time. So
+ * every block is always free or lent, and nobody has to wait for purges that are under way. */
 #include "arena_purge.h"
 
 #include "arena_space.h"
 #include "lock.h"
 #include "options.h"
 #include "os.h"
-#include "run_set.h"
 
-/* The purge clock: written under va_use.lock, read without it as a hint, hence on a cache line
- * that stays shared. */
-static struct {
-    _Alignas(64) _Atomic uint64_t next_tick_ms;
-    _Atomic bool purging;  /* something is due */
-    uint64_t last_tick_ms; /* or first look; 0 before it */
-} purge_clock;
+#define BLOCKS(bytes) ((size_t)(bytes) >> VA_BLOCK_SHIFT)
 
-/* Purges whose blocks are in no set while the kernel works; who needs them waits. Arena lock. */
-static struct {
-    uint32_t count;
-    uint32_t waiting;
-    _Atomic uint32_t ended; /* ever: changes for those who sleep on it */
-} in_flight;
+/* When the next pass starts; 0 before the first look at the clock. Written under the arena lock,
+ * read without it as a hint, hence on a cache line that stays shared. */
+static _Alignas(64) _Atomic uint64_t next_pass_ms;
 
 _Atomic uint32_t va_purge_helper;
 
@@ -40,377 +35,196 @@ VA_STARTUP void va_purge_call_helper(void)
                                                 memory_order_relaxed, memory_order_relaxed);
 }
 
-VA_COLD void va_purge_begin_locked(void)
-{
-    in_flight.count++;
-    va_lock_release(&va_use.lock);
-}
+/* ---- Purging ---- */
 
-VA_COLD void va_purge_end_locking(void)
-{
-    va_lock_acquire(&va_use.lock);
-    in_flight.count--;
-    atomic_store_explicit(&in_flight.ended, in_flight.ended + 1, memory_order_relaxed);
-    if (va_unlikely(in_flight.waiting != 0))
-        va_os_wake_one(&in_flight.ended);
-}
+typedef enum Which { WHICH_OLD, WHICH_ANY } Which;
 
-VA_COLD bool va_purge_wait_locked(void)
+/* Purges up to `most` blocks of a group, the highest first; returns how many. What the kernel
+ * refuses stays dirty, and a later pass tries again. */
+static VA_COLD size_t purge_group(Arena *arena, size_t number, Which which, size_t most)
 {
-    uint32_t seen = atomic_load_explicit(&in_flight.ended, memory_order_relaxed);
-    if (in_flight.count == 0 || va_lock_forks != 0) /* they end after the fork */
-        return false;
-    in_flight.waiting++;
-    va_lock_release(&va_use.lock);
-    va_os_wait(&in_flight.ended, seen);
-    va_lock_acquire(&va_use.lock);
-    if (--in_flight.waiting != 0) /* one wakes the next */
-        va_os_wake_one(&in_flight.ended);
-    return true;
-}
-
-VA_COLD void va_purge_fork(void)
-{
-    in_flight.count = in_flight.waiting = 0;
-}
-
-static VA_COLD bool next_due(const Arena *arena, Zone *zone, size_t *first, size_t *count)
-{
-    size_t end = va_runs_group_end(zone);
-    for (size_t group = zone->purge_group; group < end; group++) {
-        uint64_t due = va_group(arena, group)->due;
-        if (due == 0)
+    BlockGroup *group = va_group(arena, number);
+    uint64_t rest = which == WHICH_OLD ? group->dirty & group->old : group->dirty;
+    size_t purged = 0;
+    while (rest != 0 && purged < most) {
+        unsigned top = va_highest_bit(rest);
+        uint64_t others = ~(rest << (63 - top));
+        size_t row = others == 0 ? VA_GROUP_BLOCKS : 63 - va_highest_bit(others);
+        size_t count = va_min(row, most - purged);
+        size_t first = number * VA_GROUP_BLOCKS + top + 1 - count;
+        uint64_t mask = va_bitmap_mask(number, first, count);
+        rest &= ~mask;
+        group->old &= ~mask;
+        if (!va_os_purge(arena->base + (first << VA_BLOCK_SHIFT), count << VA_BLOCK_SHIFT))
             continue;
-        unsigned bit = va_lowest_bit(due);
-        uint64_t ended = ~(due >> bit);
-        zone->purge_group = group;
-        *first = group * VA_GROUP_BLOCKS + bit;
-        *count = ended == 0 ? VA_GROUP_BLOCKS : va_min(va_lowest_bit(ended), VA_GROUP_BLOCKS - bit);
-        return true;
+        group->dirty &= ~mask;
+        purged += count;
+        va_space_keep_small_locked(arena, va_zone_at(arena, first), first + count);
     }
-    zone->purge_group = end;
+    va_use_add(&va_use.dirty_blocks, (size_t)0 - purged);
+    return purged;
+}
+
+/* Purges up to `most` blocks, of one group. False if there was nothing to purge. */
+static VA_COLD bool purge_dirty_locked(Which which, size_t most, size_t *bytes)
+{
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    for (unsigned i = ZONES * arenas; i-- > 0;) {
+        Arena *arena = &va_arenas[i / ZONES];
+        Zone *zone = &arena->zones[i % ZONES];
+        while (zone->purge_end > zone->first / VA_GROUP_BLOCKS) {
+            size_t purged = purge_group(arena, zone->purge_end - 1, which, most);
+            zone->purge_end -= purged < most;
+            *bytes += purged << VA_BLOCK_SHIFT;
+            if (purged != 0) {
+                va_space_trim(arena, zone);
+                return true;
+            }
+        }
+    }
     return false;
 }
 
-typedef struct DueRuns {
-    size_t count, bytes;
-    struct {
-        Arena *arena;
-        Zone *zone;
-        size_t first, blocks;
-        bool purged;
-    } runs[VA_PURGE_RUNS];
-} DueRuns;
-
-/* Takes due runs out of the free set, up to about max_bytes and as many as there is room for. */
-static VA_COLD void take_due_locked(DueRuns *due, Arena *arena, Zone *zone, size_t max_bytes)
-{
-    size_t first;
-    size_t blocks;
-    while (due->bytes < max_bytes && next_due(arena, zone, &first, &blocks)) {
-        size_t last = due->count - 1;
-        bool joins = due->count > 0 && due->runs[last].zone == zone &&
-                     due->runs[last].first + due->runs[last].blocks == first;
-        if (!joins && due->count == VA_PURGE_RUNS)
-            return;
-        va_runs_take(arena, first, blocks);
-        if (!joins) {
-            last = due->count++;
-            due->runs[last].arena = arena;
-            due->runs[last].zone = zone;
-            due->runs[last].first = first;
-            due->runs[last].blocks = 0;
-        }
-        due->runs[last].blocks += blocks;
-        due->bytes += blocks << VA_BLOCK_SHIFT;
-    }
-}
-
-/* Takes the highest dirty runs out of the free set: the lowest are lent next. */
-static VA_COLD void take_highest_locked(DueRuns *due, Arena *arena, Zone *zone, size_t blocks)
-{
-    for (; zone->dirty_end > zone->first / VA_GROUP_BLOCKS; zone->dirty_end--) {
-        const BlockGroup *group = va_group(arena, zone->dirty_end - 1);
-        uint64_t dirty;
-        while ((dirty = group->free & group->dirty) != 0) {
-            size_t rest = blocks - (due->bytes >> VA_BLOCK_SHIFT);
-            if (rest == 0 || due->count == VA_PURGE_RUNS)
-                return;
-            unsigned top = va_highest_bit(dirty);
-            uint64_t other = ~(dirty << (63 - top));
-            size_t count = va_min(other == 0 ? VA_GROUP_BLOCKS : 63 - va_highest_bit(other), rest);
-            size_t first = (zone->dirty_end - 1) * VA_GROUP_BLOCKS + top + 1 - count;
-            va_runs_take(arena, first, count);
-            due->runs[due->count].arena = arena;
-            due->runs[due->count].zone = zone;
-            due->runs[due->count].first = first;
-            due->runs[due->count++].blocks = count;
-            due->bytes += count << VA_BLOCK_SHIFT;
-        }
-    }
-}
-
-/* Purges what was taken, puts it back, and adds what was given back to *purged. The arena lock is
- * held, but not meanwhile. */
-static VA_COLD void purge_taken_locked(DueRuns *due, size_t *purged)
-{
-    va_purge_begin_locked();
-    for (size_t i = 0; i < due->count; i++)
-        due->runs[i].purged =
-            va_os_purge(due->runs[i].arena->base + (due->runs[i].first << VA_BLOCK_SHIFT),
-                        due->runs[i].blocks << VA_BLOCK_SHIFT);
-    for (size_t i = 0; i < due->count; i++)
-        va_space_purge_bitmaps(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks);
-    va_purge_end_locking();
-    for (size_t i = 0; i < due->count; i++) {
-        size_t bytes = due->runs[i].purged ? due->runs[i].blocks << VA_BLOCK_SHIFT : 0;
-        va_runs_return(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks, bytes == 0);
-        *purged += bytes;
-    }
-    for (size_t i = 0; i < due->count; i++)
-        if (due->runs[i].purged)
-            va_space_settle_huge(due->runs[i].arena, due->runs[i].first, due->runs[i].blocks);
-    for (size_t i = 0; i < due->count; i++)
-        va_space_trim_free(due->runs[i].arena, due->runs[i].zone);
-}
-
-/* Purges due runs, up to about max_bytes, and adds what was given back to *purged. False when
- * nothing is due. */
-static VA_COLD bool purge_due(size_t max_bytes, size_t *purged)
-{
-    DueRuns due;
-    due.count = due.bytes = 0;
-    va_lock_acquire(&va_use.lock);
-    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    for (unsigned i = 0; i < arenas; i++)
-        for (unsigned kind = 0; kind < ZONES; kind++)
-            take_due_locked(&due, &va_arenas[i], &va_arenas[i].zones[kind], max_bytes);
-    if (due.count == 0) {
-        atomic_store_explicit(&purge_clock.purging, false, memory_order_relaxed);
-        va_lock_release(&va_use.lock);
-        return false;
-    }
-    purge_taken_locked(&due, purged);
-    va_lock_release(&va_use.lock);
-    return true;
-}
-
-/* Gives back what was made resident in advance and is not in use yet. */
-static VA_COLD void purge_populated_locked(void)
+/* From now on all that is dirty counts as old. */
+static VA_COLD void mark_locked(void)
 {
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     for (unsigned i = 0; i < ZONES * arenas; i++) {
         const Arena *arena = &va_arenas[i / ZONES];
         Zone *zone = &va_arenas[i / ZONES].zones[i % ZONES];
-        if (zone->populated > zone->top)
-            va_os_purge(arena->base + (zone->top << VA_BLOCK_SHIFT), (zone->populated - zone->top)
-                                                                         << VA_BLOCK_SHIFT);
-        zone->populated = 0;
+        zone->purge_end = va_runs_group_end(zone);
+        for (size_t g = zone->first / VA_GROUP_BLOCKS; g < zone->purge_end; g++)
+            va_group(arena, g)->old = va_group(arena, g)->dirty;
     }
 }
 
-/* Which free and dirty blocks become due; all of them count as there at this tick. */
-typedef enum Due { DUE_NONE, DUE_AGED, DUE_ALL } Due;
-
-static VA_COLD bool mark_zone_locked(Arena *arena, Zone *zone, Due which)
+static void let_others_in(void)
 {
-    bool due = false;
-    size_t end = va_runs_group_end(zone);
-    for (size_t g = va_runs_next_group(arena, zone, zone->lowest_group); g < end;
-         g = va_runs_next_group(arena, zone, g + 1)) {
-        BlockGroup *group = va_group(arena, g);
-        uint64_t dirty = group->free & group->dirty;
-        if (which != DUE_NONE)
-            group->due |= which == DUE_ALL ? dirty : dirty & group->aged;
-        group->aged = dirty;
-        if (group->due != 0)
-            due = true;
-    }
-    zone->purge_group = zone->first / VA_GROUP_BLOCKS;
-    return due;
+    va_lock_release(&va_use.lock);
+    va_lock_acquire(&va_use.lock);
 }
 
-/* Marks what is free and dirty as due: all of it, or what was so at the last tick already. */
-static VA_COLD void mark_due_locked(Due which)
+/* ---- The ceiling ---- */
+
+static size_t excess_above(size_t ceiling)
 {
-    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    bool due = false;
-    for (unsigned i = 0; i < arenas; i++)
-        for (unsigned kind = 0; kind < ZONES; kind++)
-            due |= mark_zone_locked(&va_arenas[i], &va_arenas[i].zones[kind], which);
-    atomic_store_explicit(&purge_clock.purging, due, memory_order_relaxed);
+    return va_use.dirty_blocks - va_min(va_use.dirty_blocks, ceiling);
 }
 
-/* How many blocks may still be purged for growth. */
-static VA_COLD size_t may_purge_locked(void)
+/* What limits leave for dirty memory. Where the kernel refuses to let the heap grow, what is free
+ * may be needed elsewhere. */
+static size_t hard_excess_locked(void)
 {
-    size_t most = va_use.lent_blocks >> VA_GROWTH_PURGE_SHIFT;
-    if (va_use.growth_purged >= most) {
+    size_t rest = va_use.soft_limit - va_min(va_use.soft_limit, va_use.lent_blocks);
+    return excess_above(va_use.refused ? 0 : va_min(rest, BLOCKS(VA_DIRTY_MAX_BYTES)));
+}
+
+static size_t soft_excess_locked(void)
+{
+    size_t part = va_use.lent_blocks >> VA_DIRTY_KEEP_SHIFT;
+    return excess_above(part + BLOCKS(VA_DIRTY_KEEP_BYTES));
+}
+
+bool va_purge_is_excess_locked(void)
+{
+    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
+    return soft_excess_locked() >= BLOCKS(VA_PURGE_STEP_BYTES) || hard_excess_locked() != 0;
+}
+
+/* How much to purge now: of the soft excess no more than the heap's recent peak in
+ * VA_PURGE_AGAIN_MS. */
+static VA_COLD size_t wanted_locked(void)
+{
+    size_t soft = soft_excess_locked();
+    if (va_use.purged_blocks + soft > va_use.peak_blocks) {
         uint64_t now = va_os_clock_ms();
-        if (now - va_use.growth_ms >= VA_GROWTH_PURGE_MS) {
-            va_use.growth_ms = now;
-            va_use.growth_purged = 0;
+        if (now - va_use.purged_ms >= VA_PURGE_AGAIN_MS) {
+            va_use.purged_ms = now;
+            va_use.purged_blocks = 0;
         }
     }
-    return most - va_min(most, va_use.growth_purged);
+    size_t rest = va_use.peak_blocks - va_min(va_use.peak_blocks, va_use.purged_blocks);
+    return va_max(hard_excess_locked(), va_min(soft, rest));
 }
 
-void va_purge_count_growth_locked(void)
+VA_COLD void va_purge_excess(void)
 {
-    size_t resident = va_use.lent_blocks + va_use.dirty_blocks;
-    size_t peak = va_max(va_use.peak_blocks, va_use.last_peak_blocks);
-    va_use.surplus_blocks = 0;
-    if (va_unlikely(resident > peak && va_use.dirty_blocks != 0)) {
-        size_t keep = va_max(VA_GROWTH_KEEP_BYTES >> VA_BLOCK_SHIFT,
-                             va_use.lent_blocks >> VA_GROWTH_KEEP_SHIFT);
-        size_t more = va_use.dirty_blocks - va_min(va_use.dirty_blocks, keep);
-        va_use.surplus_blocks = va_min(va_min(resident - peak, more), may_purge_locked());
-    }
-    va_use.peak_blocks = va_max(va_use.peak_blocks, resident - va_use.surplus_blocks);
-}
-
-VA_COLD void va_purge_surplus(void)
-{
-    DueRuns due;
-    size_t purged = 0;
-    due.count = due.bytes = 0;
+    size_t wanted;
     va_lock_acquire(&va_use.lock);
-    size_t blocks = va_use.surplus_blocks;
-    va_use.surplus_blocks = 0;
-    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    for (unsigned i = ZONES * arenas; i-- > 0;)
-        take_highest_locked(&due, &va_arenas[i / ZONES], &va_arenas[i / ZONES].zones[i % ZONES],
-                            blocks);
-    va_use.growth_purged += due.bytes >> VA_BLOCK_SHIFT;
-    if (due.count != 0)
-        purge_taken_locked(&due, &purged);
-    /* What could not go need not be asked for again and again. */
-    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
+    while ((wanted = wanted_locked()) != 0) {
+        size_t bytes = 0;
+        bool more = purge_dirty_locked(WHICH_ANY, va_min(wanted, VA_GROUP_BLOCKS), &bytes);
+        va_use.purged_blocks += BLOCKS(bytes);
+        if (!more)
+            break;
+        let_others_in();
+    }
     va_lock_release(&va_use.lock);
 }
 
-/* Whether so many blocks may be purged because the heap shrinks. */
-static VA_COLD bool may_shrink_locked(size_t blocks)
-{
-    if (va_use.shrink_rest < blocks) {
-        uint64_t now = va_os_clock_ms();
-        if (now - va_use.shrink_ms < VA_SHRINK_MS)
-            return false;
-        va_use.shrink_ms = now;
-        va_use.shrink_rest = va_use.lent_blocks + va_use.dirty_blocks;
-    }
-    va_use.shrink_rest -= va_min(va_use.shrink_rest, blocks);
-    return true;
-}
+/* ---- Age ---- */
 
-VA_COLD void va_purge_shrink_locked(void)
+static VA_COLD void end_pass_locked(uint64_t now)
 {
-    if (may_shrink_locked(va_use.dirty_blocks))
-        mark_due_locked(DUE_ALL);
-}
-
-VA_STARTUP bool va_purge_is_excess(size_t blocks, bool large)
-{
-    size_t dirty = va_use.dirty_blocks + blocks;
-    size_t lent = va_use.lent_blocks - blocks;
-    /* Where the kernel refuses to let the heap grow what is free may be wanted elsewhere. */
-    if (va_unlikely(va_use.lent_blocks + va_use.dirty_blocks > va_use.soft_limit || va_use.refused))
-        return true;
-    return large &&
-           (dirty > VA_DIRTY_KEEP_MAX_BYTES >> VA_BLOCK_SHIFT ||
-            (dirty > lent + (VA_SHRINK_KEEP_BYTES >> VA_BLOCK_SHIFT) && may_shrink_locked(blocks)));
-}
-
-/* ---- The purge clock ---- */
-
-static VA_COLD void tick_locked(Due due)
-{
-    purge_populated_locked();
+    size_t resident = va_use.lent_blocks + va_use.dirty_blocks;
+    mark_locked();
     va_use.refused = false;
-    if (va_use.dirty_blocks != 0)
-        mark_due_locked(due);
-    va_use.last_peak_blocks = va_use.peak_blocks;
-    va_use.peak_blocks = va_use.lent_blocks + va_use.dirty_blocks;
+    va_use.peak_blocks = resident + (va_use.peak_blocks - va_min(va_use.peak_blocks, resident)) / 2;
+    atomic_store_explicit(&next_pass_ms, now + va_options.purge_delay_ms, memory_order_relaxed);
+}
+
+/* A pass, or a part of it if it would purge more than max_bytes: the next visit goes on. */
+static VA_COLD void pass(uint64_t now, size_t max_bytes)
+{
+    uint64_t delay = va_options.purge_delay_ms;
+    size_t bytes = 0;
+    va_lock_acquire(&va_use.lock);
+    uint64_t due = atomic_load_explicit(&next_pass_ms, memory_order_relaxed);
+    if (due == 0 && delay != 0) /* the first look at the clock */
+        atomic_store_explicit(&next_pass_ms, now + delay, memory_order_relaxed);
+    else if (now >= due && now - due >= delay) /* no blocks have come or gone since */
+        mark_locked();
+    /* Until the pass is over: then another thread may have marked what is not old. */
+    while (now >= atomic_load_explicit(&next_pass_ms, memory_order_relaxed)) {
+        if (!purge_dirty_locked(WHICH_OLD, VA_GROUP_BLOCKS, &bytes)) {
+            end_pass_locked(now);
+            break;
+        }
+        if (bytes >= max_bytes) {
+            atomic_store_explicit(&next_pass_ms, now, memory_order_relaxed);
+            break;
+        }
+        let_others_in();
+    }
+    va_lock_release(&va_use.lock);
 }
 
 void va_purge_visit(void)
 {
     uint64_t now = va_os_clock_ms();
-    if (va_unlikely(now >= atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed))) {
-        va_lock_acquire(&va_use.lock);
-        if (now >= atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed)) {
-            uint64_t delay = va_options.purge_delay_ms;
-            uint64_t before = purge_clock.last_tick_ms;
-            atomic_store_explicit(&purge_clock.next_tick_ms, now + delay, memory_order_relaxed);
-            purge_clock.last_tick_ms = now;
-            if (before != 0 || delay == 0) /* the first look at the clock is no tick */
-                tick_locked(delay == 0 || now - before >= 2 * delay ? DUE_ALL : DUE_AGED);
-        }
-        va_lock_release(&va_use.lock);
-    }
-    size_t purged = 0;
-    if (va_unlikely(atomic_load_explicit(&purge_clock.purging, memory_order_relaxed)))
-        purge_due(VA_PURGE_VISIT_BYTES, &purged);
+    if (va_unlikely(now >= atomic_load_explicit(&next_pass_ms, memory_order_relaxed)))
+        pass(now, VA_PURGE_VISIT_BYTES);
 }
 
-VA_COLD uint64_t va_arena_decay(uint64_t since_ms, bool *dirty)
+VA_COLD uint64_t va_purge_decay(bool *dirty)
 {
-    size_t purged = 0;
-    va_purge_visit();
-    while (atomic_load_explicit(&purge_clock.purging, memory_order_relaxed) &&
-           purge_due(VA_PURGE_VISIT_BYTES, &purged))
-        ;
+    uint64_t now = va_os_clock_ms();
+    pass(now, SIZE_MAX);
     va_lock_acquire(&va_use.lock);
-    if (purge_clock.last_tick_ms >= since_ms)
-        mark_due_locked(DUE_NONE);
+    mark_locked();
     *dirty = va_use.dirty_blocks != 0;
     va_lock_release(&va_use.lock);
-    uint64_t next = atomic_load_explicit(&purge_clock.next_tick_ms, memory_order_relaxed);
-    return next - va_min(next, va_os_clock_ms());
+    uint64_t next = atomic_load_explicit(&next_pass_ms, memory_order_relaxed);
+    return next - va_min(next, now);
 }
 
-VA_COLD void va_purge_after_exit(void)
+VA_COLD size_t va_purge_all(void)
 {
-    size_t purged = 0;
+    size_t bytes = 0;
     va_lock_acquire(&va_use.lock);
-    bool excess =
-        va_use.dirty_blocks > va_max(va_use.lent_blocks, VA_EXIT_KEEP_BYTES >> VA_BLOCK_SHIFT);
-    if (excess)
-        mark_due_locked(DUE_ALL);
+    mark_locked();
+    while (purge_dirty_locked(WHICH_OLD, VA_GROUP_BLOCKS, &bytes))
+        let_others_in();
     va_lock_release(&va_use.lock);
-    while (excess && purge_due(SIZE_MAX, &purged))
-        ;
-}
-
-/* The bitmaps of blocks that were purged in shorter runs. */
-static VA_COLD void purge_bitmaps_locked(const Arena *arena, const Zone *zone)
-{
-    size_t end = va_runs_group_end(zone);
-    size_t from = SIZE_MAX;
-    for (size_t g = zone->first / VA_GROUP_BLOCKS; g <= end; g++) {
-        bool is_free = g < end && va_group(arena, g)->free == UINT64_MAX;
-        if (is_free && from == SIZE_MAX)
-            from = g;
-        if (is_free || from == SIZE_MAX)
-            continue;
-        va_space_purge_bitmaps(arena, from * VA_GROUP_BLOCKS, (g - from) * VA_GROUP_BLOCKS);
-        from = SIZE_MAX;
-    }
-}
-
-VA_COLD size_t va_arena_purge_all(void)
-{
-    size_t purged = 0;
-    va_lock_acquire(&va_use.lock);
-    purge_populated_locked();
-    mark_due_locked(DUE_ALL);
-    va_lock_release(&va_use.lock);
-    while (purge_due(SIZE_MAX, &purged))
-        ;
-    va_lock_acquire(&va_use.lock);
-    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
-    for (unsigned i = 0; i < ZONES * arenas; i++)
-        purge_bitmaps_locked(&va_arenas[i / ZONES], &va_arenas[i / ZONES].zones[i % ZONES]);
-    va_lock_release(&va_use.lock);
-    return purged;
+    return bytes;
 }

@@ -1,11 +1,13 @@
-/* arena_space.c: an arena is a range of address space in which nothing is mapped at first. Its
- * tables and its two zones of blocks are mappings that grow in place, each where it has room to
- * grow, so that a small heap is four small mappings and a large one still is four. Nothing is
- * claimed ahead of use but a step: what is mapped is what the kernel's limits and its accounting
- * count.
+/* arena_space.c: the address space of arenas.
  *
- * Growth never replaces what somebody else mapped. A zone that meets such a mapping ends there; the
- * heap goes on in the other zone, then in a further arena. */
+ * An arena is a range of addresses in which nothing is mapped at first. Its tables and its two
+ * zones of blocks are mappings that grow in place, so a heap is a few mappings, whatever its size.
+ * Memory is mapped at most a step ahead of its use: limits and the kernel's accounting count what
+ * is used. Growth never replaces another mapping. A zone that meets one ends there; the heap goes
+ * on in the other zone, then in a further arena.
+ *
+ * Huge pages: only memory of a dense zone lies on them, and only until a part of it is purged.
+ * Small pages from then on keep what is resident exact: one byte makes a huge page resident. */
 #include "arena_space.h"
 
 #include <string.h>
@@ -16,18 +18,6 @@
 #include "run_set.h"
 
 #define HUGE_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
-
-/* Whether a run was moved and its place mapped anew. What is written there while its advice is not
- * that of its neighbours the kernel never joins with them again: mappings would become many. */
-static _Atomic bool remapped;
-static bool limited; /* growth was refused; arena lock */
-
-/* What populating huge pages took. All relaxed: any thread populates, the rest is advice. */
-static struct {
-    _Atomic unsigned blocks, slow; /* of the window: blocks populated, calls that were slow */
-    _Atomic bool fast;             /* the last window was */
-    _Atomic size_t from_blocks;    /* the heap that may try them again */
-} huge_cost;
 
 typedef struct Tables {
     size_t records, live, bitmaps; /* offsets in bytes; entries at 0, groups end at `records` */
@@ -144,247 +134,91 @@ static VA_STARTUP MapResult extend(Arena *arena, Zone *zone, size_t end, size_t 
     return result == MAP_DONE ? extend_blocks(arena, zone, *wanted) : result;
 }
 
-/* The same once growth was refused: a little of what a limit allows is left to the program, for the
- * stacks of its threads, and small steps do. */
-static VA_COLD MapResult extend_limited(Arena *arena, Zone *zone, size_t end, size_t *wanted)
-{
-    size_t heap = va_use.committed_blocks << VA_BLOCK_SHIFT;
-    size_t rest_bytes = va_min(VA_LEAVE_BYTES, va_align_up(heap / 16, VA_BLOCK_BYTES));
-    void *rest = rest_bytes == 0 ? NULL : va_os_map(rest_bytes);
-    MapResult result = MAP_REFUSED;
-    for (bool again = rest != NULL || rest_bytes == 0; again;) {
-        result = extend(arena, zone, end, wanted);
-        again = result == MAP_REFUSED && *wanted > end;
-        *wanted = again ? end : *wanted;
-    }
-    if (rest != NULL)
-        va_os_unmap(rest, rest_bytes);
-    return result;
-}
-
 /* ---- Huge pages ---- */
 
-/* The first block from `from` on that may lie on a huge page, if any may. */
-static VA_STARTUP size_t huge_from(const Arena *arena, size_t from)
+static VA_STARTUP void advise_range(const Arena *arena, const Zone *zone, size_t from, size_t to)
 {
-    const Zone *dense = &arena->zones[ZONE_DENSE];
-    if (va_options.huge_pages == HUGE_PAGES_NEVER)
-        return SIZE_MAX;
-    if (va_options.huge_pages == HUGE_PAGES_ALWAYS)
-        return va_max(from, arena->first);
-    return va_max(from, dense->first > arena->first
-                            ? dense->first
-                            : va_align_up(arena->first + (VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT),
-                                          HUGE_BLOCKS));
+    size_t huge_from = atomic_load_explicit(&zone->huge_from, memory_order_relaxed);
+    size_t huge = va_min(va_max(huge_from, from), to);
+    char *start = arena->base + (huge << VA_BLOCK_SHIFT);
+    if (from < huge)
+        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (huge - from) << VA_BLOCK_SHIFT,
+                          false);
+    if (huge < to)
+        va_os_advise_huge(start, (to - huge) << VA_BLOCK_SHIFT, true);
 }
 
-static VA_STARTUP void advise_blocks(const Arena *arena, size_t from, size_t to, bool on)
+VA_COLD void va_space_keep_small_locked(const Arena *arena, Zone *zone, size_t end)
 {
-    if (from < to)
-        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (to - from) << VA_BLOCK_SHIFT,
-                          on);
+    size_t from = atomic_load_explicit(&zone->huge_from, memory_order_relaxed);
+    if (end <= from)
+        return;
+    end = va_align_up(end, HUGE_BLOCKS);
+    atomic_store_explicit(&zone->huge_from, end, memory_order_relaxed);
+    end = va_min(end, zone->committed);
+    if (from < end)
+        advise_range(arena, zone, from, end);
+    if (zone->top < end) /* resident with the last huge page in use */
+        va_os_purge_again(arena->base + (zone->top << VA_BLOCK_SHIFT), (end - zone->top)
+                                                                           << VA_BLOCK_SHIFT);
 }
 
-/* Whether the huge page at a block shall be none. Any thread: it is a hint. */
-static VA_COLD bool is_small(const Arena *arena, size_t block)
+VA_COLD void va_space_keep_small(const Block *slab)
 {
-    const BlockGroup *group = va_group(arena, block / VA_GROUP_BLOCKS);
-    unsigned bits = atomic_load_explicit(&group->small, memory_order_relaxed);
-    return (bits >> block % VA_GROUP_BLOCKS / HUGE_BLOCKS & 1) != 0;
+    Arena *arena = &va_arenas[slab->arena];
+    size_t end = va_block_number(slab) + 1;
+    Zone *zone = va_zone_at(arena, end - 1);
+    if (end <= atomic_load_explicit(&zone->huge_from, memory_order_relaxed))
+        return;
+    va_lock_acquire(&va_use.lock);
+    va_space_keep_small_locked(arena, zone, end);
+    va_lock_release(&va_use.lock);
 }
 
-/* Says so of whole huge pages, or the contrary. All of them were advised alike before. */
-static VA_COLD void advise_small(const Arena *arena, Zone *zone, size_t from, size_t to, bool small)
+/* If most huge pages of a window are slow, none are asked for until the heap has grown. */
+static VA_COLD void count_slow_locked(const Arena *arena, Zone *zone)
 {
-    size_t beside = from > zone->first && is_small(arena, from - 1);
-    beside += to < zone->committed && is_small(arena, to);
-    advise_blocks(arena, from, to, !small);
-    for (size_t block = from; block < to; block += HUGE_BLOCKS) {
-        _Atomic uint8_t *bits = &va_group(arena, block / VA_GROUP_BLOCKS)->small;
-        unsigned bit = 1u << block % VA_GROUP_BLOCKS / HUGE_BLOCKS;
-        unsigned others = atomic_load_explicit(bits, memory_order_relaxed) & ~bit;
-        atomic_store_explicit(bits, (uint8_t)(small ? others | bit : others), memory_order_relaxed);
+    static size_t window_start; /* arena lock */
+    static unsigned slow;
+    if (zone->top - window_start >= VA_HUGE_WINDOW * HUGE_BLOCKS) {
+        window_start = zone->top;
+        slow = 0;
     }
-    zone->small_ranges += small ? 1 - beside : beside - 1; /* may wrap; so does the sum */
-}
-
-/* None from a block on: what is not resident yet will be small. */
-static VA_COLD void refuse_all(const Arena *arena, Zone *zone, size_t from)
-{
-    advise_small(arena, zone, from, zone->committed, true);
-    zone->small_ranges = 1;
+    if (++slow <= VA_HUGE_WINDOW / 2 || va_options.huge_pages != HUGE_PAGES_AUTO)
+        return;
+    slow = 0;
+    va_space_keep_small_locked(arena, zone,
+                               zone->committed + VA_HUGE_RETRY * va_use.committed_blocks);
 }
 
 VA_COLD void va_space_populate(const Block *slab, size_t bytes)
 {
-    Arena *arena = va_arena_of(slab);
+    Arena *arena = &va_arenas[slab->arena];
     size_t block = va_block_number(slab);
     Zone *zone = va_zone_at(arena, block);
-    uint64_t ns = va_os_populate(va_block_address(slab), bytes);
-    if (block < huge_from(arena, 0) || is_small(arena, block) ||
-        block >= atomic_load_explicit(&zone->huge_end, memory_order_relaxed))
-        return;
-    if (ns > VA_HUGE_SLOW_NS)
-        atomic_fetch_add_explicit(&huge_cost.slow, 1, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&huge_cost.blocks, 1, memory_order_relaxed) + 1 !=
-        VA_HUGE_WINDOW * HUGE_BLOCKS)
-        return;
-    bool fast =
-        atomic_exchange_explicit(&huge_cost.slow, 0, memory_order_relaxed) <= VA_HUGE_WINDOW / 2;
-    va_lock_acquire(&va_use.lock);
-    atomic_store_explicit(&huge_cost.fast, fast, memory_order_relaxed);
-    if (!fast && va_options.huge_pages == HUGE_PAGES_AUTO) {
-        size_t heap = atomic_load_explicit(&va_use.committed_blocks, memory_order_relaxed);
-        atomic_store_explicit(&huge_cost.from_blocks, VA_HUGE_RETRY * heap, memory_order_relaxed);
-        refuse_all(arena, zone, huge_from(arena, zone->first));
-    }
-    va_lock_release(&va_use.lock);
-    atomic_store_explicit(&huge_cost.blocks, 0, memory_order_relaxed);
-}
-
-static VA_STARTUP bool huge_is_slow(void)
-{
-    return atomic_load_explicit(&va_use.committed_blocks, memory_order_relaxed) <
-           atomic_load_explicit(&huge_cost.from_blocks, memory_order_relaxed);
-}
-
-/* How many of `blocks` new ones may lie on huge pages: a window of them, until that was fast. */
-static VA_STARTUP size_t huge_granted(size_t blocks)
-{
-    if (va_options.huge_pages == HUGE_PAGES_ALWAYS ||
-        atomic_load_explicit(&huge_cost.fast, memory_order_relaxed))
-        return blocks;
-    return huge_is_slow() ? 0 : va_min(blocks, VA_HUGE_WINDOW * HUGE_BLOCKS);
-}
-
-/* Advice for blocks just mapped. Small heaps, runs and large blocks lie on no huge pages, also
- * where the kernel gives them unasked, unless the user wants it otherwise. A dense zone's do, but
- * those of a large block: how much of it will be touched nobody knows. */
-static VA_STARTUP void advise_new(const Arena *arena, Zone *zone, size_t from, size_t to,
-                                  bool dense)
-{
-    size_t huge = va_max(huge_from(arena, from), from);
-    if (from == zone->first && huge > from && va_options.huge_pages != HUGE_PAGES_ALWAYS)
-        advise_blocks(arena, from, va_min(huge, to), false);
-    if (huge >= to)
-        return;
-    size_t end = dense ? huge + huge_granted(to - huge) : huge;
-    advise_blocks(arena, huge, end, true);
-    if (end < to)
-        advise_small(arena, zone, end, to, true);
-    atomic_store_explicit(&zone->huge_end, to, memory_order_relaxed);
-}
-
-static VA_COLD void purge_again(const Arena *arena, size_t first, size_t blocks)
-{
-    va_os_purge_again(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT);
-}
-
-/* The blocks of a huge page that were ever lent, as bits of their group. */
-static VA_COLD uint64_t ever_lent(const Zone *zone, size_t block)
-{
-    return va_bitmap_mask(block / VA_GROUP_BLOCKS, block, va_min(HUGE_BLOCKS, zone->top - block));
-}
-
-/* A huge page that was split has made blocks resident that are free and count as purged, or were
- * never lent. */
-static VA_COLD void purge_rest(const Arena *arena, const Zone *zone, size_t block)
-{
-    const BlockGroup *group = va_group(arena, block / VA_GROUP_BLOCKS);
-    uint64_t all = va_bitmap_mask(block / VA_GROUP_BLOCKS, block, HUGE_BLOCKS);
-    uint64_t rest = ((group->free & ~group->dirty) | ~ever_lent(zone, block)) & all;
-    while (rest != 0) {
-        unsigned bit = va_lowest_bit(rest);
-        unsigned count = va_lowest_bit(~(rest >> bit)); /* half of the bits at most are set */
-        purge_again(arena, va_align_down(block, VA_GROUP_BLOCKS) + bit, count);
-        rest &= ~((((uint64_t)1 << count) - 1) << bit);
-    }
-}
-
-/* The huge page at a block shall be none; of too many ranges of them, none from `from` on. */
-static VA_COLD void split(const Arena *arena, Zone *zone, size_t from, size_t block)
-{
-    advise_small(arena, zone, block, block + HUGE_BLOCKS, true);
-    purge_rest(arena, zone, block);
-    if (zone->small_ranges > VA_SMALL_RANGES_MAX)
-        refuse_all(arena, zone, from);
-}
-
-VA_COLD void va_space_refuse_huge(const Block *slab)
-{
-    Arena *arena = &va_arenas[slab->arena];
-    Zone *zone = &arena->zones[ZONE_DENSE];
-    size_t block = va_align_down(va_block_number(slab), HUGE_BLOCKS);
-    size_t from = huge_from(arena, 0);
-    size_t end = atomic_load_explicit(&zone->huge_end, memory_order_relaxed);
-    if (va_options.huge_pages != HUGE_PAGES_AUTO || block < from || block + HUGE_BLOCKS > end ||
-        is_small(arena, block))
+    if (va_os_populate(va_block_address(slab), bytes) <= VA_HUGE_SLOW_NS)
         return;
     va_lock_acquire(&va_use.lock);
-    if (!is_small(arena, block))
-        split(arena, zone, from, block);
+    if (block >= atomic_load_explicit(&zone->huge_from, memory_order_relaxed))
+        count_slow_locked(arena, zone);
     va_lock_release(&va_use.lock);
 }
 
-/* Whether no block of the huge page at a block is in use. */
-static VA_COLD bool is_unused(const Arena *arena, const Zone *zone, size_t block)
-{
-    uint64_t all = ever_lent(zone, block);
-    return (va_group(arena, block / VA_GROUP_BLOCKS)->free & all) == all;
-}
+/* ---- Growth and its reverse ---- */
 
-/* Whether all of them were purged as well. */
-static VA_COLD bool is_purged(const Arena *arena, const Zone *zone, size_t block)
+/* Once growth was refused, by a limit, it goes on in small steps, and leaves a little to the
+ * program, for the stacks of its threads. */
+static VA_COLD MapResult extend_limited(Arena *arena, Zone *zone, size_t end, size_t *wanted)
 {
-    return is_unused(arena, zone, block) &&
-           (va_group(arena, block / VA_GROUP_BLOCKS)->dirty & ever_lent(zone, block)) == 0;
-}
-
-/* Whether a huge page of which a part was purged is split for good: not by so many that none are
- * left for holes. */
-static VA_COLD bool shall_split(const Zone *zone)
-{
-    return va_options.huge_pages == HUGE_PAGES_AUTO &&
-           zone->small_ranges < VA_SMALL_RANGES_MAX / 2 &&
-           !atomic_load_explicit(&remapped, memory_order_relaxed);
-}
-
-VA_COLD void va_space_settle_huge(Arena *arena, size_t first, size_t blocks)
-{
-    Zone *zone = va_zone_at(arena, first);
-    size_t lowest = huge_from(arena, 0);
-    size_t end = va_min(va_align_up(first + blocks, HUGE_BLOCKS),
-                        atomic_load_explicit(&zone->huge_end, memory_order_relaxed));
-    if (va_options.huge_pages == HUGE_PAGES_NEVER)
-        return;
-    size_t from = va_max(va_align_up(lowest, HUGE_BLOCKS), va_align_down(first, HUGE_BLOCKS));
-    for (size_t to; from < end; from = to + HUGE_BLOCKS) {
-        for (to = from; to < end && is_small(arena, to) && is_purged(arena, zone, to);)
-            to += HUGE_BLOCKS;
-        if (from < to && zone->small_ranges < VA_SMALL_RANGES_MAX && !huge_is_slow()) {
-            /* Purged as a whole they lose the kernel's table of small pages, too. */
-            purge_again(arena, from, to - from);
-            advise_small(arena, zone, from, to, false);
-        }
-        if (to >= end || is_small(arena, to))
-            continue;
-        if (!is_unused(arena, zone, to) && shall_split(zone))
-            split(arena, zone, lowest, to);
-        else if (!is_purged(arena, zone, to))
-            purge_rest(arena, zone, to);
-        else if (to < first || to + HUGE_BLOCKS > first + blocks)
-            purge_again(arena, to, HUGE_BLOCKS);
-    }
-}
-
-/* ---- Growth ---- */
-
-/* Nothing can be mapped up to block `end`, because something else lies before it: the zone ends in
- * the middle of what is left. Runs that are short enough may still fit, and few tries are in vain.
- */
-static VA_COLD void end_before(Zone *zone, size_t end)
-{
-    zone->end = zone->committed + (end - 1 - zone->committed) / 2;
+    size_t heap = va_use.committed_blocks << VA_BLOCK_SHIFT;
+    size_t bytes = va_min(VA_LEAVE_BYTES, va_align_up(heap / 16 + 1, VA_BLOCK_BYTES));
+    void *left = va_os_map(bytes);
+    if (left == NULL)
+        return MAP_REFUSED;
+    *wanted = end;
+    MapResult result = extend(arena, zone, end, wanted);
+    va_os_unmap(left, bytes);
+    return result;
 }
 
 VA_STARTUP MapResult va_space_commit(Arena *arena, Zone *zone, size_t end)
@@ -393,83 +227,40 @@ VA_STARTUP MapResult va_space_commit(Arena *arena, Zone *zone, size_t end)
     size_t heap = (from - zone->first) << VA_BLOCK_SHIFT;
     size_t step = va_max(va_min(va_max(heap, VA_COMMIT_FIRST_BYTES), VA_COMMIT_MIN_BYTES),
                          va_min(heap / 8, VA_COMMIT_MAX_BYTES));
-    size_t least = va_min(va_align_up(end, HUGE_BLOCKS), zone->end);
-    size_t wanted = va_align_up(from + (step >> VA_BLOCK_SHIFT), HUGE_BLOCKS);
     if (end <= from)
         return MAP_DONE;
-    wanted = va_max(least, wanted);
+    size_t wanted = va_max(va_min(va_align_up(end, HUGE_BLOCKS), zone->end),
+                           va_align_up(from + (step >> VA_BLOCK_SHIFT), HUGE_BLOCKS));
+    static bool limited; /* arena lock */
     MapResult result = limited ? MAP_REFUSED : extend(arena, zone, end, &wanted);
     if (va_unlikely(result == MAP_REFUSED)) {
         limited = true;
         result = extend_limited(arena, zone, end, &wanted);
     }
-    if (result == MAP_BLOCKED)
-        end_before(zone, end);
+    if (result == MAP_BLOCKED) /* shorter runs may still fit, and few tries are in vain */
+        zone->end = from + (end - 1 - from) / 2;
     if (result != MAP_DONE)
         return result;
     zone->committed = wanted;
-    advise_new(arena, zone, from, wanted,
-               va_options.huge_pages == HUGE_PAGES_ALWAYS || end - from <= HUGE_BLOCKS);
+    advise_range(arena, zone, from, wanted);
     va_use_add(&va_use.committed_blocks, wanted - from);
     return MAP_DONE;
 }
 
-VA_COLD void va_space_purge_bitmaps(const Arena *arena, size_t first, size_t blocks)
+VA_COLD void va_space_trim(Arena *arena, Zone *zone)
 {
-    size_t page = va_os_page_bytes();
-    if (blocks < VA_BITMAPS_PURGE_BLOCKS)
+    size_t end = va_min(zone->top, zone->committed);
+    size_t clean = va_runs_free_below(arena, zone, end, true);
+    size_t kept = va_min(va_align_up(end - clean, HUGE_BLOCKS), zone->committed);
+    size_t count = zone->committed - kept;
+    size_t huge_from = atomic_load_explicit(&zone->huge_from, memory_order_relaxed);
+    if (clean < VA_TRIM_BLOCKS ||
+        !va_os_unmap(arena->base + (kept << VA_BLOCK_SHIFT), count << VA_BLOCK_SHIFT))
         return;
-    uintptr_t from = va_align_up((uintptr_t)va_bitmap_of(arena, first + blocks - 1), page);
-    uintptr_t to = va_align_down((uintptr_t)(va_bitmap_of(arena, first) + VA_SLAB_WORDS), page);
-    if (from < to)
-        va_os_purge_again((void *)from, to - from);
-}
-
-/* Unmaps what lies behind the first `kept` blocks of a zone, all of it free and purged. */
-static VA_COLD void shorten(Arena *arena, Zone *zone, size_t end)
-{
-    size_t huge = va_max(huge_from(arena, zone->first), va_align_up(end, HUGE_BLOCKS));
-    size_t kept = va_min(va_align_up(end, HUGE_BLOCKS), zone->committed);
-    size_t free = zone->top - end;
-    if (free != 0)
-        va_runs_take(arena, end, free);
-    va_runs_lower_top(arena, zone, end);
-    for (size_t to; huge < zone->committed;
-         huge = to + HUGE_BLOCKS) { /* what is gone counts no more */
-        for (to = huge; to < zone->committed && is_small(arena, to);)
-            to += HUGE_BLOCKS;
-        if (to > huge)
-            advise_small(arena, zone, huge, to, false);
-    }
-    if (!va_os_unmap(arena->base + (kept << VA_BLOCK_SHIFT), (zone->committed - kept)
-                                                                 << VA_BLOCK_SHIFT))
-        kept = zone->committed;
-    else
-        va_space_purge_bitmaps(arena, kept, zone->committed - kept);
-    va_use_add(&va_use.committed_blocks, kept - zone->committed);
     zone->committed = kept;
-    zone->populated = va_min(zone->populated, end);
-    size_t huge_end = atomic_load_explicit(&zone->huge_end, memory_order_relaxed);
-    atomic_store_explicit(&zone->huge_end, va_min(kept, huge_end), memory_order_relaxed);
-}
-
-VA_COLD bool va_space_trim(Arena *arena, size_t first, size_t blocks)
-{
-    Zone *zone = va_zone_at(arena, first);
-    if (first + blocks != zone->top || blocks < VA_TRIM_BLOCKS)
-        return false;
-    va_runs_lower_top(arena, zone, first);
-    shorten(arena, zone, first - va_runs_clean_below_top(arena, zone));
-    return true;
-}
-
-VA_COLD void va_space_trim_free(Arena *arena, Zone *zone)
-{
-    if (zone->free_blocks < VA_TRIM_BLOCKS)
-        return;
-    size_t clean = va_runs_clean_below_top(arena, zone);
-    if (clean >= VA_TRIM_BLOCKS)
-        shorten(arena, zone, zone->top - clean);
+    va_use_add(&va_use.committed_blocks, (size_t)0 - count);
+    if (huge_from != SIZE_MAX) /* what is mapped next was never purged */
+        atomic_store_explicit(&zone->huge_from, va_min(huge_from, kept), memory_order_relaxed);
 }
 
 /* ---- Arenas ---- */
@@ -493,16 +284,17 @@ static VA_STARTUP size_t wanted_bytes(unsigned arenas)
     return va_min(va_max(va_options.reserve_bytes, part), VA_RESERVE_BYTES);
 }
 
-static VA_STARTUP void start_zone(Zone *zone, size_t first, size_t end)
+static VA_STARTUP void start_zone(Zone *zone, size_t first, size_t end, bool dense)
 {
+    bool may_be_huge = va_options.huge_pages == HUGE_PAGES_ALWAYS ||
+                       (va_options.huge_pages == HUGE_PAGES_AUTO && dense);
     *zone = (Zone){.first = first,
                    .end = end,
                    .tabled = first,
                    .top = first,
-                   .highest = first,
                    .committed = first,
-                   .lowest_group = first / VA_GROUP_BLOCKS,
-                   .purge_group = first / VA_GROUP_BLOCKS};
+                   .purge_end = first / VA_GROUP_BLOCKS,
+                   .huge_from = may_be_huge ? first : SIZE_MAX};
 }
 
 /* Describes an arena of which nothing is mapped yet. */
@@ -510,7 +302,6 @@ static VA_STARTUP void lay_down(Arena *arena, char *base, size_t bytes, size_t r
 {
     size_t blocks = bytes >> VA_BLOCK_SHIFT;
     Tables tables = lay_out(blocks);
-    size_t split = tables.first;
     memset(arena, 0, sizeof *arena);
     arena->base = base;
     arena->blocks = blocks;
@@ -522,10 +313,10 @@ static VA_STARTUP void lay_down(Arena *arena, char *base, size_t bytes, size_t r
     arena->bitmaps =
         ~((uintptr_t)base + tables.bitmaps + (tables.first - 1) * VA_SLAB_WORDS * sizeof(uint64_t));
     arena->live = (_Atomic uint64_t *)(base + tables.live) - tables.first * VA_LIVE_WORDS;
-    if (bytes >= VA_ZONED_BYTES && run_bytes <= bytes / 2)
-        split = va_align_up(blocks / VA_SPARSE_PART, VA_GROUP_BLOCKS);
-    start_zone(&arena->zones[ZONE_SPARSE], tables.first, split);
-    start_zone(&arena->zones[ZONE_DENSE], split, blocks);
+    bool zoned = bytes >= VA_ZONED_BYTES && run_bytes <= bytes / 2;
+    size_t split = va_align_up(zoned ? blocks / VA_SPARSE_PART : blocks, VA_GROUP_BLOCKS);
+    start_zone(&arena->zones[ZONE_SPARSE], tables.first, va_min(split, blocks), false);
+    start_zone(&arena->zones[ZONE_DENSE], split, va_max(split, blocks), true);
 }
 
 static VA_COLD void unmap_table(Mapped mapped)
@@ -588,19 +379,9 @@ VA_STARTUP Arena *va_space_add(size_t blocks)
 
 VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
 {
-    const Zone *zone = &arena->zones[va_zone_of(arena, first)];
-    size_t end = first + blocks;
     if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
         return false;
-    atomic_store_explicit(&remapped, true, memory_order_relaxed);
-    /* As its neighbours are advised, so that they become one mapping. */
-    advise_blocks(arena, first, va_min(end, huge_from(arena, first)), false);
-    end = va_min(end, atomic_load_explicit(&zone->huge_end, memory_order_relaxed));
-    for (size_t from = huge_from(arena, first), to; from < end; from = to) {
-        bool small = is_small(arena, from);
-        for (to = from; to < end && is_small(arena, to) == small;)
-            to = va_min(va_align_down(to, HUGE_BLOCKS) + HUGE_BLOCKS, end);
-        advise_blocks(arena, from, to, !small);
-    }
+    /* As its neighbours are, so that they become one mapping. */
+    advise_range(arena, &arena->zones[va_zone_of(arena, first)], first, first + blocks);
     return true;
 }

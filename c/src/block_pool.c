@@ -239,16 +239,14 @@ static VA_COLD void split_off_locked(Allocator *allocator, Block *run, size_t co
     va_guard_end(run); /* a slab may have one */
     if (count == 0)
         return;
-    uint8_t moved;
-    bool usable = va_arena_split(run, count, &moved);
+    bool usable = va_arena_split(run, count);
     va_lock_acquire(&va_use.lock); /* a scan shall see the run whole or split */
     if (!usable && count < run->run_blocks)
         run->run_blocks -= (uint32_t)count;
     count = usable ? count : 0;
     for (; count > 0; count--) {
         Block *block = run + --run->run_blocks;
-        *block =
-            (Block){.run_blocks = 1, .moved = moved, .arena = run->arena, .allocator = allocator};
+        *block = (Block){.run_blocks = 1, .arena = run->arena, .allocator = allocator};
         link_locked(allocator, block);
         push_idle_locked(allocator, block);
     }

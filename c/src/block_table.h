@@ -52,7 +52,7 @@ typedef struct Block {
     bool listed;         /* on the owner's list */
     bool zero;           /* never-used memory reads as zero */
     bool arriving;       /* slab: taken from its old owner, not on the new one's list yet */
-    uint8_t moved;       /* run: how many mappings va_os_move has made of it, see arena.c */
+    uint8_t moved;       /* run: see RunPlace in arena.h */
     uint8_t arena;       /* const: index into va_arenas */
     uint8_t guarded;     /* secure builds: see secure.h */
     uint16_t absent;     /* slab: pieces that surely have no page, a bit each; owner's mutex */
@@ -76,22 +76,19 @@ typedef struct FreeSpan {
     uint32_t prefix, suffix, longest;
 } FreeSpan;
 
-/* The state of 64 blocks, one bit each. Arena lock.
- * due and aged lie within free & dirty. */
+/* The state of 64 blocks, one bit each. Arena lock. old lies within dirty, dirty within free. */
 typedef struct BlockGroup {
     _Alignas(64) uint64_t free; /* not lent */
-    uint64_t dirty;             /* may hold other bytes than zero, and pages */
-    uint64_t aged;              /* free and dirty since the last tick of the purge clock */
-    uint64_t due;               /* to be purged */
+    uint64_t dirty;             /* free; may hold other bytes than zero, and pages */
+    uint64_t old;               /* dirty since the last pass, see arena_purge.c */
     FreeSpan spans[2];          /* two nodes of the tree of free runs, see run_set.c */
-    _Atomic uint8_t small; /* its huge pages that shall be none, a bit each; read without lock */
 } BlockGroup;
 static_assert(sizeof(BlockGroup) == 64, "a group is one cache line");
 
 /* The parts of an arena. What may never be filled should not lie on huge pages, which are resident
  * as a whole: the first slabs of a thread's class, slabs of slots larger than a page, runs and
  * large blocks go to the sparse zone; slabs of a class that grows go to the dense one. Small arenas
- * are dense only. */
+ * have no dense zone: it is empty. */
 typedef enum ZoneKind { ZONE_SPARSE, ZONE_DENSE, ZONES } ZoneKind;
 
 /* What is mapped of a table: addresses, multiples of the page size; 0 at first. */
@@ -110,22 +107,15 @@ typedef enum ZoneTable {
 } ZoneTable;
 
 typedef struct Zone {
-    size_t first; /* const. Zones share no group. */
-    /* From where huge pages may be at all to huge_end blocks are advised, or refuse them if their
-     * group says so. Read without lock. */
-    _Atomic size_t huge_end;
-    /* Arena lock. first <= top <= committed <= tabled; committed <= end */
-    size_t committed;        /* blocks from here on are not mapped */
-    size_t tabled;           /* records and bitmaps from here on are not mapped */
-    size_t end;              /* no block from here on; lowered where somebody else's mapping is */
-    size_t highest;          /* top so far: the tables may have pages up to there */
-    _Alignas(64) size_t top; /* blocks from here on were never lent, or are unmapped */
-    size_t populated;    /* blocks below it were made resident in advance, also those from top on */
-    size_t free_blocks;  /* below top */
-    size_t lowest_group; /* groups below it have no free block */
-    size_t dirty_end;    /* groups from here on have nothing that is free and dirty */
-    size_t purge_group;  /* groups below it have nothing due */
-    size_t small_ranges; /* of neighbouring huge pages that shall be none */
+    _Alignas(64) size_t first; /* const. Zones share no group. */
+    _Atomic size_t huge_from;  /* blocks from here on may lie on huge pages; read without lock */
+    /* Arena lock. first <= top <= tabled; first <= committed <= tabled. */
+    size_t committed;   /* blocks from here on are not mapped; those below top are free and clean */
+    size_t tabled;      /* records and bitmaps from here on are not mapped */
+    size_t end;         /* no block from here on; lowered where somebody else's mapping is */
+    size_t top;         /* blocks from here on were never lent */
+    size_t free_blocks; /* below top */
+    size_t purge_end;   /* groups from here on have nothing to purge */
     Mapped tables[ZONE_TABLES];
 } Zone;
 

@@ -9,7 +9,7 @@
 static VA_COLD void write_to_file(void *context, const char *text)
 {
     (void)context;
-    va_os_write(va_options.stats_file, text, strlen(text));
+    va_os_write((int)va_options.stats_file, text, strlen(text));
 }
 
 __attribute__((destructor(101))) static VA_STARTUP void tell_at_exit(void)

@@ -56,7 +56,6 @@ static VA_COLD void reset_all(void)
     va_registry_reset_all(survivor);
     va_allocators_reset_all();
     va_lock_reset(&va_thread_shared_lock);
-    va_purge_fork();
     va_registry_stats(&stats);
     for (uint32_t i = 0; i < stats.all; i++) {
         ThreadCache *cache = va_registry_nth(stats.made, i);

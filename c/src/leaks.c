@@ -39,7 +39,7 @@ static VA_COLD void leak_line(size_t slots, const char *kind, size_t slot_bytes,
     va_report_text(&report, ", ");
     va_report_number(&report, bytes, 10);
     va_report_text(&report, " bytes\n");
-    va_os_write(va_options.stats_file, report.line, report.length);
+    va_os_write((int)va_options.stats_file, report.line, report.length);
 }
 
 /* What threads that still run may hold of it. */
@@ -53,7 +53,7 @@ static VA_COLD void line_of_caches(void)
     va_report_text(&report, "valloc: of these, the caches of other threads may hold up to ");
     va_report_number(&report, caches.capacity_bytes, 10);
     va_report_text(&report, " bytes\n");
-    va_os_write(va_options.stats_file, report.line, report.length);
+    va_os_write((int)va_options.stats_file, report.line, report.length);
 }
 
 VA_COLD void va_leaks_report(void)

@@ -19,23 +19,19 @@
 
 #include "config.h"
 
+/* Choices, in the order of their names in options.c. */
 typedef enum HugePages { HUGE_PAGES_AUTO, HUGE_PAGES_ALWAYS, HUGE_PAGES_NEVER } HugePages;
-
 typedef enum Foreign { FOREIGN_ABORT, FOREIGN_FORWARD, FOREIGN_IGNORE } Foreign;
 typedef enum StatsOption { STATS_NONE, STATS_TEXT, STATS_JSON } StatsOption;
 
 typedef struct Options {
-    HugePages huge_pages;
-    Foreign foreign;
+    uint64_t huge_pages;                             /* HugePages */
+    uint64_t foreign;                                /* Foreign */
+    uint64_t stats;                                  /* StatsOption */
+    uint64_t background, show_leaks, tolerate_sizes; /* 0 or 1 */
+    uint64_t stats_file;
     uint64_t purge_delay_ms;
-    size_t reserve_bytes;
-    size_t soft_limit_bytes;
-    size_t hard_limit_bytes;
-    StatsOption stats;
-    int stats_file;
-    bool background;
-    bool show_leaks;
-    bool tolerate_sizes;
+    uint64_t reserve_bytes, soft_limit_bytes, hard_limit_bytes;
 } Options;
 
 /* Const after va_options_read, which the first arena calls under its lock. A value that is not

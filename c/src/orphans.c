@@ -1,13 +1,13 @@
 /* orphans.c: see orphans.h.
  *
  * A thread carries blocks from one place to another without a lock: lent and not in use yet, given
- * up and not free yet, taken out to be purged. When it vanishes they would be lost. In the child
+ * up and not free yet. When it vanishes they would be lost. In the child
  * there is one thread, which carries nothing, so every block below a zone's top is
  *
  *   free, or of a run whose entry says who uses it, or of a run that somebody keeps unused (a
  * store, a large cache, an allocator's list), or lost, or an orphan.
  *
- * The first two show in the tables. The third are marked first, in the bits `due`, which are 0 for
+ * The first two show in the tables. The third are marked first, in the bits `old`, which are 0 for
  * blocks that are not free. Slots cannot be told so: of what a thread was about to put on a stack
  * or into a slab, at most a batch, the child does not know. */
 #include "orphans.h"
@@ -28,14 +28,14 @@ static VA_COLD BlockGroup *group_of(const Arena *arena, size_t block)
 static VA_COLD void mark(const Block *run)
 {
     size_t block = va_block_number(run);
-    group_of(&va_arenas[run->arena], block)->due |= (uint64_t)1 << block % VA_GROUP_BLOCKS;
+    group_of(&va_arenas[run->arena], block)->old |= (uint64_t)1 << block % VA_GROUP_BLOCKS;
 }
 
 static VA_COLD bool unmark(const Arena *arena, size_t block)
 {
     uint64_t bit = (uint64_t)1 << block % VA_GROUP_BLOCKS;
-    bool marked = (group_of(arena, block)->due & bit) != 0;
-    group_of(arena, block)->due &= ~bit;
+    bool marked = (group_of(arena, block)->old & bit) != 0;
+    group_of(arena, block)->old &= ~bit;
     return marked;
 }
 

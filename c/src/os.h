@@ -54,12 +54,12 @@ void va_os_advise_huge(void *address, size_t bytes, bool on);
 /* Makes the pages resident at once; a hint. Returns how many nanoseconds that took. */
 uint64_t va_os_populate(void *address, size_t bytes);
 
-/* Moves the pages of [from, from + bytes) to [to, to + bytes) without copying; [to, to + to_bytes)
- * then is one mapping if the source was within one. Both ranges are mapped before and after; what
- * was at `to` is gone, and `from` reads as zero. Behind the source something has to be mapped.
- * Returns how many mappings that made of `to`; 0 if it failed: then only `to` may have changed, and
- * may be unmapped in part. */
-size_t va_os_move(void *from, void *to, size_t bytes, size_t to_bytes);
+/* Moves the pages of [from, from + bytes) to [to, to + to_bytes) without copying. Both ranges are
+ * mapped before. Behind the source something has to be mapped. Refused, for one if the source is
+ * several mappings: the source is as it was, the target may be unmapped. Else the target is one
+ * mapping, and the source reads as zero, or is lost: unmapped. */
+typedef enum MoveResult { MOVE_DONE, MOVE_REFUSED, MOVE_LOST } MoveResult;
+MoveResult va_os_move(void *from, size_t bytes, void *to, size_t to_bytes);
 
 /* Replaces a range that va_os_move wrote by a plain one, zeroed, so that it becomes one mapping
  * with its neighbours again. False: it may be unmapped. */

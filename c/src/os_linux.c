@@ -31,9 +31,6 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4
-#endif
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
@@ -271,62 +268,28 @@ uint64_t va_os_populate(void *address, size_t bytes)
     return clock_ns() - start;
 }
 
-/* Is the range within one mapping? It asks for a page more behind it, where something else is
- * mapped: the kernel refuses, for that reason or because it ends here already. */
+/* Whether the range is within one mapping. It asks for a page more behind it, where something else
+ * is mapped: the kernel refuses, for that reason or because the mapping ends before. */
 static VA_COLD bool is_one_mapping(void *start, size_t bytes)
 {
     void *result = mremap(start, bytes, bytes + va_os_page_bytes(), 0, NULL);
     return result == MAP_FAILED && (errno == ENOMEM || errno == EAGAIN);
 }
 
-/* How much of the range is within the first mapping; 0 if that cannot be told. */
-static VA_COLD size_t first_mapping(char *start, size_t bytes)
+/* Not several mappings at once: kernels before 6.17 refuse, but unmap the target first; later ones
+ * may stop half way and do not say where. */
+VA_COLD MoveResult va_os_move(void *from, size_t bytes, void *to, size_t to_bytes)
 {
-    size_t page = va_os_page_bytes();
-    size_t low = 0;
-    size_t high = bytes / page; /* low pages are within it, high pages are not */
-    if (is_one_mapping(start, bytes))
-        return bytes;
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        if (is_one_mapping(start, middle * page))
-            low = middle;
-        else
-            high = middle;
-    }
-    return low * page;
-}
-
-/* Mapping by mapping: the runs of a grown buffer came to lie side by side by earlier moves, and the
- * program may have given advice on parts of one. Before Linux 6.17 a kernel refuses to move several
- * at once, when it has unmapped the target already: what another thread then mapped there would be
- * lost; later ones may stop half way and do not say where. */
-VA_COLD size_t va_os_move(void *from, void *to, size_t bytes, size_t to_bytes)
-{
-    const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
-    size_t parts[VA_MOVE_PARTS_MAX];
-    size_t count = 0;
-    size_t known = 0;
-    size_t moved = 0;
+    MoveResult result = MOVE_REFUSED;
     int saved = errno;
-    for (; known < bytes && count < VA_MOVE_PARTS_MAX; known += parts[count++])
-        if ((parts[count] = first_mapping((char *)from + known, bytes - known)) == 0)
-            break;
-    for (size_t i = 0; known == bytes && i < count; moved += parts[i++])
-        if (mremap((char *)from + moved, parts[i], parts[i], flags, (char *)to + moved) ==
-            MAP_FAILED)
-            break;
-    bool done = known == bytes && moved == bytes;
-    if (done && to_bytes > bytes) { /* the rest becomes part of the last mapping */
-        unmap((char *)to + bytes, to_bytes - bytes);
-        done = va_os_extend((char *)to + bytes, to_bytes - bytes) == MAP_DONE;
-    }
-    if (va_unlikely(known == bytes && !done)) {
-        memcpy(from, to, moved);
-        va_os_remap(to, to_bytes); /* the part that was refused may be unmapped */
+    if (is_one_mapping(from, bytes)) {
+        if (mremap(from, bytes, to_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+            va_os_remap(to, to_bytes); /* it may be unmapped */
+        else
+            result = va_os_map_at(from, bytes) == MAP_DONE ? MOVE_DONE : MOVE_LOST;
     }
     errno = saved;
-    return done ? count : 0;
+    return result;
 }
 
 bool va_os_remap(void *address, size_t bytes)

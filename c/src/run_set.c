@@ -132,7 +132,7 @@ static void update_tree(const Arena *arena, const Zone *zone, size_t first, size
 
 /* ---- Blocks come and go ---- */
 
-size_t va_runs_take(Arena *arena, size_t first, size_t count)
+void va_runs_take(Arena *arena, size_t first, size_t count)
 {
     size_t dirty = 0;
     VA_FOR_EACH_GROUP(arena, first, count, group, mask) {
@@ -140,14 +140,12 @@ size_t va_runs_take(Arena *arena, size_t first, size_t count)
         dirty += va_word_count(group->dirty & mask);
         group->free &= ~mask;
         group->dirty &= ~mask;
-        group->aged &= ~mask;
-        group->due &= ~mask;
+        group->old &= ~mask;
     }
     Zone *zone = va_zone_at(arena, first);
     update_tree(arena, zone, first, count, false);
     zone->free_blocks -= count;
     va_use_add(&va_use.dirty_blocks, (size_t)0 - dirty);
-    return dirty;
 }
 
 void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty)
@@ -161,71 +159,22 @@ void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty)
     Zone *zone = va_zone_at(arena, first);
     if (dirty) {
         va_use_add(&va_use.dirty_blocks, count);
-        zone->dirty_end = va_max(zone->dirty_end, (first + count - 1) / VA_GROUP_BLOCKS + 1);
+        zone->purge_end = va_max(zone->purge_end, (first + count - 1) / VA_GROUP_BLOCKS + 1);
     }
     update_tree(arena, zone, first, count, false);
     zone->free_blocks += count;
-    zone->lowest_group = va_min(zone->lowest_group, first / VA_GROUP_BLOCKS);
 }
 
-/* Brings the nodes up to date that reach across the end of the groups below `end`. */
-static void update_across(const Arena *arena, const Zone *zone, size_t end)
-{
-    if (end > zone->first)
-        update_tree(arena, zone, end - 1, 1, true);
-}
-
+/* Brings the nodes up to date that reach across the end of the groups below the old top. */
 void va_runs_raise_top(Arena *arena, Zone *zone, size_t end)
 {
     size_t old = zone->top;
     zone->top = end;
-    zone->highest = va_max(zone->highest, end);
-    update_across(arena, zone, old);
-}
-
-/* All nodes that leave the tree are 0, as those of lent blocks are, or made so: the nodes that
- * cover the last group which stays. */
-VA_COLD void va_runs_lower_top(Arena *arena, Zone *zone, size_t end)
-{
-    BlockGroup *tree = tree_of(arena, zone);
-    size_t nodes = node_count(zone);
-    zone->top = end;
-    zone->lowest_group = va_min(zone->lowest_group, end / VA_GROUP_BLOCKS);
-    size_t rest = node_count(zone);
-    for (size_t reach = 1; rest != 0 && reach <= root_reach(nodes); reach *= 2) {
-        size_t node = va_align_down(rest - 1, 4 * reach) + 2 * reach - 1;
-        if (node >= rest && node < nodes)
-            *node_of(tree, node) = (FreeSpan){0, 0, 0};
-    }
-    update_across(arena, zone, end);
+    if (old > zone->first)
+        update_tree(arena, zone, old - 1, 1, true);
 }
 
 /* ---- Search ---- */
-
-VA_COLD size_t va_runs_next_group(const Arena *arena, const Zone *zone, size_t group)
-{
-    size_t base = base_group(zone);
-    size_t end = va_runs_group_end(zone);
-    size_t nodes = node_count(zone);
-    BlockGroup *tree = tree_of(arena, zone);
-    while (group < end && va_group(arena, group)->free == 0) {
-        size_t at = group - base;
-        size_t skipped = 1; /* groups of the largest node that starts here and has nothing */
-        while (at % (2 * skipped) == 0 && 2 * skipped < nodes &&
-               node_of(tree, present_node(2 * at + 2 * skipped - 1, skipped, nodes))->longest == 0)
-            skipped *= 2;
-        group += skipped;
-    }
-    return va_min(group, end);
-}
-
-size_t va_runs_find_block(const Arena *arena, Zone *zone)
-{
-    if (va_group(arena, zone->lowest_group)->free == 0)
-        zone->lowest_group = va_runs_find(arena, zone, 1) / VA_GROUP_BLOCKS;
-    return zone->lowest_group * VA_GROUP_BLOCKS +
-           va_lowest_bit(va_group(arena, zone->lowest_group)->free);
-}
 
 VA_APART size_t va_runs_find(const Arena *arena, const Zone *zone, size_t count)
 {
@@ -266,12 +215,11 @@ size_t va_runs_free_from(const Arena *arena, const Zone *zone, size_t first, siz
     return most;
 }
 
-/* Free blocks directly below top, none of them dirty if so wanted. */
-VA_INLINE size_t count_below_top(const Arena *arena, const Zone *zone, bool clean)
+size_t va_runs_free_below(const Arena *arena, const Zone *zone, size_t end, bool clean)
 {
     size_t count = 0;
-    while (zone->top - count > zone->first) {
-        size_t last = zone->top - count - 1;
+    while (end - count > zone->first) {
+        size_t last = end - count - 1;
         size_t here = last % VA_GROUP_BLOCKS + 1; /* blocks of the group that are looked at */
         const BlockGroup *group = va_group(arena, last / VA_GROUP_BLOCKS);
         uint64_t wanted = clean ? group->free & ~group->dirty : group->free;
@@ -282,14 +230,4 @@ VA_INLINE size_t count_below_top(const Arena *arena, const Zone *zone, bool clea
             break;
     }
     return count;
-}
-
-VA_COLD size_t va_runs_free_below_top(const Arena *arena, const Zone *zone)
-{
-    return count_below_top(arena, zone, false);
-}
-
-VA_COLD size_t va_runs_clean_below_top(const Arena *arena, const Zone *zone)
-{
-    return count_below_top(arena, zone, true);
 }

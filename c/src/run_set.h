@@ -15,16 +15,12 @@ typedef struct ArenaUse {
     _Atomic size_t committed_blocks;
     _Atomic size_t lent_blocks;
     _Atomic size_t dirty_blocks; /* free and dirty */
-    size_t peak_blocks;          /* lent and dirty at most since the last tick of the purge clock */
-    size_t last_peak_blocks;     /* the peak of the tick before */
-    size_t surplus_blocks;       /* free and dirty, more than at the peak, as of the last lending */
-    size_t growth_purged;        /* blocks purged for growth since growth_ms */
-    uint64_t growth_ms;          /* since when, of the purge clock */
-    size_t shrink_rest;          /* blocks that may be purged because the heap shrinks */
-    uint64_t shrink_ms;          /* when that was set */
-    bool refused;                /* growth, by the kernel, since the last tick of the purge clock */
-    size_t soft_limit;           /* blocks lent and dirty; SIZE_MAX for none */
-    size_t hard_limit;           /* blocks lent; SIZE_MAX for none */
+    size_t peak_blocks;          /* lent and dirty at most, lately */
+    size_t purged_blocks;        /* for the soft ceiling, since purged_ms */
+    uint64_t purged_ms;
+    bool refused;      /* growth, by the kernel, since the last pass */
+    size_t soft_limit; /* blocks lent and dirty; SIZE_MAX for none */
+    size_t hard_limit; /* blocks lent; SIZE_MAX for none */
 } ArenaUse;
 extern ArenaUse va_use;
 
@@ -48,16 +44,15 @@ VA_INLINE Zone *va_zone_at(Arena *arena, size_t block)
     return &arena->zones[va_zone_of(arena, block)];
 }
 
-/* Free blocks leave the set: lent, or taken out to be purged. Returns how many were dirty. */
-size_t va_runs_take(Arena *arena, size_t first, size_t count);
+/* Free blocks leave the set: they are lent. */
+void va_runs_take(Arena *arena, size_t first, size_t count);
 
 /* Blocks join the set. */
 void va_runs_return(Arena *arena, size_t first, size_t count, bool dirty);
 
-/* Moves top up to `end`, or down: what lies between counts as lent. Takes O(log n) time, however
- * long it is, since all bits of lent blocks are 0. */
+/* Moves top up to `end`: what lies between counts as lent. Takes O(log n) time, however long it is,
+ * since all bits of lent blocks are 0. */
 void va_runs_raise_top(Arena *arena, Zone *zone, size_t end);
-void va_runs_lower_top(Arena *arena, Zone *zone, size_t end);
 
 /* The end of the groups that hold blocks below top. */
 VA_INLINE size_t va_runs_group_end(const Zone *zone)
@@ -65,19 +60,13 @@ VA_INLINE size_t va_runs_group_end(const Zone *zone)
     return (zone->top + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
 }
 
-/* The first group from `group` on that has a free block, or the end. */
-size_t va_runs_next_group(const Arena *arena, const Zone *zone, size_t group);
-
-/* The lowest free block. The caller knows that there is one. */
-size_t va_runs_find_block(const Arena *arena, Zone *zone);
-
 /* The lowest run of `count` free blocks below top, or SIZE_MAX. */
 size_t va_runs_find(const Arena *arena, const Zone *zone, size_t count);
 
 /* How many free blocks, up to `most`, follow from `first` on. All from top on are free. */
 size_t va_runs_free_from(const Arena *arena, const Zone *zone, size_t first, size_t most);
 
-/* How many free blocks lie directly below top; how many of them are not dirty, from top down. */
-size_t va_runs_free_below_top(const Arena *arena, const Zone *zone);
-size_t va_runs_clean_below_top(const Arena *arena, const Zone *zone);
+/* How many free blocks lie directly below `end`, which is top at most; if so wanted, clean ones. */
+size_t va_runs_free_below(const Arena *arena, const Zone *zone, size_t end, bool clean);
+
 #endif

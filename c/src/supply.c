@@ -188,9 +188,11 @@ static void start_slab(ThreadCache *cache, Block *slab, unsigned class, bool fil
 {
     va_slab_start(slab, class);
     slab->arriving = true;
-    if (fills && slab->zero)
+    if (fills && slab->zero) {
         va_space_populate(slab,
                           va_align_up((size_t)slab->slots * slab->slot_bytes, va_os_page_bytes()));
+        slab->absent = 0;
+    }
     va_guard_slab(slab);
     va_entry_store(va_block_entry(slab), va_entry_make(cache->id, class));
 }

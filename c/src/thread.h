@@ -56,8 +56,8 @@ extern _Thread_local uint32_t va_thread_id __attribute__((tls_model("initial-exe
 /* Gives the thread its cache and id, unless there is no memory. */
 void va_thread_attach(void);
 
-/* Registers the handlers of fork.c, at its first call. Called with no lock held, by a thread that is
- * about to take its first one while there are others. */
+/* Registers the handlers of fork.c, at its first call. Called with no lock held, by a thread that
+ * is about to take its first one while there are others. */
 void va_fork_register(void);
 
 /* Looks at so many caches for those whose threads have vanished unseen, and retires them. */

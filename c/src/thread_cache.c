@@ -668,7 +668,6 @@ VA_COLD void va_cache_retire(ThreadCache *cache)
     if (sleeps)
         va_stacks_drop(cache);
     va_registry_detach(cache, sleeps);
-    va_purge_after_exit();
 }
 
 VA_COLD void va_cache_release_exited(uint64_t now_ms)

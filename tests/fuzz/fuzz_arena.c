@@ -190,7 +190,7 @@ static void limit(size_t soft, size_t hard)
 static void purge(void)
 {
     ArenaStats stats;
-    va_arena_purge_all();
+    va_purge_all();
     va_arena_stats(&stats);
     demand(stats.dirty == 0);
 }

@@ -79,7 +79,7 @@ static void runs_never_overlap(void **state)
             *place = NULL;
         }
         if (i % 20000 == 0)
-            va_arena_purge_all();
+            va_purge_all();
     }
     ArenaStats stats;
     size_t blocks = 1;
@@ -100,8 +100,8 @@ static void purged_blocks_read_as_zero(void **state)
     memset(va_block_address(run), 1, (size_t)100 << VA_BLOCK_SHIFT);
     run->zero = false;
     va_arena_reclaim(run);
-    assert_true(va_arena_purge_all() >= (size_t)100 << VA_BLOCK_SHIFT);
-    assert_int_equal(va_arena_purge_all(), 0);
+    assert_true(va_purge_all() >= (size_t)100 << VA_BLOCK_SHIFT);
+    assert_int_equal(va_purge_all(), 0);
     run = va_arena_lend(100, 1);
     assert_true(run->zero);
     assert_true(is_zero((unsigned char *)va_block_address(run), (size_t)100 << VA_BLOCK_SHIFT));
@@ -126,7 +126,7 @@ static void many_runs_come_and_go_at_once(void **state)
         }
         va_arena_reclaim(runs[19]);
     }
-    va_arena_purge_all();
+    va_purge_all();
     /* Runs that begin in free blocks at the end of what was lent, and go on beyond. */
     ArenaStats before;
     ArenaStats after;
