@@ -11,7 +11,9 @@
  * the ceiling, and are kept at any time.
  *
  * System calls are made with the arena lock held, for at most a group of 64 blocks at a time. So
- * every block is always free or lent, and nobody has to wait for purges that are under way. */
+ * every block is always free or lent, and nobody has to wait for purges that are under way. A
+ * longer run most of which is above the ceiling is purged before it is returned, by one call: what
+ * that costs depends on the pages touched, not on the run's length. */
 #include "arena_purge.h"
 
 #include "arena_space.h"
@@ -106,36 +108,39 @@ static void let_others_in(void)
 
 /* ---- The ceiling ---- */
 
-static size_t excess_above(size_t ceiling)
+/* All of these: as if `returned` more blocks were free and dirty. */
+static size_t excess_above(size_t ceiling, size_t returned)
 {
-    return va_use.dirty_blocks - va_min(va_use.dirty_blocks, ceiling);
+    size_t dirty = va_use.dirty_blocks + returned;
+    return dirty - va_min(dirty, ceiling);
 }
 
 /* What limits leave for dirty memory. Where the kernel refuses to let the heap grow, what is free
  * may be needed elsewhere. */
-static size_t hard_excess_locked(void)
+static size_t hard_excess_locked(size_t returned)
 {
-    size_t rest = va_use.soft_limit - va_min(va_use.soft_limit, va_use.lent_blocks);
-    return excess_above(va_use.refused ? 0 : va_min(rest, BLOCKS(VA_DIRTY_MAX_BYTES)));
+    size_t lent = va_use.lent_blocks - returned;
+    size_t rest = va_use.soft_limit - va_min(va_use.soft_limit, lent);
+    return excess_above(va_use.refused ? 0 : va_min(rest, BLOCKS(VA_DIRTY_MAX_BYTES)), returned);
 }
 
-static size_t soft_excess_locked(void)
+static size_t soft_excess_locked(size_t returned)
 {
-    size_t part = va_use.lent_blocks >> VA_DIRTY_KEEP_SHIFT;
-    return excess_above(part + BLOCKS(VA_DIRTY_KEEP_BYTES));
+    size_t part = (va_use.lent_blocks - returned) >> VA_DIRTY_KEEP_SHIFT;
+    return excess_above(part + BLOCKS(VA_DIRTY_KEEP_BYTES), returned);
 }
 
 bool va_purge_is_excess_locked(void)
 {
     va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
-    return soft_excess_locked() >= BLOCKS(VA_PURGE_STEP_BYTES) || hard_excess_locked() != 0;
+    return soft_excess_locked(0) >= BLOCKS(VA_PURGE_STEP_BYTES) || hard_excess_locked(0) != 0;
 }
 
 /* How much to purge now: of the soft excess no more than the heap's recent peak in
  * VA_PURGE_AGAIN_MS. */
-static VA_COLD size_t wanted_locked(void)
+static VA_COLD size_t wanted_locked(size_t returned)
 {
-    size_t soft = soft_excess_locked();
+    size_t soft = soft_excess_locked(returned);
     if (va_use.purged_blocks + soft > va_use.peak_blocks) {
         uint64_t now = va_os_clock_ms();
         if (now - va_use.purged_ms >= VA_PURGE_AGAIN_MS) {
@@ -144,14 +149,31 @@ static VA_COLD size_t wanted_locked(void)
         }
     }
     size_t rest = va_use.peak_blocks - va_min(va_use.peak_blocks, va_use.purged_blocks);
-    return va_max(hard_excess_locked(), va_min(soft, rest));
+    return va_max(hard_excess_locked(returned), va_min(soft, rest));
+}
+
+VA_COLD bool va_purge_run(const Block *run)
+{
+    va_lock_acquire(&va_use.lock);
+    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
+    bool most = wanted_locked(run->run_blocks) > run->run_blocks / 2;
+    va_use.purged_blocks += most ? run->run_blocks : 0;
+    va_lock_release(&va_use.lock);
+    if (!most || !va_os_purge(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT))
+        return false;
+    Arena *arena = &va_arenas[run->arena];
+    size_t first = va_block_number(run);
+    va_lock_acquire(&va_use.lock);
+    va_space_keep_small_locked(arena, va_zone_at(arena, first), first + run->run_blocks);
+    va_lock_release(&va_use.lock);
+    return true;
 }
 
 VA_COLD void va_purge_excess(void)
 {
     size_t wanted;
     va_lock_acquire(&va_use.lock);
-    while ((wanted = wanted_locked()) != 0) {
+    while ((wanted = wanted_locked(0)) != 0) {
         size_t bytes = 0;
         bool more = purge_dirty_locked(WHICH_ANY, va_min(wanted, VA_GROUP_BLOCKS), &bytes);
         va_use.purged_blocks += BLOCKS(bytes);
