@@ -113,7 +113,7 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Bloc
         run->next = NULL;
         run->zero = dirty == 0;
         run->dirty_blocks = (uint32_t)(dirty - va_min(dirty, i * blocks));
-        run->moved = RUN_PLAIN;
+        run->moved = false;
     }
     return count;
 }
@@ -186,10 +186,10 @@ static void return_locked(Arena *arena, size_t first, size_t blocks, bool dirty)
         va_purge_call_helper();
 }
 
-static VA_COLD void set_place(Block *run, RunPlace place)
+static VA_COLD void set_moved(Block *run, bool moved)
 {
-    size_t more = (size_t)(place != RUN_PLAIN) - (run->moved != RUN_PLAIN); /* may wrap */
-    run->moved = (uint8_t)place;
+    size_t more = (size_t)moved - run->moved; /* may wrap; so does the sum */
+    run->moved = moved;
     atomic_fetch_add_explicit(&moved_runs, more, memory_order_relaxed);
 }
 
@@ -198,7 +198,7 @@ static VA_COLD void set_place(Block *run, RunPlace place)
 static VA_COLD bool renew(const Block *run, size_t first, size_t blocks)
 {
     Arena *arena = &va_arenas[run->arena];
-    if (run->moved != RUN_LOST && va_space_remap(arena, first, blocks))
+    if (va_space_remap(arena, first, blocks))
         return true;
     Block *lost = &arena->records[first];
     lost->arena = run->arena;
@@ -211,14 +211,14 @@ static VA_COLD bool renew(const Block *run, size_t first, size_t blocks)
 static VA_COLD bool end_moved(Block *run)
 {
     run->zero = renew(run, va_block_number(run), run->run_blocks);
-    set_place(run, RUN_PLAIN);
+    set_moved(run, false);
     return run->zero;
 }
 
 /* Whether a run may go back as one with its neighbour. */
 static bool joins(const Block *run, const Block *other)
 {
-    return run->arena == other->arena && run->zero == other->zero && other->moved == RUN_PLAIN &&
+    return run->arena == other->arena && run->zero == other->zero && !other->moved &&
            va_zone_of(&va_arenas[run->arena], va_block_number(run)) ==
                va_zone_of(&va_arenas[run->arena], va_block_number(other));
 }
@@ -245,14 +245,14 @@ static Block *return_first_locked(Block *run)
 void va_arena_reclaim(Block *runs)
 {
     if (runs != NULL &&
-        va_unlikely(runs->run_blocks > VA_GROUP_BLOCKS && !runs->zero && runs->moved == RUN_PLAIN))
+        va_unlikely(runs->run_blocks > VA_GROUP_BLOCKS && !runs->zero && !runs->moved))
         runs->zero = va_purge_run(runs);
     va_lock_acquire(&va_use.lock);
     while (runs != NULL) {
         Block *run = runs;
         va_entry_store(va_block_entry(run), 0);
         va_guard_end(run);
-        if (va_unlikely(run->moved != RUN_PLAIN) && !end_moved(run))
+        if (va_unlikely(run->moved) && !end_moved(run))
             runs = run->next;
         else
             runs = return_first_locked(run);
@@ -269,7 +269,7 @@ static bool grow_locked(Block *run, size_t first, size_t more)
     Arena *arena = &va_arenas[run->arena];
     Zone *zone = va_zone_at(arena, first - 1);
     size_t end = first + more;
-    if (run->moved != RUN_PLAIN || more > rest_of_limit_locked() || end > zone->end ||
+    if (run->moved || more > rest_of_limit_locked() || end > zone->end ||
         va_runs_free_from(arena, zone, first, more) < more ||
         va_space_commit(arena, zone, end) != MAP_DONE)
         return false;
@@ -285,7 +285,7 @@ VA_COLD bool va_arena_resize(Block *run, size_t blocks)
     va_lock_acquire(&va_use.lock);
     if (blocks > old)
         done = grow_locked(run, first + old, blocks - old);
-    else if (blocks < old && run->moved == RUN_PLAIN)
+    else if (blocks < old && !run->moved)
         return_locked(&va_arenas[run->arena], first + blocks, old - blocks, true);
     else if (blocks < old && renew(run, first + blocks, old - blocks))
         return_locked(&va_arenas[run->arena], first + blocks, old - blocks, false);
@@ -298,11 +298,11 @@ VA_COLD bool va_arena_resize(Block *run, size_t blocks)
 
 VA_COLD bool va_arena_split(Block *run, size_t count)
 {
-    if (run->moved == RUN_PLAIN)
+    if (!run->moved)
         return true;
     bool usable = renew(run, va_block_number(run) + run->run_blocks - count, count);
     if (count == run->run_blocks)
-        set_place(run, RUN_PLAIN);
+        set_moved(run, false);
     return usable;
 }
 
@@ -315,12 +315,12 @@ VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
     va_lock_release(&va_use.lock);
     if (is_last || atomic_load_explicit(&moved_runs, memory_order_relaxed) >= VA_MOVED_RUNS_MAX)
         return false;
-    MoveResult result = va_os_move(va_block_address(from), bytes, va_block_address(to),
-                                   (size_t)to->run_blocks << VA_BLOCK_SHIFT);
-    set_place(to, RUN_MOVED); /* also if it was refused: the target may be unmapped */
-    if (result != MOVE_REFUSED)
-        set_place(from, result == MOVE_DONE ? RUN_MOVED : RUN_LOST);
-    return result != MOVE_REFUSED;
+    bool done = va_os_move(va_block_address(from), va_block_address(to), bytes,
+                           (size_t)to->run_blocks << VA_BLOCK_SHIFT);
+    set_moved(to, true); /* also if it was refused: the target may be unmapped */
+    if (done)
+        set_moved(from, true);
+    return done;
 }
 
 VA_STARTUP void va_arena_start(void)

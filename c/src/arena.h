@@ -33,14 +33,10 @@ void va_arena_start(void);
  * not matter. False if they are lost: they leave the run all the same. */
 bool va_arena_split(Block *run, size_t count);
 
-/* Where a run's pages are: in the arena's mapping; in a mapping of their own, because pages were
- * moved, until the run is returned; or nowhere, because the kernel refused to map the place again:
- * then nobody gets the run any more. */
-typedef enum RunPlace { RUN_PLAIN, RUN_MOVED, RUN_LOST } RunPlace;
-
 /* Moves the pages of the first `bytes` bytes from one lent run to another, without copying; the
- * former then has to be returned, unread. False if that is impossible: then only the latter may
- * have changed, and has to be returned. A moved run does not grow in place, but moves again. */
+ * former then reads as zero. False if that is impossible: then only the latter may have changed,
+ * and has to be returned. Both are moved runs then, mappings of their own until they are returned.
+ * A moved run does not grow in place, but moves again. */
 bool va_arena_move(Block *from, Block *to, size_t bytes);
 
 /* Whether a pointer leads into mapped blocks or tables: elsewhere in an arena's range others may

@@ -158,9 +158,10 @@ VA_COLD void va_space_keep_small_locked(const Arena *arena, Zone *zone, size_t e
     end = va_min(end, zone->committed);
     if (from < end)
         advise_range(arena, zone, from, end);
+    end = va_min(end, va_align_up(zone->top, HUGE_BLOCKS));
     if (zone->top < end) /* resident with the last huge page in use */
-        va_os_purge_again(arena->base + (zone->top << VA_BLOCK_SHIFT), (end - zone->top)
-                                                                           << VA_BLOCK_SHIFT);
+        va_os_purge(arena->base + (zone->top << VA_BLOCK_SHIFT), (end - zone->top)
+                                                                     << VA_BLOCK_SHIFT);
 }
 
 VA_COLD void va_space_keep_small(const Block *slab)

@@ -52,7 +52,7 @@ typedef struct Block {
     bool listed;         /* on the owner's list */
     bool zero;           /* never-used memory reads as zero */
     bool arriving;       /* slab: taken from its old owner, not on the new one's list yet */
-    uint8_t moved;       /* run: see RunPlace in arena.h */
+    bool moved;          /* run: a mapping of its own, see va_arena_move */
     uint8_t arena;       /* const: index into va_arenas */
     uint8_t guarded;     /* secure builds: see secure.h */
     uint16_t absent;     /* slab: pieces that surely have no page, a bit each; owner's mutex */

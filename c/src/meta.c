@@ -1,8 +1,7 @@
 /* meta.c: carves metadata from chunks, back to front: the first stacks, which are made when the
  * first cache is there, then lie before it, on the page of what its fast paths use. Keeps what is
  * released by size. The first chunk, all that a small program needs, lies with the library's
- * variables; others are mapped. The next chunk is mapped before this one is used up: what is left
- * of it serves when the kernel grants no more. */
+ * variables; others are mapped. */
 #include "meta.h"
 
 #include <string.h>
@@ -24,7 +23,7 @@ typedef struct Chunk {
 } Chunk;
 
 static struct { /* va_meta_lock */
-    Chunk chunk, next;
+    Chunk chunk;
     _Atomic size_t mapped_bytes; /* read without the lock, for statistics */
     Released *released[64];      /* lists by log2 of the size */
 } meta = {.chunk = {first_chunk, first_chunk + sizeof first_chunk},
@@ -36,41 +35,27 @@ static Released **list_for(size_t bytes)
     return va_is_power_of_two(bytes) ? &meta.released[va_highest_bit(bytes)] : NULL;
 }
 
-static size_t rest_of(const Chunk *chunk)
+static size_t rest_of_chunk(void)
 {
-    return (size_t)(chunk->end - chunk->start);
+    return (size_t)(meta.chunk.end - meta.chunk.start);
 }
 
-/* A new chunk of at least so many bytes; empty if there is no memory. */
-static VA_STARTUP Chunk map_chunk(size_t bytes)
-{
-    size_t mapped = va_align_up(va_max(bytes, VA_META_CHUNK_BYTES), va_os_page_bytes());
-    char *start = va_os_map(mapped);
-    if (start == NULL)
-        return (Chunk){NULL, NULL};
-    atomic_store_explicit(&meta.mapped_bytes, meta.mapped_bytes + mapped, memory_order_relaxed);
-    return (Chunk){start, start + mapped};
-}
-
-/* Carves from the first chunk that has room; what the smaller one then has left is lost. */
+/* Carves from the chunk, or a new one; what the old one has left is lost. */
 static VA_STARTUP void *carve(size_t bytes)
 {
-    Chunk *chunk = &meta.chunk;
-    if (rest_of(chunk) < bytes) {
-        if (rest_of(&meta.next) < bytes)
-            meta.next = map_chunk(bytes);
-        if (rest_of(&meta.next) < bytes)
+    if (rest_of_chunk() < bytes) {
+        size_t mapped = va_align_up(va_max(bytes, VA_META_CHUNK_BYTES), va_os_page_bytes());
+        char *start = va_os_map(mapped);
+        if (start == NULL)
             return NULL;
-        *chunk = meta.next;
-        meta.next = (Chunk){NULL, NULL};
+        atomic_store_explicit(&meta.mapped_bytes, meta.mapped_bytes + mapped, memory_order_relaxed);
+        meta.chunk = (Chunk){start, start + mapped};
     }
-    if (chunk->end == first_chunk + sizeof first_chunk) /* up to the end of a page */
-        chunk->end -= (uintptr_t)chunk->end % va_min(VA_META_PAGE_BYTES, sizeof first_chunk);
-    chunk->end -= bytes;
-    void *result = chunk->end;
-    if (meta.next.start == NULL && rest_of(chunk) < VA_META_AHEAD_BYTES)
-        meta.next = map_chunk(0);
-    return result;
+    if (meta.chunk.end == first_chunk + sizeof first_chunk) /* up to the end of a page */
+        meta.chunk.end -=
+            (uintptr_t)meta.chunk.end % va_min(VA_META_PAGE_BYTES, sizeof first_chunk);
+    meta.chunk.end -= bytes;
+    return meta.chunk.end;
 }
 
 VA_STARTUP void *va_meta_allocate(size_t bytes)
@@ -93,7 +78,7 @@ VA_STARTUP void *va_meta_allocate_apart(size_t bytes)
 {
     size_t page = va_os_page_bytes();
     va_lock_acquire(&va_meta_lock);
-    meta.chunk.end -= va_min((uintptr_t)meta.chunk.end % page, rest_of(&meta.chunk));
+    meta.chunk.end -= va_min((uintptr_t)meta.chunk.end % page, rest_of_chunk());
     char *result = carve(va_align_up(bytes, page));
     va_lock_release(&va_meta_lock);
     return result;
@@ -118,7 +103,7 @@ VA_COLD size_t va_meta_bytes(void)
 VA_COLD size_t va_meta_used(void)
 {
     va_lock_acquire(&va_meta_lock);
-    size_t bytes = meta.mapped_bytes - rest_of(&meta.chunk) - rest_of(&meta.next);
+    size_t bytes = meta.mapped_bytes - rest_of_chunk();
     va_lock_release(&va_meta_lock);
     return va_align_up(bytes, va_os_page_bytes());
 }

@@ -42,9 +42,6 @@ void *va_os_map(size_t bytes);
  * never done here whatever the kernel says. */
 bool va_os_purge(void *address, size_t bytes);
 
-/* The same for what was purged before and may have come back with its neighbours; not counted. */
-void va_os_purge_again(void *address, size_t bytes);
-
 /* The bytes of all purges since the start; may be called by a signal handler. */
 size_t va_os_purged(void);
 
@@ -54,12 +51,11 @@ void va_os_advise_huge(void *address, size_t bytes, bool on);
 /* Makes the pages resident at once; a hint. Returns how many nanoseconds that took. */
 uint64_t va_os_populate(void *address, size_t bytes);
 
-/* Moves the pages of [from, from + bytes) to [to, to + to_bytes) without copying. Both ranges are
- * mapped before. Behind the source something has to be mapped. Refused, for one if the source is
- * several mappings: the source is as it was, the target may be unmapped. Else the target is one
- * mapping, and the source reads as zero, or is lost: unmapped. */
-typedef enum MoveResult { MOVE_DONE, MOVE_REFUSED, MOVE_LOST } MoveResult;
-MoveResult va_os_move(void *from, size_t bytes, void *to, size_t to_bytes);
+/* Moves the pages of [from, from + bytes) to [to, to + bytes) without copying; [to, to + to_bytes)
+ * then is one mapping, and `from` reads as zero. Both ranges are mapped before, and something
+ * behind the source. False, for one if the source is several mappings: the source is as it was, the
+ * target may be unmapped. */
+bool va_os_move(void *from, void *to, size_t bytes, size_t to_bytes);
 
 /* Replaces a range that va_os_move wrote by a plain one, zeroed, so that it becomes one mapping
  * with its neighbours again. False: it may be unmapped. */

@@ -31,6 +31,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
@@ -235,11 +238,6 @@ bool va_os_purge(void *address, size_t bytes)
     return done;
 }
 
-void va_os_purge_again(void *address, size_t bytes)
-{
-    advise(address, bytes, MADV_DONTNEED);
-}
-
 size_t va_os_purged(void)
 {
     return atomic_load_explicit(&purged_bytes, memory_order_relaxed);
@@ -278,18 +276,26 @@ static VA_COLD bool is_one_mapping(void *start, size_t bytes)
 
 /* Not several mappings at once: kernels before 6.17 refuse, but unmap the target first; later ones
  * may stop half way and do not say where. */
-VA_COLD MoveResult va_os_move(void *from, size_t bytes, void *to, size_t to_bytes)
+VA_COLD bool va_os_move(void *from, void *to, size_t bytes, size_t to_bytes)
 {
-    MoveResult result = MOVE_REFUSED;
+    const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+    char *rest = (char *)to + bytes;
+    size_t rest_bytes = to_bytes - bytes;
+    bool moved = false;
     int saved = errno;
     if (is_one_mapping(from, bytes)) {
-        if (mremap(from, bytes, to_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+        moved = mremap(from, bytes, bytes, flags, to) != MAP_FAILED;
+        if (moved && rest_bytes != 0) { /* the rest becomes part of the mapping */
+            unmap(rest, rest_bytes);
+            moved = va_os_extend(rest, rest_bytes) == MAP_DONE;
+            if (va_unlikely(!moved))
+                memcpy(from, to, bytes);
+        }
+        if (va_unlikely(!moved))
             va_os_remap(to, to_bytes); /* it may be unmapped */
-        else
-            result = va_os_map_at(from, bytes) == MAP_DONE ? MOVE_DONE : MOVE_LOST;
     }
     errno = saved;
-    return result;
+    return moved;
 }
 
 bool va_os_remap(void *address, size_t bytes)
