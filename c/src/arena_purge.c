@@ -4,11 +4,11 @@
  * then marks those that are dirty now. So a block is purged after one to two delays without use,
  * and never while it is used again and again. Whoever calls va_purge_visit does a part of the pass.
  *
- * Ceiling: dirty memory above a part of what is lent goes at once, the highest blocks first, since
- * the lowest are lent next. A program that has freed nearly everything may never call us again; and
- * a heap that grows should first give back what it does not use. A program may fill and free a heap
- * in a loop: such purges are limited to the size of the heap within VA_PURGE_AGAIN_MS. Limits lower
- * the ceiling, and are kept at any time.
+ * Ceiling: dirty memory above it goes at once, the highest blocks first, since the lowest are lent
+ * next. A program that has freed nearly everything may never call us again; and a heap that grows
+ * should first give back what it does not use. A program may fill and free a heap in a loop: such
+ * purges are limited to the size of the heap within VA_PURGE_AGAIN_MS. Limits lower the ceiling,
+ * and are kept at any time.
  *
  * System calls are made with the arena lock held, for at most a group of 64 blocks at a time. So
  * every block is always free or lent, and nobody has to wait for purges that are under way. A
@@ -124,32 +124,45 @@ static size_t hard_excess_locked(size_t returned)
     return excess_above(va_use.refused ? 0 : va_min(rest, BLOCKS(VA_DIRTY_MAX_BYTES)), returned);
 }
 
+static bool is_mostly_free_locked(size_t returned)
+{
+    return va_use.dirty_blocks + returned >
+           va_use.lent_blocks - returned + BLOCKS(VA_SHRINK_KEEP_BYTES);
+}
+
+/* A heap of which most is free gives up all that is dirty. One that grows beyond its recent peak
+ * gives up a dirty block for each fresh one. */
 static size_t soft_excess_locked(size_t returned)
 {
-    size_t part = (va_use.lent_blocks - returned) >> VA_DIRTY_KEEP_SHIFT;
-    return excess_above(part + BLOCKS(VA_DIRTY_KEEP_BYTES), returned);
+    size_t lent = va_use.lent_blocks - returned;
+    size_t least = va_max(BLOCKS(VA_DIRTY_LEAST_BYTES), lent >> VA_DIRTY_LEAST_SHIFT);
+    size_t grown = va_use.peak_blocks - va_min(va_use.peak_blocks, lent);
+    return excess_above(is_mostly_free_locked(returned) ? 0 : va_max(least, grown), returned);
 }
 
 bool va_purge_is_excess_locked(void)
 {
-    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
-    return soft_excess_locked(0) >= BLOCKS(VA_PURGE_STEP_BYTES) || hard_excess_locked(0) != 0;
+    size_t excess = soft_excess_locked(0);
+    size_t resident = va_use.lent_blocks + va_use.dirty_blocks;
+    va_use.peak_blocks = va_max(va_use.peak_blocks, resident - excess);
+    return excess >= BLOCKS(VA_PURGE_STEP_BYTES) || hard_excess_locked(0) != 0;
 }
 
-/* How much to purge now: of the soft excess no more than the heap's recent peak in
- * VA_PURGE_AGAIN_MS. */
+/* How much to purge now. Of the soft excess no more than the heap's recent peak in
+ * VA_PURGE_AGAIN_MS, or half of it while it grows: holes between large blocks are filled again. */
 static VA_COLD size_t wanted_locked(size_t returned)
 {
     size_t soft = soft_excess_locked(returned);
-    if (va_use.purged_blocks + soft > va_use.peak_blocks) {
+    size_t most = is_mostly_free_locked(returned) ? va_use.peak_blocks : va_use.peak_blocks / 2;
+    if (va_use.purged_blocks == 0 || va_use.purged_blocks + soft > most) {
         uint64_t now = va_os_clock_ms();
         if (now - va_use.purged_ms >= VA_PURGE_AGAIN_MS) {
             va_use.purged_ms = now;
             va_use.purged_blocks = 0;
         }
     }
-    size_t rest = va_use.peak_blocks - va_min(va_use.peak_blocks, va_use.purged_blocks);
-    return va_max(hard_excess_locked(returned), va_min(soft, rest));
+    soft = va_min(soft, most - va_min(most, va_use.purged_blocks));
+    return va_max(hard_excess_locked(returned), soft);
 }
 
 VA_COLD bool va_purge_run(const Block *run)
@@ -171,16 +184,19 @@ VA_COLD bool va_purge_run(const Block *run)
 
 VA_COLD void va_purge_excess(void)
 {
-    size_t wanted;
     va_lock_acquire(&va_use.lock);
-    while ((wanted = wanted_locked(0)) != 0) {
+    size_t wanted = wanted_locked(0);
+    while (wanted != 0) {
         size_t bytes = 0;
         bool more = purge_dirty_locked(WHICH_ANY, va_min(wanted, VA_GROUP_BLOCKS), &bytes);
         va_use.purged_blocks += BLOCKS(bytes);
+        wanted -= BLOCKS(bytes);
         if (!more)
             break;
         let_others_in();
     }
+    /* What could not go now need not be asked for again with every block. */
+    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
     va_lock_release(&va_use.lock);
 }
 

@@ -144,11 +144,15 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * and rocksdb take 0.94 of the memory, a server whose sizes change 0.83; the same time. With 100 a
  * hash map takes 0.94 of the memory and 1.02 of the time. */
 #define VA_PURGE_DELAY_MS 200
-/* The ceiling of dirty memory: this part of what is lent, and so much more; in any case so much.
- * redis after FLUSHALL keeps 46 MiB instead of 223; rendering markdown 0.81 of the peak memory. */
-#define VA_DIRTY_KEEP_SHIFT 3
-#define VA_DIRTY_KEEP_BYTES ((size_t)4 << 20)
+/* The ceiling of dirty memory. In any case so much: */
 #define VA_DIRTY_MAX_BYTES ((size_t)1 << 30)
+/* What is lent and so much more, or all of it goes. redis after FLUSHALL keeps 46 MiB instead of
+ * 223. A part of what is lent as the ceiling makes bulk phases slower that free half of a heap. */
+#define VA_SHRINK_KEEP_BYTES ((size_t)8 << 20)
+/* When a heap grows beyond its recent peak: so many bytes, or such a part of what is lent. Peak
+ * memory of rendering markdown: 0.81. */
+#define VA_DIRTY_LEAST_BYTES ((size_t)2 << 20)
+#define VA_DIRTY_LEAST_SHIFT 4
 /* So much above it is worth the system calls. */
 #define VA_PURGE_STEP_BYTES ((size_t)1 << 20)
 /* No more than the heap's size is purged for the ceiling in so many milliseconds: a program may
@@ -357,10 +361,6 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* The first chunk ends with a page, of the smallest size that there is. */
 #define VA_META_PAGE_BYTES ((size_t)4 << 10)
 #define VA_META_CHUNK_BYTES ((size_t)256 << 10)
-/* The next chunk is mapped when so little is left: room for a thread's cache and its first stacks.
- */
-#define VA_META_AHEAD_BYTES ((size_t)32 << 10)
-
 /* realloc moves pages instead of copying bytes from this size on. Below, copying into pages that
  * are resident already is cheaper than the system calls, and than faulting in anew what the move
  * and the new mappings lose: four buffers that grow to 2 MiB in turn took 6.5 times as long with 1

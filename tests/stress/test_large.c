@@ -186,17 +186,23 @@ static void grow_beside_holes(void *argument)
     }
     for (size_t i = 0; i < 32; i += 2)
         valloc_free(blocks[i]);
+    valloc_stats before = stats();
+    long resident = resident_now_kib();
+    if (before.dirty < 20 * VA_MIB)
+        end_child("only %zu bytes are dirty", before.dirty);
     char *growing = NULL; /* fits into no hole */
     for (size_t size = 3 * VA_MIB; size <= 24 * VA_MIB; size += 3 * VA_MIB) {
         growing = valloc_realloc(growing, size);
         if (growing == NULL)
             end_child("no memory");
         memset(growing + size - 3 * VA_MIB, 2, 3 * VA_MIB);
-        valloc_stats now = stats();
-        size_t ceiling = (now.lent >> VA_DIRTY_KEEP_SHIFT) + VA_DIRTY_KEEP_BYTES;
-        if (now.dirty > ceiling + VA_PURGE_STEP_BYTES)
-            end_child("%zu bytes are lent, %zu dirty", now.lent, now.dirty);
     }
+    valloc_stats now = stats();
+    if (now.lent + now.dirty > before.lent + before.dirty + 2 * VA_MIB)
+        end_child("lent and dirty: %zu, then %zu", before.lent + before.dirty,
+                  now.lent + now.dirty);
+    if (resident_now_kib() > resident + (3 << 10))
+        end_child("resident KiB: %ld, then %ld", resident, resident_now_kib());
     for (size_t i = 1; i < 32; i += 2)
         for (size_t at = 0; at < 2 * VA_MIB; at += 4096)
             if (blocks[i][at] != 1)
