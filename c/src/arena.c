@@ -244,10 +244,10 @@ static Block *return_first_locked(Block *run)
 
 void va_arena_reclaim(Block *runs)
 {
-    if (runs != NULL &&
-        va_unlikely(runs->run_blocks > VA_GROUP_BLOCKS && !runs->zero && !runs->moved))
-        runs->zero = va_purge_run(runs);
-    va_lock_acquire(&va_use.lock);
+    if (va_unlikely(runs->run_blocks > VA_GROUP_BLOCKS && !runs->zero && !runs->moved))
+        runs->zero = va_purge_run_locking(runs);
+    else
+        va_lock_acquire(&va_use.lock);
     while (runs != NULL) {
         Block *run = runs;
         va_entry_store(va_block_entry(run), 0);

@@ -165,21 +165,24 @@ static VA_COLD size_t wanted_locked(size_t returned)
     return va_max(hard_excess_locked(returned), soft);
 }
 
-VA_COLD bool va_purge_run(const Block *run)
+VA_COLD bool va_purge_run_locking(const Block *run)
 {
-    va_lock_acquire(&va_use.lock);
-    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
-    bool most = wanted_locked(run->run_blocks) > run->run_blocks / 2;
-    va_use.purged_blocks += most ? run->run_blocks : 0;
-    va_lock_release(&va_use.lock);
-    if (!most || !va_os_purge(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT))
-        return false;
+    size_t blocks = run->run_blocks;
     Arena *arena = &va_arenas[run->arena];
     size_t first = va_block_number(run);
     va_lock_acquire(&va_use.lock);
-    va_space_keep_small_locked(arena, va_zone_at(arena, first), first + run->run_blocks);
+    va_use.peak_blocks = va_max(va_use.peak_blocks, va_use.lent_blocks + va_use.dirty_blocks);
+    if (wanted_locked(blocks) <= blocks / 2)
+        return false;
+    va_use.purged_blocks += blocks;
+    va_use_add(&va_use.lent_blocks, (size_t)0 - blocks); /* meanwhile others may ask for as much */
     va_lock_release(&va_use.lock);
-    return true;
+    bool purged = va_os_purge(va_block_address(run), blocks << VA_BLOCK_SHIFT);
+    va_lock_acquire(&va_use.lock);
+    va_use_add(&va_use.lent_blocks, blocks);
+    if (purged)
+        va_space_keep_small_locked(arena, va_zone_at(arena, first), first + blocks);
+    return purged;
 }
 
 VA_COLD void va_purge_excess(void)
@@ -207,7 +210,9 @@ static VA_COLD void end_pass_locked(uint64_t now)
     size_t resident = va_use.lent_blocks + va_use.dirty_blocks;
     mark_locked();
     va_use.refused = false;
-    va_use.peak_blocks = resident + (va_use.peak_blocks - va_min(va_use.peak_blocks, resident)) / 2;
+    size_t less = (va_use.peak_blocks - va_min(va_use.peak_blocks, resident)) / 2;
+    va_use.peak_blocks -= less; /* what may still be purged stays the same */
+    va_use.purged_blocks -= va_min(va_use.purged_blocks, less);
     atomic_store_explicit(&next_pass_ms, now + va_options.purge_delay_ms, memory_order_relaxed);
 }
 

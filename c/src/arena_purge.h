@@ -35,8 +35,9 @@ VA_INLINE void va_purge_count_freed(size_t *sum, size_t bytes)
 bool va_purge_is_excess_locked(void);
 
 /* A run longer than a group is about to be returned. Purges it if most of it would be above the
- * ceiling; true if its bytes are zero then. No locks held. */
-bool va_purge_run(const Block *run);
+ * ceiling; true if its bytes are zero then. Without the lock, which it takes: the caller returns
+ * the run under it. */
+bool va_purge_run_locking(const Block *run);
 
 /* Purges dirty memory above the ceiling. No locks held. */
 void va_purge_excess(void);
