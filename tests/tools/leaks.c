@@ -10,6 +10,7 @@
 
 static void *volatile left[64];
 static void *handed[100];
+static pthread_barrier_t sleeps;
 
 static void leave(size_t first, size_t count, size_t size)
 {
@@ -30,6 +31,7 @@ static void *work(void *unused)
 static void *sleep_on(void *unused)
 {
     subject_free(subject_malloc(600));
+    pthread_barrier_wait(&sleeps);
     pause();
     return unused;
 }
@@ -51,8 +53,11 @@ int main(int count, char **arguments)
         subject_free(handed[i]);
     leave(10, 3, (size_t)5 << 20);
     dprintf(1, "%zu\n", subject_usable_size(left[10]));
-    if (count == 2 && strcmp(arguments[1], "running") == 0 &&
-        (pthread_create(&thread, NULL, sleep_on, NULL) != 0 || usleep(100000) != 0))
-        return 1;
+    if (count == 2 && strcmp(arguments[1], "running") == 0) {
+        pthread_barrier_init(&sleeps, NULL, 2);
+        if (pthread_create(&thread, NULL, sleep_on, NULL) != 0)
+            return 1;
+        pthread_barrier_wait(&sleeps);
+    }
     return 0;
 }
