@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "child.h"
+#include "simulated.h"
 
 #define TEST_API 1
 #include "subject.h"
@@ -562,5 +563,6 @@ int main(void)
         cmocka_unit_test(guards_go_with_their_blocks),
         cmocka_unit_test(some_slabs_end_with_a_guard),
     };
+    stop_clock(); /* what is freed stays mapped, to be looked at */
     return cmocka_run_group_tests_name("secure", tests, NULL, NULL);
 }

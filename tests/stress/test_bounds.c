@@ -111,19 +111,25 @@ static void *guest(void *unused)
     return NULL;
 }
 
-/* Bulk phases of many sizes, which let stacks grow, for some periods of the trim. */
-static void go_on(void)
+/* Bulk phases of many sizes, a fifth of a millisecond each, which let stacks grow, for two periods
+ * of the trim. Returns the largest limit in the second: a trim has just lowered it now and then. */
+static size_t go_on(void)
 {
     static void *live[2000];
-    for (unsigned ms = 0; ms < 4 * VA_TRIM_MS;) {
-        for (size_t size = 64; size <= 4096; size += size / 4, ms++) {
-            pass_ms(1);
+    size_t most = 0;
+    for (unsigned phase = 0; phase < 2 * 5 * VA_TRIM_MS;) {
+        for (size_t size = 64; size <= 4096; size += size / 4) {
+            if (phase++ % 5 == 0)
+                pass_ms(1);
             for (size_t i = 0; i < 2000; i++)
                 assert_non_null(live[i] = valloc_malloc(size));
             for (size_t i = 0; i < 2000; i++)
                 valloc_free(live[i]);
         }
+        if (phase > 5 * VA_TRIM_MS)
+            most = va_max(most, cache_limit());
     }
+    return most;
 }
 
 static void a_thread_gives_way_to_others(void **state)
@@ -131,15 +137,13 @@ static void a_thread_gives_way_to_others(void **state)
     (void)state;
     enum { GUESTS = 127 };
     pthread_t guests[GUESTS];
-    go_on();
-    size_t alone = cache_limit();
+    size_t alone = go_on();
     pthread_barrier_init(&before, NULL, GUESTS + 1);
     pthread_barrier_init(&after, NULL, GUESTS + 1);
     for (size_t i = 0; i < GUESTS; i++)
         assert_int_equal(pthread_create(&guests[i], NULL, guest, NULL), 0);
     pthread_barrier_wait(&before);
-    go_on();
-    size_t among = cache_limit();
+    size_t among = go_on();
     pthread_barrier_wait(&after);
     for (size_t i = 0; i < GUESTS; i++)
         pthread_join(guests[i], NULL);
