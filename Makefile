@@ -13,7 +13,7 @@ QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
         test-rust bench bench-quick bench-c bench-threads bench-secure bench-programs bench-memory \
         lint format install clean bench-rust bench-full bench-instructions compare fuzz \
         fuzz-minimise misuse-table bench-programs-rust bench-programs-c bench-report bench-tables \
-        bench-startup test-programs
+        bench-startup bench-realtime test-programs
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -39,6 +39,7 @@ help:
 	@echo 'make bench-memory        resident memory over time'
 	@echo 'make bench-startup       cost of preloading for small programs'
 	@echo 'make bench-instructions  instructions of every operation'
+	@echo 'make bench-realtime      slowest calls under SCHED_FIFO, as root'
 	@echo 'make bench-secure        cost of each feature of the secure build'
 	@echo 'make bench-report        writes page, plots and tables again, from existing samples'
 	@echo 'make bench-tables        writes all results as Markdown, from existing samples: results.md'
@@ -203,6 +204,12 @@ bench-secure: all bench-rust
 
 bench-startup: all bench-rust
 	$(call by_preload,c/startup.py,startup,$(if $(ROUNDS),--rounds $(ROUNDS)))
+
+bench-realtime: all
+	@.ci/setup.sh bench
+	@mkdir -p $(OUT)
+	python3 benches/c/realtime.py $(BUILD)/release --out $(OUT)/realtime-samples.csv \
+	    $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-programs: bench-programs-rust bench-programs-c
 
