@@ -93,11 +93,6 @@
  * neighbour about once in 10,000 times, or overlaps another arena's range. */
 #define VA_PLACE_TRIES 6
 
-/* The heap grows in steps, so that system calls are rare: as much as there is, between the first
- * two bounds; from there on an eighth, up to the last. */
-#define VA_COMMIT_FIRST_BYTES ((size_t)2 << 20)
-#define VA_COMMIT_MIN_BYTES ((size_t)16 << 20)
-#define VA_COMMIT_MAX_BYTES ((size_t)256 << 20)
 /* Where the kernel refuses a step this much is left to the program, or a sixteenth of the heap. */
 #define VA_LEAVE_BYTES ((size_t)4 << 20)
 /* Blocks at the end of a zone, free and purged, that are worth unmapping: 16 MiB. */

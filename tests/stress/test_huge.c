@@ -121,7 +121,7 @@ static void dense_memory_alone(void)
 /* Resident pages of the dense zone that were never lent. */
 static size_t pages_in_advance(void)
 {
-    static unsigned char present[VA_COMMIT_MAX_BYTES / 4096];
+    static unsigned char present[2 * VA_HUGE_BYTES / 4096];
     const Arena *arena = &va_arenas[0];
     const Zone *zone = &arena->zones[ZONE_DENSE];
     size_t bytes = (zone->committed - zone->top) << VA_BLOCK_SHIFT;
