@@ -16,6 +16,9 @@ size_t va_os_page_bytes(void);
 /* Whether the program has more rights than whoever started it and gave it its environment. */
 bool va_os_is_privileged(void);
 
+/* Whether the calling thread has a real-time scheduling policy. */
+bool va_os_is_real_time(void);
+
 /* What became of a mapping at a given place: there; refused by a limit or for lack of memory; or
  * something else is mapped there already, which stays. */
 typedef enum MapResult { MAP_DONE, MAP_REFUSED, MAP_BLOCKED } MapResult;

@@ -10,6 +10,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -61,6 +62,14 @@ size_t va_os_page_bytes(void)
 VA_STARTUP bool va_os_is_privileged(void)
 {
     return getauxval(AT_SECURE) != 0;
+}
+
+VA_STARTUP bool va_os_is_real_time(void)
+{
+    int saved = errno;
+    long policy = syscall(SYS_sched_getscheduler, 0) & ~SCHED_RESET_ON_FORK;
+    errno = saved;
+    return policy == SCHED_FIFO || policy == SCHED_RR;
 }
 
 static void *map(void *address, size_t bytes, int protection, int flags)
