@@ -39,13 +39,14 @@ fn build(c: &Path) {
     let mut build = cc::Build::new();
     build
         .file(c.join("src/unity.c"))
+        .include(c.join("src"))
         .std("gnu11")
         .flag("-fvisibility=hidden")
         .flag_if_supported("-ftls-model=initial-exec")
         .warnings(true)
         .extra_warnings(true);
     if env::var_os("CARGO_FEATURE_OVERRIDE").is_some() {
-        build.file(c.join("src/override.c")).flag("-fno-builtin").define("VALLOC_OVERRIDE", "1");
+        build.file(c.join("src/api/override.c")).flag("-fno-builtin").define("VALLOC_OVERRIDE", "1");
     }
     if env::var_os("CARGO_FEATURE_SECURE").is_some() {
         build.define("VALLOC_SECURE", "1");

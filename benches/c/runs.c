@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "arena.h"
+#include "arena/arena.h"
 
 #define SPACE_BLOCKS (((size_t)100 << 30) >> VA_BLOCK_SHIFT)
 

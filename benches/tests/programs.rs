@@ -153,7 +153,7 @@ fn programs_run_on_valloc() {
         .args(["-std=gnu11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-builtin"])
         .args(["-ftls-model=initial-exec", "-DVALLOC_OVERRIDE=1", "-Ic/include", "-o"])
         .arg(out.join("libvalloc-override.so"))
-        .args(["c/src/unity.c", "c/src/override.c"])
+        .args(["c/src/unity.c", "c/src/api/override.c"])
         .current_dir(root)
         .status()
         .unwrap();

@@ -1,41 +1,58 @@
-/* unity.c: the core as one translation unit, in the order of the layers. Every build compiles
- * this file: the fast paths inline across modules without link-time optimisation. */
-#include "os_linux.c"
-#include "check.c"
-#include "meta.c"
-#include "options.c"
-#include "size_class.c"
-#include "block_table.c"
-#include "run_set.c"
-#include "arena_space.c"
-#include "arena_purge.c"
-#include "secure.c"
-#include "arena.c"
-#include "block_pool.c"
-#include "slab.c"
-#include "large.c"
-#include "passage.c"
-#include "registry.c"
-#include "delivery.c"
-#include "drain.c"
-#include "holes.c"
-#include "supply.c"
-#include "stack_size.c"
-#include "large_cache.c"
-#include "thread_cache.c"
-#include "idle.c"
-#include "quarantine.c"
-#include "thread.c"
-#include "allocator.c"
-#include "background.c"
-#include "orphans.c"
-#include "fork.c"
-#include "foreign.c"
-#include "alloc.c"
-#include "stats.c"
-#include "inspect.c"
-#include "print.c"
-#include "exit.c"
-#include "watch.c"
-#include "leaks.c"
-#include "api.c"
+/* unity.c: the core as one translation unit. Every build compiles this file: the fast paths inline
+ * across modules without link-time optimisation.
+ *
+ * The folders are the layers, the lowest first: a file includes headers of its own folder and of
+ * those named before it. .ci/layers.py reads the order here. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* before the first header */
+#endif
+
+#include "base/check.c"
+
+#include "os/os_linux.c"
+#include "os/options.c"
+
+#include "table/meta.c"
+#include "table/size_class.c"
+#include "table/block_table.c"
+
+#include "harden/secure.c"
+
+#include "arena/run_set.c"
+#include "arena/arena_space.c"
+#include "arena/arena_purge.c"
+#include "arena/arena.c"
+#include "arena/block_pool.c"
+
+#include "slab/slab.c"
+#include "slab/large.c"
+
+#include "cache/passage.c"
+#include "cache/registry.c"
+#include "cache/delivery.c"
+#include "cache/drain.c"
+#include "cache/holes.c"
+#include "cache/supply.c"
+#include "cache/stack_size.c"
+#include "cache/large_cache.c"
+#include "cache/thread_cache.c"
+#include "cache/idle.c"
+#include "cache/quarantine.c"
+
+#include "thread/thread.c"
+
+#include "heap/allocator.c"
+#include "heap/background.c"
+#include "heap/orphans.c"
+#include "heap/fork.c"
+
+#include "report/stats.c"
+#include "report/inspect.c"
+#include "report/print.c"
+#include "report/exit.c"
+
+#include "api/foreign.c"
+#include "api/alloc.c"
+#include "api/watch.c"
+#include "api/leaks.c"
+#include "api/api.c"

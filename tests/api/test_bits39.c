@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-#include "block_table.h"
+#include "table/block_table.h"
 
 #define GIB ((size_t)1 << 30)
 #define BLOCKS 400

@@ -7,7 +7,7 @@
 #include <pthread.h>
 
 #include "child.h"
-#include "config.h"
+#include "base/config.h"
 #include "simulated.h"
 
 #define VALLOC_NO_SHORT_NAMES

@@ -9,8 +9,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "block_table.h"
-#include "meta.h"
+#include "table/block_table.h"
+#include "table/meta.h"
 
 #define BLOCKS 40000
 #define THREADS 4

@@ -2,7 +2,7 @@
  * says which blocks are lent. The fuzzer is the only borrower: what it does not hold is free. */
 #include "fuzz.h"
 
-#include "arena.h"
+#include "arena/arena.h"
 
 #define RUNS_MAX 64
 #define BLOCKS_MAX 65536

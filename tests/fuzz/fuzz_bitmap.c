@@ -1,7 +1,7 @@
 /* fuzz_bitmap.c: masks, tests and searches in bitmaps, against loops over single bits. */
 #include "fuzz.h"
 
-#include "bitmap.h"
+#include "table/bitmap.h"
 
 #define BITS 320
 

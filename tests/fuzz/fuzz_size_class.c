@@ -1,7 +1,7 @@
 /* fuzz_size_class.c: sizes and alignments to classes, against a search through all of them. */
 #include "fuzz.h"
 
-#include "size_class.h"
+#include "table/size_class.h"
 
 static unsigned search(size_t size, size_t alignment)
 {

@@ -1,9 +1,9 @@
 /* fuzz_slab.c: slots taken from a slab and given back, rightly and wrongly, against a set. */
 #include "fuzz.h"
 
-#include "arena.h"
-#include "bitmap.h"
-#include "slab.h"
+#include "arena/arena.h"
+#include "table/bitmap.h"
+#include "slab/slab.h"
 
 static bool used[VA_SLAB_SLOTS_MAX];
 static void *batch[VA_SLAB_SLOTS_MAX];

@@ -1,7 +1,7 @@
 /* fuzz_slot_stack.c: a stack of slots, against an array and a count. */
 #include "fuzz.h"
 
-#include "slot_stack.h"
+#include "cache/slot_stack.h"
 
 #define ROOM 40
 

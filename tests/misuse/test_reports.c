@@ -7,7 +7,7 @@
 #define TEST_API 1
 #include "subject.h"
 
-#include "block_table.h"
+#include "table/block_table.h"
 
 static void *hide(void *pointer)
 {

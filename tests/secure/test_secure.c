@@ -11,7 +11,7 @@
 #define TEST_API 1
 #include "subject.h"
 
-#include "block_table.h"
+#include "table/block_table.h"
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)

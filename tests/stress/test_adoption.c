@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "config.h"
+#include "base/config.h"
 #include "simulated.h"
 #include "valloc.h"
 

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "block_table.h"
+#include "table/block_table.h"
 
 #define BLOCKS 10000
 #define ARENAS_LEAST 5 /* that so many blocks need */

@@ -2,7 +2,7 @@
  * those pages and the tables, and what is freed is found again. */
 #include "support.h"
 
-#include "config.h"
+#include "base/config.h"
 #include "valloc.h"
 
 #define HEAP_BYTES ((size_t)48 << 30)

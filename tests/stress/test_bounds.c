@@ -6,7 +6,7 @@
 #include <pthread.h>
 
 #include "simulated.h"
-#include "size_class.h"
+#include "table/size_class.h"
 #include "valloc.h"
 
 #define LIVE 300

@@ -8,8 +8,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "block_table.h"
-#include "config.h"
+#include "table/block_table.h"
+#include "base/config.h"
 #include "simulated.h"
 #include "valloc.h"
 

@@ -12,8 +12,8 @@
 #include "child.h"
 
 #define TEST_API 1
-#include "arena_space.h"
-#include "run_set.h"
+#include "arena/arena_space.h"
+#include "arena/run_set.h"
 #include "simulated.h"
 #include "subject.h"
 

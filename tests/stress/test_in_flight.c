@@ -13,7 +13,7 @@
 #define VALLOC_NO_SHORT_NAMES
 #include "valloc.h"
 
-#include "allocator.h"
+#include "heap/allocator.h"
 
 #define MIB ((size_t)1 << 20)
 

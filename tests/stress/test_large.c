@@ -7,7 +7,7 @@
 
 #include "calls.h"
 #include "child.h"
-#include "config.h"
+#include "base/config.h"
 #include "simulated.h"
 #include "valloc.h"
 

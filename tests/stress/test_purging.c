@@ -21,8 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "arena.h"
-#include "block_pool.h"
+#include "arena/arena.h"
+#include "arena/block_pool.h"
 #include "child.h"
 
 #define MIB ((size_t)1 << 20)

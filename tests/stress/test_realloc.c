@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 #include "child.h"
-#include "config.h"
+#include "base/config.h"
 #include "valloc.h"
 
 static size_t copied_bytes;

@@ -1,7 +1,7 @@
 /* test_arena.c: runs lent, resized and reclaimed at random against a map of who holds what. */
 #include "support.h"
 
-#include "arena.h"
+#include "arena/arena.h"
 
 #define MODEL_BLOCKS 65536
 #define LIVE_MAX 400

@@ -1,7 +1,7 @@
 /* test_bitmap.c: masks and searches against loops over single bits. */
 #include "support.h"
 
-#include "bitmap.h"
+#include "table/bitmap.h"
 
 static void mask_is_the_intersection(void **state)
 {

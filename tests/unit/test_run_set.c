@@ -2,7 +2,7 @@
  */
 #include "support.h"
 
-#include "run_set.h"
+#include "arena/run_set.h"
 
 #define BLOCKS_MAX ((size_t)64 * 300)
 #define FIRST 32 /* a zone may start in the middle of a group */

@@ -1,7 +1,7 @@
 /* test_size_class.c: every size up to 1 MiB against a search through the classes. */
 #include "support.h"
 
-#include "size_class.h"
+#include "table/size_class.h"
 
 static unsigned search(size_t size, size_t alignment)
 {

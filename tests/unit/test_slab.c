@@ -1,9 +1,9 @@
 /* test_slab.c: slots taken and given back at random, for every class, against a set of bytes. */
 #include "support.h"
 
-#include "arena.h"
-#include "os.h"
-#include "slab.h"
+#include "arena/arena.h"
+#include "os/os.h"
+#include "slab/slab.h"
 
 static unsigned char used[VA_SLAB_SLOTS_MAX];
 

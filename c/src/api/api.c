@@ -1,0 +1,432 @@
+/* api.c: the public functions of valloc.h. The only file that sets errno. */
+#include "api/fast.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define VALLOC_NO_SHORT_NAMES
+#include "../../include/valloc.h"
+#include "heap/background.h"
+#include "report/inspect.h"
+#include "report/print.h"
+#include "report/stats.h"
+
+static void *or_no_memory(void *result)
+{
+    if (va_unlikely(result == NULL))
+        errno = ENOMEM;
+    return result;
+}
+
+static bool multiply(size_t count, size_t size, size_t *product)
+{
+    return !__builtin_mul_overflow(count, size, product);
+}
+
+static bool is_alignment(size_t alignment)
+{
+    if (va_likely(va_is_power_of_two(alignment)))
+        return true;
+    errno = EINVAL;
+    return false;
+}
+
+static VA_APART void *malloc_large(size_t size)
+{
+    void *run = va_allocate_kept(size);
+    if (va_likely(run != NULL))
+        return run;
+    return or_no_memory(va_route_allocate(&va_process, size, VA_MIN_ALIGN));
+}
+
+static VA_APART void free_large(void *pointer)
+{
+    if (!va_free_kept(pointer, 0))
+        va_route_free(pointer, "free");
+}
+
+VA_NOINLINE void *va_api_malloc_slow(size_t size)
+{
+    void *run = va_allocate_run_fast(size);
+    if (va_likely(run != NULL))
+        return run;
+    if (size > VA_RUN_MAX)
+        return malloc_large(size);
+    return or_no_memory(va_route_allocate(&va_process, size, VA_MIN_ALIGN));
+}
+
+static VA_NOINLINE void free_slower(void *pointer)
+{
+    if (va_is_large_fast(pointer))
+        free_large(pointer);
+    else
+        va_route_free(pointer, "free");
+}
+
+VA_NOINLINE void va_api_free_slow(void *pointer)
+{
+    if (pointer == NULL)
+        return;
+    if (!va_free_foreign_fast(pointer) &&
+        !va_free_away_fast(pointer, 0, (VA_CLASSES_SMALL - 1) << VA_CLASS_SHIFT))
+        free_slower(pointer);
+}
+
+static VA_APART void free_sized_slow(void *pointer, size_t size)
+{
+    if (va_free_sized_foreign_fast(pointer, size))
+        return;
+    if (size <= VA_SMALL_MAX) {
+        uint32_t offset = va_small_class_offset(size);
+        if (va_free_away_fast(pointer, offset, offset))
+            return;
+    } else if (va_is_large_fast(pointer) && va_free_kept(pointer, size)) {
+        return;
+    }
+    va_route_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
+}
+
+VA_ENTRY void *valloc_malloc(size_t size)
+{
+    return va_api_malloc(size);
+}
+
+void *valloc_calloc(size_t count, size_t size)
+{
+    size_t bytes;
+    if (va_unlikely(!multiply(count, size, &bytes)))
+        return or_no_memory(NULL);
+    void *slot = va_allocate_fast(bytes);
+    if (va_likely(slot != NULL))
+        return memset(slot, 0, bytes);
+    return or_no_memory(va_route_allocate_zeroed(&va_process, bytes, VA_MIN_ALIGN));
+}
+
+static VA_NOINLINE void *realloc_slow(void *ptr, size_t size)
+{
+    if (ptr == NULL)
+        return va_api_malloc(size);
+    return or_no_memory(va_route_reallocate(&va_process, ptr, size, VA_MIN_ALIGN, "realloc"));
+}
+
+void *valloc_realloc(void *ptr, size_t size)
+{
+    void *block = va_reallocate_fast(ptr, size);
+    return va_likely(block != NULL) ? block : realloc_slow(ptr, size);
+}
+
+VA_COLD void *valloc_reallocarray(void *ptr, size_t count, size_t size)
+{
+    size_t bytes;
+    if (va_unlikely(!multiply(count, size, &bytes)))
+        return or_no_memory(NULL);
+    return valloc_realloc(ptr, bytes);
+}
+
+VA_ENTRY void valloc_free(void *ptr)
+{
+    va_api_free(ptr);
+}
+
+VA_ENTRY void valloc_free_sized(void *ptr, size_t size)
+{
+    if (va_unlikely(!va_free_sized_fast(ptr, size)))
+        free_sized_slow(ptr, size);
+}
+
+VA_APART void valloc_free_aligned_sized(void *ptr, size_t alignment, size_t size)
+{
+    if (va_unlikely(!va_free_aligned_fast(ptr, size, alignment)))
+        va_route_free_sized(ptr, size, alignment, "free_aligned_sized");
+}
+
+void *valloc_aligned_alloc(size_t alignment, size_t size)
+{
+    if (va_unlikely(!is_alignment(alignment)))
+        return NULL;
+    void *slot = va_allocate_aligned_fast(size, alignment);
+    if (va_likely(slot != NULL))
+        return slot;
+    return or_no_memory(va_route_allocate(&va_process, size, alignment));
+}
+
+VA_COLD void *valloc_aligned_calloc(size_t alignment, size_t size)
+{
+    if (va_unlikely(!is_alignment(alignment)))
+        return NULL;
+    return or_no_memory(va_route_allocate_zeroed(&va_process, size, alignment));
+}
+
+VA_COLD void *valloc_aligned_realloc(void *ptr, size_t alignment, size_t size)
+{
+    if (va_unlikely(!is_alignment(alignment)))
+        return NULL;
+    return or_no_memory(va_route_reallocate(&va_process, ptr, size, alignment, "aligned_realloc"));
+}
+
+VA_APART int valloc_posix_memalign(void **out, size_t alignment, size_t size)
+{
+    if (va_unlikely(!va_is_power_of_two(alignment) || alignment < sizeof(void *)))
+        return EINVAL;
+    void *result = va_allocate_aligned_fast(size, alignment);
+    if (va_unlikely(result == NULL))
+        result = va_route_allocate(&va_process, size, alignment);
+    if (va_unlikely(result == NULL))
+        return ENOMEM;
+    *out = result;
+    return 0;
+}
+
+void *valloc_memalign(size_t alignment, size_t size)
+{
+    return valloc_aligned_alloc(alignment, size);
+}
+
+VA_APART size_t valloc_usable_size(const void *ptr)
+{
+    size_t bytes = va_usable_size_fast(ptr);
+    return va_likely(bytes != 0) ? bytes : va_route_usable_size(ptr, "usable_size");
+}
+
+VA_COLD size_t valloc_good_size(size_t size)
+{
+    return va_route_good_size(size);
+}
+
+valloc_sized_ptr valloc_malloc_at_least(size_t size)
+{
+    valloc_sized_ptr result = {valloc_malloc(size), 0};
+    if (va_likely(result.ptr != NULL))
+        result.size = va_route_good_size(size);
+    return result;
+}
+
+VA_COLD void *valloc_expand(void *ptr, size_t size)
+{
+    return ptr != NULL && va_route_expand(ptr, size, "expand") ? ptr : NULL;
+}
+
+VA_COLD size_t valloc_purge(void)
+{
+    return va_route_purge();
+}
+
+VA_COLD void valloc_set_error_handler(void (*handler)(const char *, void *), void *context)
+{
+    va_report_to(handler, context);
+}
+
+VA_COLD int valloc_background_purge(int on)
+{
+    va_background_set(on != 0);
+    return 0;
+}
+
+int valloc_version(void)
+{
+    return VALLOC_VERSION;
+}
+
+VA_COLD void valloc_get_stats(valloc_stats *stats)
+{
+    Census census;
+    va_stats_count(&census, NULL);
+    va_stats_collect(stats, &census);
+}
+
+VA_COLD int valloc_stats_classes(const MemoryAllocator *allocator,
+                                 int (*visit)(const valloc_class_stats *, void *), void *context)
+{
+    Census census;
+    int result = 0;
+    if (allocator != NULL && !va_allocator_is_live(allocator))
+        return 0;
+    va_stats_count(&census, allocator != NULL ? va_allocator_of(allocator) : NULL);
+    for (unsigned class = 0; class <= VA_CLASSES && result == 0; class ++)
+        if (census.rows[class].blocks != 0)
+            result = visit(&census.rows[class], context);
+    return result;
+}
+
+VA_COLD int valloc_stats_caches(int (*visit)(const valloc_cache_stats *, void *), void *context)
+{
+    return va_stats_caches(visit, context);
+}
+
+VA_COLD void valloc_stats_print(valloc_stats_format format,
+                                void (*write)(void *context, const char *text), void *context)
+{
+    va_print_stats(format == VALLOC_STATS_JSON, write, context);
+}
+
+VA_COLD void valloc_stats_write(int file)
+{
+    va_print_counters(file);
+}
+
+/* ---- Allocators ---- */
+
+/* An allocator that is none is the caller's bug, like a bad pointer. */
+static VA_COLD Allocator *allocator_of_handle(const MemoryAllocator *handle, const char *function)
+{
+    if (va_unlikely(handle == NULL || !va_allocator_is_live(handle)))
+        va_fatal(function, "not an initialised MemoryAllocator", handle);
+    return va_allocator_of(handle);
+}
+
+/* A limit in blocks; 0 stays 0, which is none. */
+static VA_COLD size_t blocks_of(size_t bytes)
+{
+    return bytes == 0 ? 0 : va_max(bytes >> VA_BLOCK_SHIFT, 1);
+}
+
+VA_COLD int valloc_init_with(MemoryAllocator *allocator, size_t initial_blocks, int num_threads,
+                             const valloc_options *options)
+{
+    static const valloc_options defaults = {0};
+    const valloc_options *chosen = options != NULL ? options : &defaults;
+    size_t soft = blocks_of(chosen->soft_limit);
+    size_t hard = blocks_of(chosen->hard_limit);
+    bool soft_fits = chosen->soft_limit == 0 || soft >= initial_blocks;
+    bool hard_fits = chosen->hard_limit == 0 || (hard >= initial_blocks && hard >= soft);
+    if (allocator == NULL || initial_blocks == 0 || num_threads < 1 ||
+        num_threads > VALLOC_MAX_THREADS || !soft_fits || !hard_fits ||
+        va_allocator_is_live(allocator)) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!va_allocator_init(allocator, initial_blocks, (size_t)num_threads, soft, hard,
+                           chosen->name)) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return 0;
+}
+
+VA_COLD int valloc_init(MemoryAllocator *allocator, size_t initial_blocks, int num_threads)
+{
+    return valloc_init_with(allocator, initial_blocks, num_threads, NULL);
+}
+
+VA_COLD void valloc_destroy(MemoryAllocator *allocator)
+{
+    if (allocator == NULL || !va_allocator_is_live(allocator))
+        return;
+    if (allocator == &va_process.shown)
+        va_fatal("valloc_destroy", "the allocator of the process cannot be destroyed", allocator);
+    va_route_destroy(va_allocator_of(allocator));
+}
+
+VA_INLINE void *allocate_fast(const MemoryAllocator *allocator, size_t size)
+{
+    CacheFront *front = va_allocator_front(allocator);
+    return va_likely(front != NULL) ? VA_ALLOCATE_FROM(front, size, false) : NULL;
+}
+
+static VA_APART void *allocate_slow(MemoryAllocator *allocator, size_t size)
+{
+    Allocator *own = allocator_of_handle(allocator, "valloc_allocate");
+    return or_no_memory(va_route_allocate(own, size, VA_MIN_ALIGN));
+}
+
+VA_APART void *valloc_allocate(MemoryAllocator *allocator, size_t size)
+{
+    void *slot = allocate_fast(allocator, size);
+    if (va_likely(slot != NULL))
+        return slot;
+    return allocate_slow(allocator, size);
+}
+
+VA_APART void *valloc_allocate_zeroed(MemoryAllocator *allocator, size_t count, size_t size)
+{
+    size_t bytes;
+    if (va_unlikely(!multiply(count, size, &bytes)))
+        return or_no_memory(NULL);
+    void *slot = allocate_fast(allocator, bytes);
+    if (va_likely(slot != NULL))
+        return memset(slot, 0, bytes);
+    return valloc_allocate_aligned_zeroed(allocator, VA_MIN_ALIGN, bytes);
+}
+
+VA_COLD void *valloc_allocate_aligned(MemoryAllocator *allocator, size_t alignment, size_t size)
+{
+    Allocator *own = allocator_of_handle(allocator, "valloc_allocate_aligned");
+    if (va_unlikely(!is_alignment(alignment)))
+        return NULL;
+    return or_no_memory(va_route_allocate(own, size, alignment));
+}
+
+VA_COLD void *valloc_allocate_aligned_zeroed(MemoryAllocator *allocator, size_t alignment,
+                                             size_t size)
+{
+    Allocator *own = allocator_of_handle(allocator, "valloc_allocate_zeroed");
+    if (va_unlikely(!is_alignment(alignment)))
+        return NULL;
+    return or_no_memory(va_route_allocate_zeroed(own, size, alignment));
+}
+
+VA_COLD void *valloc_reallocate(MemoryAllocator *allocator, void *ptr, size_t size)
+{
+    return valloc_reallocate_aligned(allocator, ptr, VA_MIN_ALIGN, size);
+}
+
+VA_COLD void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr, size_t alignment,
+                                        size_t size)
+{
+    Allocator *own = allocator_of_handle(allocator, "valloc_reallocate");
+    if (va_unlikely(!is_alignment(alignment)))
+        return NULL;
+    return or_no_memory(va_route_reallocate(own, ptr, size, alignment, "valloc_reallocate"));
+}
+
+static VA_APART void free_valloc_slow(const MemoryAllocator *allocator, void *ptr)
+{
+    if (allocator == NULL || ptr == NULL)
+        return;
+    allocator_of_handle(allocator, "free_valloc");
+    va_route_free(ptr, "free_valloc");
+}
+
+VA_APART void free_valloc(MemoryAllocator *allocator, void *ptr)
+{
+    CacheFront *front = va_allocator_front(allocator);
+    if (va_unlikely(front == NULL || !va_free_to(front, ptr, false)))
+        free_valloc_slow(allocator, ptr);
+}
+
+VA_COLD MemoryAllocator *valloc_process(void)
+{
+    return &va_process.shown;
+}
+
+VA_COLD MemoryAllocator *valloc_owner(const void *ptr)
+{
+    const Allocator *owner = va_owner(ptr);
+    return owner != NULL ? owner->handle : NULL;
+}
+
+VA_COLD int valloc_set_limits(MemoryAllocator *allocator, size_t soft_limit, size_t hard_limit)
+{
+    if (allocator == NULL || !va_allocator_is_live(allocator) ||
+        (hard_limit != 0 && soft_limit > hard_limit)) {
+        errno = EINVAL;
+        return -1;
+    }
+    Allocator *own = va_allocator_of(allocator);
+    va_pool_limit(own, blocks_of(soft_limit), blocks_of(hard_limit));
+    if (soft_limit != 0)
+        va_allocator_relieve(own);
+    return 0;
+}
+
+VA_COLD int valloc_blocks(MemoryAllocator *allocator, int (*visit)(const MemoryBlock *, void *),
+                          void *context)
+{
+    return va_route_blocks(allocator_of_handle(allocator, "valloc_blocks"), visit, context);
+}
+
+VA_COLD void valloc_dump(MemoryAllocator *allocator, void (*write)(void *, const char *),
+                         void *context)
+{
+    va_print_allocator(allocator_of_handle(allocator, "valloc_dump"), write, context);
+}

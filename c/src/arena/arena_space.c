@@ -1,0 +1,386 @@
+/* arena_space.c: the address space of arenas.
+ *
+ * An arena is a range of addresses in which nothing is mapped at first. Its tables and its two
+ * zones of blocks are mappings that grow in place, so a heap is a few mappings, whatever its size.
+ * Memory is mapped at most a step ahead of its use: limits and the kernel's accounting count what
+ * is used. Growth never replaces another mapping. A zone that meets one ends there; the heap goes
+ * on in the other zone, then in a further arena.
+ *
+ * Huge pages: only memory of a dense zone lies on them, and only until a part of it is purged.
+ * Small pages from then on keep what is resident exact: one byte makes a huge page resident. */
+#include "arena/arena_space.h"
+
+#include <string.h>
+
+#include "table/bitmap.h"
+#include "os/options.h"
+#include "os/os.h"
+#include "arena/run_set.h"
+
+#define HUGE_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
+
+typedef struct Tables {
+    size_t records, live, bitmaps; /* offsets in bytes; entries at 0, groups end at `records` */
+    size_t first;                  /* block behind them */
+} Tables;
+
+/* Where the tables of an arena of so many blocks lie, see block_table.h. What a small heap uses of
+ * groups and records, or of bitmaps and blocks, lies within 2 MiB, the range of one page of the
+ * kernel's page tables, if the arena is large enough to have a zone that needs no huge pages. */
+static VA_STARTUP Tables lay_out(size_t blocks)
+{
+    Tables t;
+    size_t groups = (blocks + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
+#define AFTER(bytes) (va_align_up((bytes), VA_BLOCK_BYTES) + VA_BLOCK_BYTES)
+    /* The first groups and records share a page, whatever its size. */
+    t.records = AFTER(blocks * sizeof(uint32_t)) +
+                va_align_up(groups * sizeof(BlockGroup), VA_BLOCK_BYTES) + VA_FIRST_GROUPS_BYTES;
+    t.live = AFTER(t.records + blocks * sizeof(Block));
+    size_t end = AFTER(
+        blocks * VA_SLAB_WORDS * sizeof(uint64_t) +
+        (VALLOC_SECURE_EXACT ? AFTER(t.live + blocks * VA_LIVE_WORDS * sizeof(uint64_t)) : t.live));
+    t.first = va_align_up(end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
+    if (blocks << VA_BLOCK_SHIFT >= VA_ZONED_BYTES)
+        t.first += VA_HUGE_BYTES / 2 >> VA_BLOCK_SHIFT;
+    t.bitmaps = (t.first - 1) << VA_BLOCK_SHIFT;
+#undef AFTER
+    return t;
+}
+
+/* ---- Mapping ---- */
+
+/* Maps what is missing of [from, to), to whole pages, at the ends of what is there already. */
+static VA_STARTUP MapResult cover(Mapped *mapped, void *from, void *to)
+{
+    size_t page = va_os_page_bytes();
+    uintptr_t start = va_align_down((uintptr_t)from, page);
+    uintptr_t end = va_align_up((uintptr_t)to, page);
+    MapResult result = MAP_DONE;
+    if (mapped->end == 0) {
+        result = va_os_map_at((void *)start, end - start);
+        if (result == MAP_DONE)
+            *mapped = (Mapped){start, end};
+        return result;
+    }
+    if (end > mapped->end) {
+        result = va_os_extend((void *)mapped->end, end - mapped->end);
+        if (result == MAP_DONE)
+            mapped->end = end;
+    }
+    if (result == MAP_DONE && start < mapped->start) {
+        result = va_os_map_at((void *)start, mapped->start - start);
+        if (result == MAP_DONE)
+            mapped->start = start;
+    }
+    return result;
+}
+
+/* Maps the tables of a zone's blocks below `to`. What a failure leaves is found by the next try. */
+static VA_STARTUP MapResult cover_tables(Arena *arena, Zone *zone, size_t to)
+{
+    BlockGroup *last_group = va_group(arena, (to - 1) / VA_GROUP_BLOCKS);
+    BlockGroup *groups_end = va_group(arena, zone->first / VA_GROUP_BLOCKS) + 1;
+    MapResult result =
+        cover(&arena->entries_mapped, (void *)arena->entries, (void *)(arena->entries + to));
+    /* The groups and records of the arena's first blocks are one mapping. */
+    if (result == MAP_DONE && zone->first == arena->first) {
+        result = cover(&zone->tables[TABLE_RECORDS], last_group, arena->records + to);
+    } else if (result == MAP_DONE) {
+        result = cover(&zone->tables[TABLE_GROUPS], last_group, groups_end);
+        if (result == MAP_DONE)
+            result = cover(&zone->tables[TABLE_RECORDS], arena->records + zone->first,
+                           arena->records + to);
+    }
+    if (result == MAP_DONE)
+        result = cover(&zone->tables[TABLE_BITMAPS], va_bitmap_of(arena, to - 1),
+                       va_bitmap_of(arena, zone->first) + VA_SLAB_WORDS);
+    if (VALLOC_SECURE_EXACT && result == MAP_DONE)
+        result =
+            cover(&zone->tables[TABLE_LIVE], (void *)(arena->live + zone->first * VA_LIVE_WORDS),
+                  (void *)(arena->live + to * VA_LIVE_WORDS));
+    if (result != MAP_DONE)
+        return result;
+    zone->tabled = to;
+    if (to > atomic_load_explicit(&arena->tabled, memory_order_relaxed))
+        atomic_store_explicit(&arena->tabled, to, memory_order_relaxed);
+    return MAP_DONE;
+}
+
+/* The same for blocks below `end`, and some more if that is possible. */
+static VA_STARTUP MapResult extend_tables(Arena *arena, Zone *zone, size_t end)
+{
+    size_t more = va_min(zone->committed - zone->first, VA_TABLE_STEP_MAX_BLOCKS);
+    size_t least = va_min(va_align_up(end, VA_GROUP_BLOCKS), zone->end);
+    size_t wanted = va_min(least + va_max(more, VA_TABLE_STEP_BLOCKS), zone->end);
+    if (end <= zone->tabled)
+        return MAP_DONE;
+    MapResult result = cover_tables(arena, zone, wanted);
+    return result == MAP_DONE ? result : cover_tables(arena, zone, end);
+}
+
+/* Maps blocks up to `end`, which lies above what is mapped. */
+static VA_STARTUP MapResult extend_blocks(const Arena *arena, const Zone *zone, size_t end)
+{
+    char *there = arena->base + (zone->committed << VA_BLOCK_SHIFT);
+    size_t bytes = (end - zone->committed) << VA_BLOCK_SHIFT;
+    return zone->committed == zone->first ? va_os_map_at(there, bytes) : va_os_extend(there, bytes);
+}
+
+/* Both at once: tables first. */
+static VA_STARTUP MapResult extend(Arena *arena, Zone *zone, size_t end, size_t *wanted)
+{
+    MapResult result = extend_tables(arena, zone, end);
+    *wanted = va_max(end, va_min(*wanted, va_min(zone->tabled, zone->end)));
+    return result == MAP_DONE ? extend_blocks(arena, zone, *wanted) : result;
+}
+
+/* ---- Huge pages ---- */
+
+static VA_STARTUP void advise_range(const Arena *arena, const Zone *zone, size_t from, size_t to)
+{
+    size_t huge_from = atomic_load_explicit(&zone->huge_from, memory_order_relaxed);
+    size_t huge = va_min(va_max(huge_from, from), to);
+    char *start = arena->base + (huge << VA_BLOCK_SHIFT);
+    if (from < huge)
+        va_os_advise_huge(arena->base + (from << VA_BLOCK_SHIFT), (huge - from) << VA_BLOCK_SHIFT,
+                          false);
+    if (huge < to)
+        va_os_advise_huge(start, (to - huge) << VA_BLOCK_SHIFT, true);
+}
+
+VA_COLD void va_space_keep_small_locked(const Arena *arena, Zone *zone, size_t end)
+{
+    size_t from = atomic_load_explicit(&zone->huge_from, memory_order_relaxed);
+    if (end <= from)
+        return;
+    end = va_align_up(end, HUGE_BLOCKS);
+    atomic_store_explicit(&zone->huge_from, end, memory_order_relaxed);
+    end = va_min(end, zone->committed);
+    if (from < end)
+        advise_range(arena, zone, from, end);
+    end = va_min(end, va_align_up(zone->top, HUGE_BLOCKS));
+    if (zone->top < end) /* resident with the last huge page in use */
+        va_os_purge(arena->base + (zone->top << VA_BLOCK_SHIFT), (end - zone->top)
+                                                                     << VA_BLOCK_SHIFT);
+}
+
+VA_COLD void va_space_keep_small(const Block *slab)
+{
+    Arena *arena = &va_arenas[slab->arena];
+    size_t end = va_block_number(slab) + 1;
+    Zone *zone = va_zone_at(arena, end - 1);
+    if (end <= atomic_load_explicit(&zone->huge_from, memory_order_relaxed))
+        return;
+    va_lock_acquire(&va_use.lock);
+    va_space_keep_small_locked(arena, zone, end);
+    va_lock_release(&va_use.lock);
+}
+
+/* If most huge pages of a window are slow, none are asked for until the heap has grown. */
+static VA_COLD void count_slow_locked(const Arena *arena, Zone *zone)
+{
+    static size_t window_start; /* arena lock */
+    static unsigned slow;
+    if (zone->top - window_start >= VA_HUGE_WINDOW * HUGE_BLOCKS) {
+        window_start = zone->top;
+        slow = 0;
+    }
+    if (++slow <= VA_HUGE_WINDOW / 2 || va_options.huge_pages != HUGE_PAGES_AUTO)
+        return;
+    slow = 0;
+    va_space_keep_small_locked(arena, zone,
+                               zone->committed + VA_HUGE_RETRY * va_use.committed_blocks);
+}
+
+VA_COLD void va_space_populate(const Block *slab, size_t bytes)
+{
+    Arena *arena = &va_arenas[slab->arena];
+    size_t block = va_block_number(slab);
+    Zone *zone = va_zone_at(arena, block);
+    if (va_os_populate(va_block_address(slab), bytes) <= VA_HUGE_SLOW_NS)
+        return;
+    va_lock_acquire(&va_use.lock);
+    if (block >= atomic_load_explicit(&zone->huge_from, memory_order_relaxed))
+        count_slow_locked(arena, zone);
+    va_lock_release(&va_use.lock);
+}
+
+/* ---- Growth and its reverse ---- */
+
+/* Once growth was refused, by a limit, it goes on in small steps, and leaves a little to the
+ * program, for the stacks of its threads. */
+static VA_COLD MapResult extend_limited(Arena *arena, Zone *zone, size_t end, size_t *wanted)
+{
+    size_t heap = va_use.committed_blocks << VA_BLOCK_SHIFT;
+    size_t bytes = va_min(VA_LEAVE_BYTES, va_align_up(heap / 16 + 1, VA_BLOCK_BYTES));
+    void *left = va_os_map(bytes);
+    if (left == NULL)
+        return MAP_REFUSED;
+    *wanted = end;
+    MapResult result = extend(arena, zone, end, wanted);
+    va_os_unmap(left, bytes);
+    return result;
+}
+
+/* By 2 MiB: larger steps would save next to nothing, since touching a step takes a hundred times as
+ * long as mapping it. In a process that locks its memory mapping does both, under the lock. */
+VA_STARTUP MapResult va_space_commit(Arena *arena, Zone *zone, size_t end)
+{
+    size_t from = zone->committed;
+    if (end <= from)
+        return MAP_DONE;
+    size_t wanted = va_min(va_align_up(end, HUGE_BLOCKS), zone->end);
+    static bool limited; /* arena lock */
+    MapResult result = limited ? MAP_REFUSED : extend(arena, zone, end, &wanted);
+    if (va_unlikely(result == MAP_REFUSED)) {
+        limited = true;
+        result = extend_limited(arena, zone, end, &wanted);
+    }
+    if (result == MAP_BLOCKED) /* shorter runs may still fit, and few tries are in vain */
+        zone->end = from + (end - 1 - from) / 2;
+    if (result != MAP_DONE)
+        return result;
+    zone->committed = wanted;
+    advise_range(arena, zone, from, wanted);
+    va_use_add(&va_use.committed_blocks, wanted - from);
+    return MAP_DONE;
+}
+
+VA_COLD void va_space_trim(Arena *arena, Zone *zone)
+{
+    size_t end = va_min(zone->top, zone->committed);
+    size_t clean = va_runs_free_below(arena, zone, end, true);
+    size_t kept = va_min(va_align_up(end - clean, HUGE_BLOCKS), zone->committed);
+    size_t count = zone->committed - kept;
+    size_t huge_from = atomic_load_explicit(&zone->huge_from, memory_order_relaxed);
+    if (clean < VA_TRIM_BLOCKS ||
+        !va_os_unmap(arena->base + (kept << VA_BLOCK_SHIFT), count << VA_BLOCK_SHIFT))
+        return;
+    zone->committed = kept;
+    va_use_add(&va_use.committed_blocks, (size_t)0 - count);
+    if (huge_from != SIZE_MAX) /* what is mapped next was never purged */
+        atomic_store_explicit(&zone->huge_from, va_min(huge_from, kept), memory_order_relaxed);
+}
+
+/* ---- Arenas ---- */
+
+/* The least address space of an arena that can lend a run of so many blocks. */
+static VA_STARTUP size_t least_bytes(size_t blocks)
+{
+    size_t total = 0; /* the larger the arena, the larger its tables, by less than a hundredth */
+    for (size_t more = blocks; more != total; more = lay_out(total).first + blocks)
+        total = more;
+    return va_max(va_align_up(total << VA_BLOCK_SHIFT, VA_HUGE_BYTES), VA_RESERVE_MIN_BYTES);
+}
+
+/* What is wanted: the more, the more there is, so that the last arena comes late. */
+static VA_STARTUP size_t wanted_bytes(unsigned arenas)
+{
+    size_t blocks = 0;
+    for (unsigned i = 0; i < arenas; i++)
+        blocks += va_arenas[i].blocks;
+    size_t part = va_align_up((blocks << VA_BLOCK_SHIFT) / VA_RESERVE_PART, VA_HUGE_BYTES);
+    return va_min(va_max(va_options.reserve_bytes, part), VA_RESERVE_BYTES);
+}
+
+static VA_STARTUP void start_zone(Zone *zone, size_t first, size_t end, bool dense)
+{
+    bool may_be_huge = va_options.huge_pages == HUGE_PAGES_ALWAYS ||
+                       (va_options.huge_pages == HUGE_PAGES_AUTO && dense);
+    *zone = (Zone){.first = first,
+                   .end = end,
+                   .tabled = first,
+                   .top = first,
+                   .committed = first,
+                   .purge_end = first / VA_GROUP_BLOCKS,
+                   .huge_from = may_be_huge ? first : SIZE_MAX};
+}
+
+/* Describes an arena of which nothing is mapped yet. */
+static VA_STARTUP void lay_down(Arena *arena, char *base, size_t bytes, size_t run_bytes)
+{
+    size_t blocks = bytes >> VA_BLOCK_SHIFT;
+    Tables tables = lay_out(blocks);
+    memset(arena, 0, sizeof *arena);
+    arena->base = base;
+    arena->blocks = blocks;
+    arena->first = tables.first;
+    arena->entries = (_Atomic uint32_t *)base;
+    /* Of all but the entries the first block's come first. */
+    arena->groups = (BlockGroup *)(base + tables.records) + tables.first / VA_GROUP_BLOCKS - 1;
+    arena->records = (Block *)(base + tables.records) - tables.first;
+    arena->bitmaps =
+        ~((uintptr_t)base + tables.bitmaps + (tables.first - 1) * VA_SLAB_WORDS * sizeof(uint64_t));
+    arena->live = (_Atomic uint64_t *)(base + tables.live) - tables.first * VA_LIVE_WORDS;
+    bool zoned = bytes >= VA_ZONED_BYTES && run_bytes <= bytes / 2;
+    size_t split = va_align_up(zoned ? blocks / VA_SPARSE_PART : blocks, VA_GROUP_BLOCKS);
+    start_zone(&arena->zones[ZONE_SPARSE], tables.first, va_min(split, blocks), false);
+    start_zone(&arena->zones[ZONE_DENSE], split, va_max(split, blocks), true);
+}
+
+static VA_COLD void unmap_table(Mapped mapped)
+{
+    va_os_unmap((void *)mapped.start, mapped.end - mapped.start);
+}
+
+/* Maps the first blocks of a new arena and their tables, or nothing. */
+static VA_STARTUP MapResult start_arena(Arena *arena)
+{
+    Zone *zone = va_zone_at(arena, arena->first);
+    MapResult result = va_space_commit(arena, zone, arena->first + 1);
+    if (va_likely(result == MAP_DONE))
+        return result;
+    unmap_table(arena->entries_mapped);
+    for (unsigned i = 0; i < ZONE_TABLES; i++)
+        unmap_table(zone->tables[i]);
+    atomic_store_explicit(&arena->tabled, 0, memory_order_relaxed);
+    return result;
+}
+
+/* Whether a range has addresses in common with one of the first `count` arenas' ranges, of which
+ * only parts are mapped. */
+static VA_STARTUP bool overlaps(const char *base, size_t bytes, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (base < va_arenas[i].base + (va_arenas[i].blocks << VA_BLOCK_SHIFT) &&
+            va_arenas[i].base < base + bytes)
+            return true;
+    return false;
+}
+
+VA_STARTUP Arena *va_space_add(size_t blocks)
+{
+    unsigned count = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    if (blocks > VA_RESERVE_BYTES >> VA_BLOCK_SHIFT || count == VA_ARENAS_MAX)
+        return NULL;
+    size_t least = least_bytes(blocks);
+    if (least > VA_RESERVE_BYTES)
+        return NULL;
+    Arena *arena = &va_arenas[count];
+    MapResult result = MAP_BLOCKED;
+    for (unsigned i = 0; i < 2 * VA_PLACE_TRIES && result == MAP_BLOCKED; i++) {
+        bool at_random = i < VA_PLACE_TRIES;
+        unsigned shift = at_random ? 0 : 2 * (i - VA_PLACE_TRIES); /* room gets scarce */
+        size_t bytes = va_max(va_align_down(wanted_bytes(count) >> shift, VA_HUGE_BYTES), least);
+        char *base = va_os_find_place(&bytes, least, VA_HUGE_BYTES, at_random);
+        if (base == NULL || overlaps(base, bytes, count))
+            continue;
+        lay_down(arena, base, bytes, least);
+        result = start_arena(arena);
+    }
+    if (result != MAP_DONE)
+        return NULL;
+    /* Read first, the page would be mapped twice: to the page of zeros, then to one of its own. */
+    va_group(arena, arena->first / VA_GROUP_BLOCKS)->free = 0;
+    atomic_store_explicit(&va_arena_count, count + 1, memory_order_release);
+    return arena;
+}
+
+VA_COLD bool va_space_remap(const Arena *arena, size_t first, size_t blocks)
+{
+    if (!va_os_remap(arena->base + (first << VA_BLOCK_SHIFT), blocks << VA_BLOCK_SHIFT))
+        return false;
+    /* As its neighbours are, so that they become one mapping. */
+    advise_range(arena, &arena->zones[va_zone_of(arena, first)], first, first + blocks);
+    return true;
+}

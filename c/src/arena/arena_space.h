@@ -1,0 +1,33 @@
+/* arena_space.h: the address space of arenas: finds it, maps blocks and tables, advises huge pages.
+ * All functions: under the arena lock, unless they say otherwise. */
+#ifndef VA_ARENA_SPACE_H
+#define VA_ARENA_SPACE_H
+
+#include "table/block_table.h"
+
+/* A new arena, with room for a run of so many blocks; NULL if there is no memory or no place. */
+Arena *va_space_add(size_t blocks);
+
+/* Makes blocks of a zone below `end` accessible, and some more if that is granted. Blocked:
+ * something else is mapped there, and the zone ends before it from now on. */
+MapResult va_space_commit(Arena *arena, Zone *zone, size_t end);
+
+/* Unmaps the free and clean blocks at the end of what a zone has mapped, if they are many. What was
+ * freed then counts no more for limits, for the kernel's decision what it can grant, and for how
+ * large a process it can copy at a fork. */
+void va_space_trim(Arena *arena, Zone *zone);
+
+/* Makes the first bytes of a new slab resident. Without the lock. */
+void va_space_populate(const Block *slab, size_t bytes);
+
+/* A part of the memory below `end` was purged: what is mapped there lies on no new huge pages. The
+ * kernel would fill the hole again. The latter: the slab's pages; under the mutex of its owner,
+ * takes the arena lock. */
+void va_space_keep_small_locked(const Arena *arena, Zone *zone, size_t end);
+void va_space_keep_small(const Block *slab);
+
+/* Maps the place of a moved run anew, see va_arena_move. The blocks then read as zero. False if the
+ * kernel refuses: they may be unmapped. Without the lock. */
+bool va_space_remap(const Arena *arena, size_t first, size_t blocks);
+
+#endif

@@ -1,0 +1,371 @@
+/* config.h: every constant and threshold of valloc, with its unit and its reason.
+ *
+ * What a user may change at run time starts here as a default and is read by options.c. */
+#ifndef VA_CONFIG_H
+#define VA_CONFIG_H
+
+#include "base/base.h"
+
+/* What a secure build does beyond the normal one, each by itself or, by VALLOC_SECURE, all of it.
+ * The build system says so; docs/security.md tells what each of them promises, and costs. */
+#ifndef VALLOC_SECURE
+#define VALLOC_SECURE 0
+#endif
+#ifndef VALLOC_SECURE_EXACT
+#define VALLOC_SECURE_EXACT VALLOC_SECURE
+#endif
+#ifndef VALLOC_SECURE_RANDOM
+#define VALLOC_SECURE_RANDOM VALLOC_SECURE
+#endif
+#ifndef VALLOC_SECURE_QUARANTINE
+#define VALLOC_SECURE_QUARANTINE VALLOC_SECURE
+#endif
+#ifndef VALLOC_SECURE_ZERO
+#define VALLOC_SECURE_ZERO VALLOC_SECURE
+#endif
+#ifndef VALLOC_SECURE_CANARY
+#define VALLOC_SECURE_CANARY VALLOC_SECURE
+#endif
+#ifndef VALLOC_SECURE_GUARD
+#define VALLOC_SECURE_GUARD VALLOC_SECURE
+#endif
+
+/* A block is the unit of the block table and of a slab. 64 KiB: a multiple of every page size
+ * that Linux uses on the supported machines (4, 16, 64 KiB), 16 slots of 4 KiB, and one table
+ * load per free finds the class of any small slot. */
+#define VA_BLOCK_SHIFT 16
+#define VA_BLOCK_BYTES ((size_t)1 << VA_BLOCK_SHIFT)
+
+/* Alignment of every address returned: what malloc promises on both platforms. */
+#define VA_MIN_ALIGN ((size_t)16)
+
+/* Small classes end at half a block, so that a slab has two slots or more. Classes of whole
+ * runs go on to 1 MiB through the thread caches; above, an allocation is large. */
+#define VA_SMALL_MAX ((size_t)32 << 10)
+#define VA_RUN_MAX ((size_t)1 << 20)
+
+/* Slots of a slab at most, hence bits of its bitmap: a block of 16-byte slots. */
+#define VA_SLAB_SLOTS_MAX (VA_BLOCK_BYTES / VA_MIN_ALIGN)
+#define VA_SLAB_WORDS (VA_SLAB_SLOTS_MAX / 64)
+
+/* The end of a slot or run that is no user's: the canary. */
+#define VA_CANARY_BYTES ((size_t)(VALLOC_SECURE_CANARY ? 8 : 0))
+
+/* Words per block that say which slots are live: two bits for a slot. */
+#define VA_LIVE_WORDS ((size_t)(VALLOC_SECURE_EXACT ? 2 * VA_SLAB_WORDS : 0))
+
+/* Random order: an allocation takes one of this many slots at the top of the stack. To mix a whole
+ * refill instead made python3 take 1.3 times as long: what is used together would lie apart. */
+#define VA_RANDOM_CHOICE 16
+
+/* Quarantine: freed slots wait in a pool, which they leave by chance, then in a queue. There are
+ * three of both in a cache, for slots up to each of these sizes, with so many places that what
+ * waits, and is written to, stays in the processor's first cache (of 48 KiB, with what random order
+ * chooses from): with the fine ones' places pairs of 500 bytes take 1.9 times as long (with 32 1.2
+ * times), of 1500 and 2000 bytes 1.8 times. Larger slots, and those above this part of the cache's
+ * share, do not wait.
+ */
+#define VA_QUARANTINE_FINE_BYTES ((size_t)256)
+#define VA_QUARANTINE_FINE_SLOTS 128
+#define VA_QUARANTINE_MIDDLE_BYTES ((size_t)512)
+#define VA_QUARANTINE_MIDDLE_SLOTS 16
+#define VA_QUARANTINE_SLOT_BYTES ((size_t)2 << 10)
+#define VA_QUARANTINE_COARSE_SLOTS 8
+#define VA_QUARANTINE_SHARE 512
+
+/* A freed slot is cleared by pieces of this size: above, glibc has the processor do it by one
+ * instruction, which starts slowly. Pairs of 2100 bytes take 0.5 of the time so, of 4 KiB 0.7, of 8
+ * KiB 0.8, of 12 KiB 0.9, larger ones gain nothing. */
+#define VA_CLEAR_BYTES ((size_t)2 << 10)
+#define VA_CLEAR_BYTES_MAX ((size_t)16 << 10)
+
+/* Guard pages: every so many blocks a slab ends with one. Each splits the huge page around it. */
+#define VA_GUARD_BLOCKS 16
+
+/* The address range of an arena, of which nothing is claimed ahead, and the least that is worth
+ * one. Where addresses have fewer bits the range is an eighth of the largest gap. */
+#define VA_RESERVE_BYTES ((size_t)1 << 40)
+#define VA_RESERVE_MIN_BYTES ((size_t)8 << 20)
+#define VA_ARENAS_MAX 64
+/* Each next one has this part of all before it at least: 64 of them, from 8 MiB on, 16 TiB. */
+#define VA_RESERVE_PART 4
+/* Random places tried for an arena, then as many of the kernel's choice: a random one has a
+ * neighbour about once in 10,000 times, or overlaps another arena's range. */
+#define VA_PLACE_TRIES 6
+
+/* Where the kernel refuses a step this much is left to the program, or a sixteenth of the heap. */
+#define VA_LEAVE_BYTES ((size_t)4 << 20)
+/* Blocks at the end of a zone, free and purged, that are worth unmapping: 16 MiB. */
+#define VA_TRIM_BLOCKS ((size_t)256)
+/* The tables follow in steps as large as the heap, between these bounds: 64 MiB of it have 0.6 MiB
+ * of tables, 1 GiB 9.3. */
+#define VA_TABLE_STEP_BLOCKS ((size_t)1 << 9)
+#define VA_TABLE_STEP_MAX_BLOCKS ((size_t)1 << 14)
+
+/* The groups of the first blocks lie before the records, on the same page: so many bytes of them,
+ * of 32 groups, leave room for 32 records on the smallest page. */
+#define VA_FIRST_GROUPS_BYTES ((size_t)2 << 10)
+
+/* Huge pages: the kernel's size on both platforms with 4 KiB pages, and how much of a heap never
+ * gets them: a small one would pay 2 MiB and more for what is not used of the last ones. Ten
+ * whole programs, against none at all: from 4 MiB on 0.935 of the time and 1.044 of the memory,
+ * from 32 MiB on 0.943 and 1.029. From 48 instead of 32: gawk, git and z3 0.93 to 0.97 of the
+ * memory, python3 and perl 1.02, the same time. */
+#define VA_HUGE_BYTES ((size_t)2 << 20)
+#define VA_HUGE_AFTER_BYTES ((size_t)48 << 20)
+/* The kernel needs 0.1 to 0.3 ms for a huge page, but 4 to 6 on a virtual machine whose host takes
+ * free memory back; 512 small pages take 0.8 ms, there 1.0 to 2.4. So populating is timed: slow is
+ * what takes longer than this. If more than half of a window of huge pages are slow, no others are
+ * asked for until the heap has grown by so many times its size. redis on such a machine: 0.8 of the
+ * time. */
+#define VA_HUGE_SLOW_NS 1500000u
+#define VA_HUGE_WINDOW 4
+#define VA_HUGE_RETRY 3
+/* Arenas of this size have a sparse zone, this part of their range. Once the zone behind it is used
+ * the entries of all its blocks are mapped, if not touched: 8 MiB in an arena of 1 TiB. */
+#define VA_ZONED_BYTES ((size_t)8 << 30)
+#define VA_SPARSE_PART 8
+static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on their boundary");
+
+/* From its third fresh block on, a class is growing: the pages of a block are then populated
+ * by one call instead of a fault each. */
+#define VA_POPULATE_AFTER_BLOCKS 2
+/* Slots up to this size fill the pages that they lie on, so that a class that grows may have pages
+ * in advance: by populating them, and huge ones. Of a larger slot nobody knows how much will be
+ * touched. */
+#define VA_FILLED_BYTES ((size_t)4 << 10)
+
+/* A free block that stays unused for one to two of these is purged. Milliseconds. Against 500 ruby
+ * and rocksdb take 0.94 of the memory, a server whose sizes change 0.83; the same time. With 100 a
+ * hash map takes 0.94 of the memory and 1.02 of the time. */
+#define VA_PURGE_DELAY_MS 200
+/* The ceiling of dirty memory. In any case so much: */
+#define VA_DIRTY_MAX_BYTES ((size_t)1 << 30)
+/* What is lent and so much more, or all of it goes. redis after FLUSHALL keeps 46 MiB instead of
+ * 223. A part of what is lent as the ceiling makes bulk phases slower that free half of a heap. */
+#define VA_SHRINK_KEEP_BYTES ((size_t)8 << 20)
+/* When a heap grows beyond its recent peak: so many bytes, or such a part of what is lent. Peak
+ * memory of rendering markdown: 0.81. */
+#define VA_DIRTY_LEAST_BYTES ((size_t)2 << 20)
+#define VA_DIRTY_LEAST_SHIFT 4
+/* So much above it is worth the system calls. */
+#define VA_PURGE_STEP_BYTES ((size_t)1 << 20)
+/* No more than the heap's size is purged for the ceiling in so many milliseconds: a program may
+ * fill and free its heap again and again. */
+#define VA_PURGE_AGAIN_MS 4000
+/* Bytes of old blocks that one visit purges: bounds what one malloc pays for all. */
+#define VA_PURGE_VISIT_BYTES ((size_t)32 << 20)
+
+/* Draining: the slabs of a class are looked at, so many at most, whenever as many slots have been
+ * taken and given back as this part of theirs, or as the slabs are. */
+#define VA_DRAIN_SLABS ((size_t)4096)
+#define VA_DRAIN_PART 16
+/* The pages of draining slabs are given back once a purge delay, but no more often than this, so
+ * many bytes at a time: they are often single ones, 0.5 us each. So many slabs of a class each
+ * time. Milliseconds. */
+#define VA_DRAIN_MIN_MS 10
+#define VA_DRAIN_VISIT_BYTES ((size_t)1 << 20)
+#define VA_DRAIN_VISIT_SLABS ((size_t)1024)
+
+/* Holes: slabs whose pages are given back per hold of their owner's mutex; what a class must have
+ * free beyond its need before any goes by itself, and how much then goes per look. */
+#define VA_HOLES_SLABS ((size_t)16)
+#define VA_HOLES_MIN_BYTES ((size_t)256 << 10)
+#define VA_HOLES_VISIT_BYTES ((size_t)4 << 20)
+
+/* The background thread comes by so long after the purge clock's tick is due: the clock that it
+ * reads may be late by a few milliseconds. */
+#define VA_BACKGROUND_LATE_MS 5
+/* It is started once so much free memory has come together, and ends when nothing has changed for
+ * so many ticks, or there is no other thread, which it looks for this often. */
+#define VA_HELPER_BYTES ((size_t)1 << 20)
+/* When a program switches it on, a heap of this size may have something to give back. */
+#define VA_HELPER_HEAP_BYTES ((size_t)16 << 20)
+#define VA_BACKGROUND_QUIET 4
+#define VA_BACKGROUND_LOOK_MS ((uint64_t)250)
+
+/* So long after a store no processor can hold it back any more: they do for microseconds at most. A
+ * signal ends the wait; after so many of them nothing is taken from other threads this time. */
+#define VA_BARRIER_US 1000L
+#define VA_BARRIER_TRIES 20u
+
+/* The large run that a thread freed last stays with it, for loops that allocate and free one
+ * size: in all threads together at most this many bytes. */
+#define VA_LARGE_KEEP_BYTES ((size_t)64 << 20)
+/* Caches are emptied for an allocation that would fail, unless it is larger than this and than so
+ * many times what they hold: programs that ask until they get no more would empty them each time.
+ */
+#define VA_RELIEF_RATIO 8
+/* Such a loop looks at the purge clock every so many turns: the clock takes a fifth of one. */
+#define VA_LARGE_PUTS 16
+
+/* Thread caches: the bytes of free slots that the stacks of all threads may hold, shared out
+ * evenly, and the bounds of a thread's share. Beyond it a thread may hold a part of what its slabs
+ * and runs come to. A class always gets a few slots. With 8 MiB for a thread, messages of 16 to 32
+ * KiB take 0.97 of the time and 1.07 of the memory, git 1.1 of the memory; with 1 MiB 1.07 and
+ * 0.95. */
+#define VA_CACHE_ALL_BYTES ((size_t)32 << 20)
+#define VA_CACHE_MIN_BYTES ((size_t)256 << 10)
+#define VA_CACHE_MAX_BYTES ((size_t)2 << 20)
+#define VA_CACHE_USE_SHIFT 4
+/* Runs count apart, or a few would take the place of all slots: so many bytes of a share, and a
+ * part (VA_RUN_USE_SHIFT) of the thread's runs. One may always be kept. Against 8 MiB for both
+ * together: rocksdb 0.85 of the memory, JSON 0.95; four threads with 32 MiB each of blocks of 64
+ * KiB to 1 MiB take 1.1 to 1.2 of the time. */
+#define VA_CACHE_RUN_BYTES ((size_t)512 << 10)
+#define VA_STACK_MIN_SLOTS ((size_t)7)
+#define VA_STACK_MIN_BYTES ((size_t)4 << 10)
+/* A class that wants more slots than the budget has room for, or a thread more slabs than it had
+ * since the last trim, looks at so many classes for a stack that is not in use. 3000 blocks of one
+ * size after the other, most of them freed later, take 0.42 of the time so, as with four times the
+ * budget; strings that grow from size to size 0.77 of the memory, a bulk of 40 MiB of one size
+ * after the other 0.63. */
+#define VA_HAND_LOOKS 16
+/* The former needs so many refills and flushes in a row with no more than one of another class
+ * after each: loops over more classes than the budget has room for took up to 7 times as long
+ * without. */
+#define VA_STREAK 32
+#define VA_STREAK_GAP 2
+
+/* The bounds of a stack: in slots; in bytes at rest; of fine slots (up to VA_STACK_FINE) if its
+ * class is refilled and flushed in turns; and those it may grow to when a class is busy at that
+ * (bulk phases). With the bound at rest for fine slots, too, new threads that allocate and free
+ * 1000 blocks take 1.1 to 1.25 times as long for 128 to 512 bytes and 1500; with twice the larger
+ * one JSON takes 1.03 of the memory. The larger one at rest, too, costs threads that only free 0.2
+ * of their speed, and a fifth more memory. */
+#define VA_STACK_SLOTS_MAX ((size_t)1023)
+#define VA_STACK_FINE ((size_t)2 << 10)
+#define VA_STACK_FINE_BYTES ((size_t)64 << 10)
+#define VA_STACK_BYTES ((size_t)32 << 10)
+#define VA_STACK_BYTES_MAX ((size_t)1 << 20)
+/* Beyond its bounds at rest a stack grows up to this part of the thread's slabs and runs: a quarter
+ * of it saves 0.12 of the memory of tasks that send messages of 16 to 32 KiB, and costs 0.05 of
+ * their time. */
+#define VA_STACK_USE_SHIFT 4
+/* Of slots of this size and above a stack at rest holds so few that a thread which only allocates
+ * would come back for every other one: refills in a row take up to this part of the thread's slabs
+ * and runs, and so many bytes. 1000 blocks of 8 KiB take 0.73 of the time to allocate and 0.7 to
+ * free, of 32 KiB 0.77 and 0.9, by two threads 0.55 and 0.48. A sixteenth is faster still, but
+ * tasks that send messages of 16 to 32 KiB then take 1.06 of the memory. */
+#define VA_BULK_COARSE_BYTES ((size_t)5 << 10)
+#define VA_BULK_COARSE_SHIFT 5
+#define VA_BULK_BYTES ((size_t)256 << 10)
+/* The same for slots from this size on whose class has so many slow paths in a row, as in a loop
+ * over many classes each would take more than it needs (1.2 times the instructions). 1000 blocks of
+ * 2 KiB take 0.75 of the time to allocate and 0.8 to free, of 4 KiB 0.6 of both. */
+#define VA_BULK_FINE_BYTES ((size_t)2 << 10)
+#define VA_BULK_FINE_SHIFT 4
+#define VA_BULK_STREAK 6
+/* Of runs a larger part, and as many bytes as a stack may ever hold. Against 1/32 and 1 MiB,
+ * four threads with 32 MiB each of blocks of 64, 128 or 256 KiB take 0.2 to 0.3 of the time to
+ * allocate them, eight 0.4 to 0.6, one 0.5; whole programs 1.00 to 1.03 of the memory. */
+#define VA_RUN_USE_SHIFT 2
+/* It may grow so while it is refilled and flushed this often: a stack that fills and empties by
+ * chance alone is visited the less the larger it is, and gains nothing by growing on. */
+#define VA_BUSY_VISITS 32
+#define VA_BUSY_MS 32
+/* Bytes of runs (64 KiB to 1 MiB) kept per class, two runs at least, and at most. Half of them come
+ * or go at a time: the arena's lock and tables are shared by all threads. */
+#define VA_STACK_RUN_BYTES ((size_t)1 << 20)
+#define VA_STACK_RUN_BYTES_MAX ((size_t)4 << 20)
+/* Free blocks that a thread keeps for its next slabs, per zone: at most this many, 1/8 of its
+ * share in bytes, and 1/16 of its slabs. Half of them come or go at a time, but up to 1/8 of its
+ * slabs come: against 1/16, eight threads take 0.8 of the time for blocks of 16 and 32 KiB, 0.9 for
+ * 4 KiB, and tasks that send messages 1.03 of the memory. With 1/4 it is 0.7, and 1.04 to 1.06. */
+#define VA_SPARE_BLOCKS 16
+#define VA_SPARE_SHARE_SHIFT 3
+#define VA_SPARE_USE_SHIFT 4
+#define VA_SPARE_BATCH_SHIFT 3
+/* The first batch; with random order there must be something to choose from. */
+#define VA_SPARE_LEAST (VALLOC_SECURE_RANDOM ? 4 : 1)
+
+/* Slots given back per hold of the mutex. */
+#define VA_FLUSH_SLOTS ((size_t)256)
+
+/* Slabs that one refill obtains at most: a slab of the largest classes has two slots. */
+#define VA_REFILL_SLABS 8
+
+/* How many slots ahead of the one given back its slab is fetched into the processor's cache. */
+#define VA_PREFETCH_SLOTS 8
+
+/* A cache's first refills and flushes do not look at the clock: the page of libc that tells the
+ * time is one that small programs then never touch. */
+#define VA_YOUNG_VISITS 64
+
+/* A class without a slow path for this long gives half its slots back. Milliseconds. */
+#define VA_TRIM_MS 1000
+
+/* Slots of this class and above (a cache line) that another owner's slabs lent are kept and used
+ * again like one's own; smaller ones go home, so that no two threads write to one line. */
+#define VA_CLASS_KEPT VA_CLASS_OF_BYTES(64)
+
+/* Slots freed for other owners: batches kept at a time, the bound of one, and that of all as a
+ * part of the thread's share. */
+#define VA_OUTGOING_BATCHES 64
+#define VA_OUTGOING_SLOTS 61
+#define VA_OUTGOING_SHARE_SHIFT 4
+
+/* An exiting thread leaves its stacks filled for the next one, up to this many bytes, as long as no
+ * more than this many others have no thread. */
+#define VA_WARM_BYTES ((size_t)128 << 10)
+#define VA_WARM_CACHES 8
+
+/* Rounds of destructors in which an exiting thread keeps its cache, the last one included: POSIX
+ * promises four, and the thread may get its cache in the first of them. */
+#if VA_TSAN /* which ends its own state in the last round */
+#define VA_EXIT_ROUNDS 1
+#else
+#define VA_EXIT_ROUNDS 3
+#endif
+/* Caches that a thread which starts looks at for one whose thread has vanished unseen, before a new
+ * one is made. */
+#define VA_REAP_LOOKS 2
+
+/* Exited owners looked at for a partial slab before a fresh block is taken. */
+#define VA_ADOPT_LOOKS 32
+/* A thread that started less than so many milliseconds ago leaves those of a cache that exited less
+ * than as many ago, with so many slabs at most, to whoever continues that. Slabs that hold more
+ * would be missed: if all waited, memory that eight short-lived threads leave took 1.5 times the
+ * peak of a program that goes on alone. */
+#define VA_ADOPT_MS 100
+#define VA_ADOPT_KEEP_SLABS 16
+
+/* Owner ids are 20 bits of a table entry; 0 means no owner, the last one matches nothing. The upper
+ * half are caches of other allocators than that of the process. */
+#define VA_OWNER_SHIFT 12
+#define VA_OWNERS_HALF ((uint32_t)1 << (31 - VA_OWNER_SHIFT))
+/* A cache of another allocator may always hold this many bytes: there can be many of them. */
+#define VA_CACHE_OTHER_MIN_BYTES ((size_t)64 << 10)
+/* A limited allocator's caches hold at most this part of its limit each. */
+#define VA_CACHE_LIMIT_SHIFT 6
+
+/* The first caches lie close together. Each later one has pages of its own, so many bytes with room
+ * for its stacks, which are purged when its thread has exited and it holds nothing: as soon as so
+ * many others have no thread. With 27 KiB each, 10,000 threads that had exited left 250 MiB. */
+#define VA_CACHES_CLOSE 8
+#define VA_CACHE_PAGES_BYTES ((size_t)32 << 10)
+#define VA_EXITED_KEPT 256
+
+/* Internal memory: a first chunk that has room for some threads' caches and first stacks, then
+ * chunks that are mapped, and kept out of core dumps: in secure builds all are. */
+#define VA_META_FIRST_BYTES                                                                        \
+    (VALLOC_SECURE_EXACT || VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE ||                    \
+             VALLOC_SECURE_CANARY                                                                  \
+         ? (size_t)64                                                                              \
+         : (size_t)64 << 10)
+/* The first chunk ends with a page, of the smallest size that there is. */
+#define VA_META_PAGE_BYTES ((size_t)4 << 10)
+#define VA_META_CHUNK_BYTES ((size_t)256 << 10)
+/* realloc moves pages instead of copying bytes from this size on. Below, copying into pages that
+ * are resident already is cheaper than the system calls, and than faulting in anew what the move
+ * and the new mappings lose: four buffers that grow to 2 MiB in turn took 6.5 times as long with 1
+ * MiB here, to 8 MiB 1.5 times, to 32 MiB 1.1 times. */
+#define VA_MOVE_PAGES_BYTES ((size_t)4 << 20)
+/* A run that pages were moved to or from is a mapping of its own, and splits its neighbours'. So
+ * many at a time make a quarter of the mappings that the kernel grants a process by default. */
+#define VA_MOVED_RUNS_MAX ((size_t)8 << 10)
+
+/* How often a lock is looked at again before its waiter sleeps. */
+#define VA_LOCK_SPINS 64
+
+#endif

@@ -1,0 +1,40 @@
+/* large_cache.h: the large run that a thread freed last stays with it for a moment, so that a loop
+ * over one size makes no system call. All threads together keep VA_LARGE_KEEP_BYTES at most.
+ * Called by the cache's thread; others take the run by va_idle_empty. */
+#ifndef VA_LARGE_CACHE_H
+#define VA_LARGE_CACHE_H
+
+#include "cache/cache.h"
+
+/* The run kept, if it has this length; else NULL. */
+Block *va_large_cache_take(ThreadCache *cache, size_t blocks);
+
+/* Keeps a run that is freed, in the place of the last one, which had its length and is in use; else
+ * false, with nothing changed. */
+VA_INLINE bool va_large_cache_keep(ThreadCache *cache, Block *run)
+{
+    if (cache->large != NULL || run->run_blocks != cache->large_blocks ||
+        (size_t)run->run_blocks << VA_BLOCK_SHIFT > cache->large_room)
+        return false;
+    run->zero = false;
+    va_entry_store(va_block_entry(run), va_entry_make(0, VA_CLASS_SPARE));
+    cache->large = run;
+    cache->large_puts++;
+    return true;
+}
+
+/* Takes a run that is no allocation any more: keeps it, or gives it back to its allocator. */
+void va_large_cache_put(ThreadCache *cache, Block *run);
+
+/* Gives back the run kept. */
+void va_large_cache_drop(ThreadCache *cache);
+
+/* The bytes reserved for what all caches keep. */
+size_t va_large_cache_kept(void);
+
+/* Changes the bytes reserved for what the cache keeps; false if all caches together have too
+ * many. The room stays reserved while the run is in use, so that a loop over one size touches
+ * nothing shared. */
+bool va_large_cache_reserve(ThreadCache *cache, size_t bytes);
+
+#endif

@@ -1,0 +1,71 @@
+/* thread_cache.h: what a thread does with its cache: refill, flush, frees, trimming.
+ *
+ * Called by the thread that uses the cache, unless said otherwise. */
+#ifndef VA_THREAD_CACHE_H
+#define VA_THREAD_CACHE_H
+
+#include "cache/delivery.h"
+#include "cache/large_cache.h"
+#include "cache/supply.h"
+
+/* A cache for the calling thread: one whose thread has exited, else a new one; NULL when there
+ * is no memory for it. */
+ThreadCache *va_cache_attach(void);
+
+/* A cache of another allocator for the thread with this id, 0 for several; NULL when there is no
+ * memory. And the end of one whose allocator takes all its blocks itself. */
+ThreadCache *va_cache_make(Allocator *allocator, uint32_t thread);
+void va_cache_abandon(ThreadCache *cache);
+
+/* The thread is done: gives back what it holds, all but a little, and lets others have the cache.
+ */
+void va_cache_retire(ThreadCache *cache);
+
+/* A slot of a class whose stack is empty, and more into the stack; NULL when there is no
+ * memory. *zero tells whether the slot should read as zero, then whether it is known to. */
+void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero);
+
+/* Does the thread keep slots of this class that others own? Not those smaller than a cache line,
+ * and not what it only frees: it would keep them and flush them for nothing. */
+VA_INLINE bool va_cache_keeps(const ThreadCache *cache, unsigned class)
+{
+    return class >= VA_CLASS_KEPT &&
+           (!va_slot_stack_is_full(&cache->front.stacks[class]) || cache->classes[class].refilled);
+}
+
+/* Frees a slot or run whose entry was just read; cache may be NULL. */
+void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
+                   const char *function);
+
+/* Gives back everything that the cache holds, and the slabs that this leaves unused. */
+void va_cache_flush_all(ThreadCache *cache);
+
+/* Gives back the slots and runs that the cache holds, but keeps what slabs they leave unused. */
+void va_cache_flush_slots(ThreadCache *cache);
+
+/* Gives back the unused slabs. Any thread. */
+void va_cache_release_slabs(ThreadCache *cache);
+/* Adds the unused slabs of a class to a chain. Mutex held; any thread. */
+void va_cache_vacate_slabs_locked(ThreadCache *cache, unsigned class, Block **unused);
+
+/* Runs of a class that leave a cache as freed are no runs any more, but join a chain. And a chain
+ * of blocks that were in use goes back to their allocator, their pages at once if wanted. Any
+ * thread. */
+void va_cache_end_runs(void *const *addresses, size_t count, Block **chain, const char *function);
+void va_cache_give_back_blocks(Block *chain, bool purge);
+
+/* Gives back the unused slabs and the spare blocks. Any thread. */
+void va_cache_give_up(ThreadCache *cache);
+
+/* Asks the cache's thread to flush its stacks when it comes by. Any thread. */
+void va_cache_want_flush(ThreadCache *cache);
+
+/* For the allocator of the process: gives back all that caches hold whose threads exited a while
+ * ago. Any thread. */
+void va_cache_release_exited(uint64_t now_ms);
+
+/* For the allocator of the process: gives back the unused slabs of every cache, and all that caches
+ * without a thread hold. Any thread. */
+void va_cache_release_unused(void);
+
+#endif

@@ -1,0 +1,286 @@
+/* secure.h: what secure builds add beneath the thread caches: random numbers, the live bits,
+ * canaries, guard pages. Every feature is a constant of the build; without it nothing of it is
+ * compiled. passage.h uses these where slots go to the program and come back.
+ *
+ * LIVE BITS. Two bits for every slot; it is live if they differ:
+ *
+ *   live table, per block:   | own | others | own | others | ...    64 slots each
+ *
+ * The thread whose cache owns the slab flips a slot's bit in an `own` word by a plain load and
+ * store, all others atomically in `others`: an allocation or a free by the owner costs no atomic
+ * instruction. Whose a slab is changes only while the old owner runs no more (adoption from exited
+ * threads), or by the slot itself changing hands (runs). Caches of which that is not true (of other
+ * allocators, whose caches give slabs away at a limit) flip atomically, always.
+ * What two threads free in the same instant, one of them the owner, may both find live: then it is
+ * seen when it is next allocated and freed, or leaves a cache.
+ *
+ * The bits of a block are cleared when it becomes a slab or a run. */
+#ifndef VA_SECURE_H
+#define VA_SECURE_H
+
+#include "table/block_table.h"
+
+#define VA_RANDOMNESS (VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY)
+/* Frees look at the slot itself. */
+#define VA_PASSAGE_CHECKED (VALLOC_SECURE_EXACT || VALLOC_SECURE_ZERO || VALLOC_SECURE_CANARY)
+
+/* What a cache's front needs of it; owner thread only. */
+typedef struct SecureFront {
+#if VA_PASSAGE_CHECKED || VA_RANDOMNESS
+    _Atomic uint64_t *live; /* of the first arena */
+    uint64_t random;
+#endif
+#if VALLOC_SECURE_RANDOM
+    _Atomic bool suspended; /* as the cache; any thread writes it, under its mutex */
+#endif
+} SecureFront;
+
+/* ---- Random numbers ---- */
+
+#if VA_RANDOMNESS
+
+/* Draws the secrets; once, before any block is lent. */
+void va_secure_start(void);
+/* In the child after fork: other numbers than the parent's. */
+void va_secure_fork(void);
+/* Any thread; slow paths. */
+uint64_t va_random_shared(void);
+
+/* A number below `bound` from a cache's own state: quick, not for secrets. */
+VA_INLINE uint32_t va_random_below(SecureFront *front, uint32_t bound)
+{
+    front->random = front->random * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((front->random >> 32) * bound >> 32);
+}
+
+VA_INLINE void va_random_seed(SecureFront *front)
+{
+    front->random = va_random_shared();
+}
+
+/* Mixes the order of slots. */
+void va_shuffle(void **slots, uint32_t count);
+
+#else
+
+VA_INLINE void va_secure_start(void)
+{
+}
+
+VA_INLINE void va_secure_fork(void)
+{
+}
+
+VA_INLINE void va_random_seed(SecureFront *front)
+{
+    (void)front;
+}
+
+#endif
+
+/* ---- Live bits ---- */
+
+#if VALLOC_SECURE_EXACT
+
+/* The pair of words for slot n of a block. */
+VA_INLINE _Atomic uint64_t *va_live_words(_Atomic uint64_t *table, size_t block, size_t n)
+{
+    return table + block * VA_LIVE_WORDS + n / 64 * 2;
+}
+
+/* Relaxed: a slot's two bits are only of interest to who holds it or frees it, and the program's
+ * own synchronisation handed it over. Neighbours' bits may change meanwhile. */
+VA_INLINE bool va_live_is(const _Atomic uint64_t *words, size_t n)
+{
+    uint64_t own = atomic_load_explicit(&words[0], memory_order_relaxed);
+    uint64_t others = atomic_load_explicit(&words[1], memory_order_relaxed);
+    return ((own ^ others) >> (n % 64) & 1) != 0;
+}
+
+VA_INLINE uint64_t va_live_bit(size_t n)
+{
+    return (uint64_t)1 << (n % 64);
+}
+
+VA_INLINE void va_live_begin(_Atomic uint64_t *words, size_t n, bool is_own)
+{
+    if (va_likely(is_own))
+        atomic_store_explicit(
+            &words[0], atomic_load_explicit(&words[0], memory_order_relaxed) ^ va_live_bit(n),
+            memory_order_relaxed);
+    else
+        atomic_fetch_xor_explicit(&words[1], va_live_bit(n), memory_order_relaxed);
+}
+
+/* False if the slot is not live; then nothing is changed. */
+VA_INLINE bool va_live_end(_Atomic uint64_t *words, size_t n, bool is_own)
+{
+    uint64_t own = atomic_load_explicit(&words[0], memory_order_relaxed);
+    uint64_t both = own ^ atomic_load_explicit(&words[1], memory_order_relaxed);
+    if (va_unlikely((both >> (n % 64) & 1) == 0))
+        return false;
+    if (va_likely(is_own)) {
+        atomic_store_explicit(&words[0], own ^ va_live_bit(n), memory_order_relaxed);
+        return true;
+    }
+    uint64_t others = atomic_fetch_xor_explicit(&words[1], va_live_bit(n), memory_order_relaxed);
+    if (va_likely(((own ^ others) & va_live_bit(n)) != 0))
+        return true;
+    atomic_fetch_xor_explicit(&words[1], va_live_bit(n), memory_order_relaxed); /* another was */
+    return false;
+}
+
+void va_live_clear(Block *block, size_t slots);
+
+#else
+
+VA_INLINE void va_live_clear(Block *block, size_t slots)
+{
+    (void)block, (void)slots;
+}
+
+#endif
+
+/* ---- Canaries ---- */
+
+#if VALLOC_SECURE_CANARY
+
+extern uint64_t va_canary_secret;
+
+/* Its value depends on its place; the first byte is odd, so that a written 0 shows. */
+VA_INLINE uint64_t va_canary_at(const char *place)
+{
+    return ((va_canary_secret ^ (uintptr_t)place) * 0x9e3779b97f4a7c15u) | 1;
+}
+
+/* `end` is that of the slot or run. */
+VA_INLINE void va_canary_write(char *end)
+{
+    char *place = end - VA_CANARY_BYTES;
+    *(uint64_t *)(void *)place = va_canary_at(place);
+}
+
+VA_INLINE bool va_canary_is_whole(const char *end)
+{
+    const char *place = end - VA_CANARY_BYTES;
+    return *(const uint64_t *)(const void *)place == va_canary_at(place);
+}
+
+/* A slot freed twice has none. */
+VA_INLINE void va_canary_erase(char *end)
+{
+    *(uint64_t *)(void *)(end - VA_CANARY_BYTES) = 0;
+}
+
+#else
+
+VA_INLINE void va_canary_write(char *end)
+{
+    (void)end;
+}
+
+VA_INLINE bool va_canary_is_whole(const char *end)
+{
+    (void)end;
+    return true;
+}
+
+VA_INLINE void va_canary_erase(char *end)
+{
+    (void)end;
+}
+
+#endif
+
+/* ---- Guard pages ---- */
+
+#if VALLOC_SECURE_GUARD
+
+/* The last page of a large run is inaccessible, and so is the page before it: the run is lent with
+ * a block more, its front, which ends with that page. Some slabs end with such a page, too. Where
+ * the kernel cannot do that by marks in the page table (Linux 6.13) nothing is guarded: mappings
+ * split by mprotect would become too many. */
+typedef enum Guard { GUARD_NONE, GUARD_END, GUARD_IS_FRONT, GUARD_HAS_FRONT = 4 } Guard;
+
+/* Bytes at the end of a large run that are no user's, and blocks before it. */
+size_t va_guard_bytes(void);
+VA_INLINE size_t va_guard_front_blocks(size_t align_blocks)
+{
+    return align_blocks == 1;
+}
+
+/* How many slots a slab has, which may end with a guard page. */
+uint32_t va_guard_slots(const Block *slab, uint32_t slot_bytes, uint32_t slots);
+
+/* Guards the last page of a slab that is to have one, of a run; nothing if that is done already. */
+void va_guard_slab(Block *slab);
+void va_guard_run(Block *run);
+
+/* Makes the last page accessible. */
+void va_guard_end(Block *run);
+
+/* Splits the front from a run just lent, which has one: returns the rest. */
+Block *va_guard_split(Block *front);
+
+/* The run as it was lent, front included and accessible throughout. Of one without a front, itself;
+ * of a front, all of it. */
+Block *va_guard_whole(Block *run);
+
+VA_INLINE bool va_guard_is_front(const Block *run)
+{
+    return (run->guarded & GUARD_IS_FRONT) != 0;
+}
+
+#else
+
+VA_INLINE size_t va_guard_bytes(void)
+{
+    return 0;
+}
+
+VA_INLINE size_t va_guard_front_blocks(size_t align_blocks)
+{
+    (void)align_blocks;
+    return 0;
+}
+
+VA_INLINE uint32_t va_guard_slots(const Block *slab, uint32_t slot_bytes, uint32_t slots)
+{
+    (void)slab, (void)slot_bytes;
+    return slots;
+}
+
+VA_INLINE void va_guard_slab(Block *slab)
+{
+    (void)slab;
+}
+
+VA_INLINE void va_guard_run(Block *run)
+{
+    (void)run;
+}
+
+VA_INLINE void va_guard_end(Block *run)
+{
+    (void)run;
+}
+
+VA_INLINE Block *va_guard_split(Block *front)
+{
+    return front;
+}
+
+VA_INLINE Block *va_guard_whole(Block *run)
+{
+    return run;
+}
+
+VA_INLINE bool va_guard_is_front(const Block *run)
+{
+    (void)run;
+    return false;
+}
+
+#endif
+
+#endif

@@ -1,0 +1,120 @@
+/* background.c: see background.h.
+ *
+ * The thread allocates nothing and has no cache: it works on the caches of others under their
+ * mutexes, once per tick of the purge clock. It ends when nothing has changed for some ticks: so it
+ * keeps no process alive whose own threads have ended, and most processes have one thread when they
+ * fork, or enter another namespace. Its states, in va_purge_helper:
+ *
+ *   OFF  <->  RESTS  ->  CALLED  ->  STARTS  ->  RUNS  ->  RESTS     by itself
+ *                                                      ->  STOPS     when it is switched off */
+#include "heap/background.h"
+
+#include <pthread.h>
+
+#include "heap/allocator.h"
+#include "arena/arena.h"
+#include "os/options.h"
+#include "os/os.h"
+
+static pthread_t thread; /* of whoever changes the state from STARTS, or to STOPS */
+
+static bool change(Helper from, Helper to)
+{
+    uint32_t expected = from;
+    bool done = atomic_compare_exchange_strong_explicit(&va_purge_helper, &expected, to,
+                                                        memory_order_acq_rel, memory_order_relaxed);
+    if (done)
+        va_os_wake_all(&va_purge_helper);
+    return done;
+}
+
+static VA_COLD void *run(void *unused)
+{
+    unsigned quiet = 0;
+    while (atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_STARTS)
+        va_os_wait(&va_purge_helper, HELPER_STARTS);
+    while (atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_RUNS) {
+        size_t purged = va_os_purged();
+        bool changed;
+        uint64_t rest_ms = va_allocators_decay(&changed) + VA_BACKGROUND_LATE_MS;
+        quiet = changed || purged != va_os_purged() ? 0 : quiet + 1;
+        bool alone = false;
+        while (rest_ms != 0 && !alone && quiet != VA_BACKGROUND_QUIET &&
+               atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_RUNS) {
+            uint64_t ms = va_min(rest_ms, VA_BACKGROUND_LOOK_MS);
+            va_os_wait_for(&va_purge_helper, HELPER_RUNS, ms);
+            rest_ms -= ms;
+            alone = !va_registry_has_threads();
+        }
+        if ((alone || quiet == VA_BACKGROUND_QUIET) && change(HELPER_RUNS, HELPER_RESTS)) {
+            pthread_detach(pthread_self());
+            break;
+        }
+    }
+    return unused;
+}
+
+VA_COLD void va_background_start(void)
+{
+    if (!change(HELPER_CALLED, HELPER_STARTS))
+        return;
+    va_fork_register();
+    bool done = va_os_start_thread(&thread, run);
+    change(HELPER_STARTS, done ? HELPER_RUNS : HELPER_RESTS);
+}
+
+static VA_COLD void stop(void)
+{
+    int old;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old); /* it would be stopping for ever */
+    pthread_join(thread, NULL);
+    change(HELPER_STOPS, HELPER_OFF);
+    pthread_setcancelstate(old, NULL);
+}
+
+/* What is there may have been freed before it was wanted. */
+static VA_COLD void start_if_large(void)
+{
+    ArenaStats arena;
+    va_arena_stats(&arena);
+    if (arena.dirty < VA_HELPER_BYTES && arena.committed < VA_HELPER_HEAP_BYTES)
+        return;
+    va_purge_call_helper();
+    va_background_visit();
+}
+
+VA_COLD void va_background_set(bool on)
+{
+    for (;;) {
+        uint32_t state = atomic_load_explicit(&va_purge_helper, memory_order_acquire);
+        if (state == HELPER_STARTS || state == HELPER_STOPS)
+            va_os_wait(&va_purge_helper, state);
+        else if (on ? state != HELPER_OFF || change(HELPER_OFF, HELPER_RESTS)
+                    : state == HELPER_OFF || change(HELPER_RESTS, HELPER_OFF) ||
+                          change(HELPER_CALLED, HELPER_OFF))
+            break;
+        else if (!on && change(HELPER_RUNS, HELPER_STOPS)) {
+            stop();
+            break;
+        }
+    }
+    if (on)
+        start_if_large();
+}
+
+__attribute__((constructor(102))) static VA_STARTUP void set_by_option(void)
+{
+    va_arena_start();
+    if (va_unlikely(va_options.background))
+        va_background_set(true);
+}
+
+VA_COLD bool va_background_fork(void)
+{
+    uint32_t state = atomic_load_explicit(&va_purge_helper, memory_order_relaxed);
+    bool was_there = state == HELPER_RUNS || state == HELPER_STOPS;
+    if (state != HELPER_OFF)
+        atomic_store_explicit(&va_purge_helper, state == HELPER_STOPS ? HELPER_OFF : HELPER_RESTS,
+                              memory_order_relaxed);
+    return was_there;
+}
