@@ -361,7 +361,8 @@ static VA_COLD bool view_locked(Arena *arena, const Zone *zone, size_t block, Ru
 {
     *view = (RunView){.address = arena->base + (block << VA_BLOCK_SHIFT), .blocks = 1};
     if (va_bitmap_test(&va_group(arena, block / VA_GROUP_BLOCKS)->free, block % VA_GROUP_BLOCKS)) {
-        view->blocks = va_runs_free_from(arena, zone, block, zone->top - block);
+        size_t end = va_min(zone->top, zone->committed);
+        view->blocks = va_runs_free_from(arena, zone, block, end - block);
         return true;
     }
     view->entry = atomic_load_explicit(&arena->entries[block], memory_order_acquire);
@@ -379,7 +380,8 @@ static VA_COLD size_t scan_zone_locked(ScanCursor *cursor, const Zone *zone, Run
     Arena *arena = &va_arenas[cursor->arena];
     size_t count = 0;
     cursor->block = va_max(cursor->block, zone->first);
-    while (cursor->block < zone->top && count < most) {
+    size_t end = va_min(zone->top, zone->committed); /* above all is free, and not mapped */
+    while (cursor->block < end && count < most) {
         RunView *view = &views[count];
         count += view_locked(arena, zone, cursor->block, view);
         cursor->block += view->blocks;
