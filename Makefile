@@ -236,8 +236,8 @@ lint: $(BUILD)/release/build.ninja
 	@.ci/setup.sh lint
 	python3 .ci/layers.py
 	clang-format --dry-run --Werror $(C_FILES)
-	clang-tidy --quiet c/src/unity.c c/src/api/override.c c/src/api/operators.c -- -std=gnu11 -Ic/src -Ic/include -DVALLOC_OVERRIDE=1
-	clang-tidy --quiet c/src/unity.c -- -std=gnu11 -Ic/src -Ic/include -DVALLOC_OVERRIDE=1 -DVALLOC_SECURE=1
+	clang-tidy --quiet c/src/unity.c c/src/api/override.c c/src/api/operators.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1
+	clang-tidy --quiet c/src/unity.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1 -DVALLOC_SECURE=1
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --package valloc --all-targets --features allocator-api2 --quiet -- -D warnings

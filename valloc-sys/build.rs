@@ -46,7 +46,10 @@ fn build(c: &Path) {
         .warnings(true)
         .extra_warnings(true);
     if env::var_os("CARGO_FEATURE_OVERRIDE").is_some() {
-        build.file(c.join("src/api/override.c")).flag("-fno-builtin").define("VALLOC_OVERRIDE", "1");
+        build
+            .file(c.join("src/api/override.c"))
+            .flag("-fno-builtin")
+            .define("VALLOC_OVERRIDE", "1");
     }
     if env::var_os("CARGO_FEATURE_SECURE").is_some() {
         build.define("VALLOC_SECURE", "1");
