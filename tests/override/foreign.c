@@ -87,7 +87,7 @@ static void ignore(void)
 static void wild_pointer_into_the_arena(void)
 {
     char *block = malloc(100);
-    free(block + ((size_t)1 << 20)); /* mapped, and lent to nobody */
+    free(block + ((size_t)1 << 19)); /* mapped, and lent to nobody */
 }
 
 int main(int argc, char **argv)
