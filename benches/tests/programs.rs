@@ -151,7 +151,7 @@ fn programs_run_on_valloc() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let built = Command::new("cc")
         .args(["-std=gnu11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-builtin"])
-        .args(["-ftls-model=initial-exec", "-DVALLOC_OVERRIDE=1", "-Ic/include", "-o"])
+        .args(["-ftls-model=initial-exec", "-DVALLOC_OVERRIDE=1", "-Ic/src", "-Ic/include", "-o"])
         .arg(out.join("libvalloc-override.so"))
         .args(["c/src/unity.c", "c/src/api/override.c"])
         .current_dir(root)
