@@ -267,10 +267,16 @@ EXPORT void *dlopen(const char *file, int mode)
 EXPORT __attribute__((weak)) int __register_atfork(void (*prepare)(void), void (*parent)(void),
                                                    void (*child)(void), void *library)
 {
-    static int (*next)(void (*)(void), void (*)(void), void (*)(void), void *);
+    static void *_Atomic found;
+    void *next = atomic_load_explicit(&found, memory_order_relaxed);
     va_fork_register();
-    if (next == NULL)
-        *(void **)&next = dlsym(RTLD_NEXT, "__register_atfork");
-    return next != NULL ? next(prepare, parent, child, library) : ENOMEM;
+    if (next == NULL) {
+        next = dlsym(RTLD_NEXT, "__register_atfork");
+        if (next == NULL)
+            return ENOMEM;
+        atomic_store_explicit(&found, next, memory_order_relaxed); /* the same whoever looks */
+    }
+    return ((int (*)(void (*)(void), void (*)(void), void (*)(void), void *))next)(prepare, parent,
+                                                                                   child, library);
 }
 #endif
