@@ -24,7 +24,7 @@ help:
 	@echo 'make                     builds the C libraries in build/release'
 	@echo 'make install             installs them to PREFIX ($(PREFIX))'
 	@echo 'make test                runs every test: C, Rust, sanitizers'
-	@echo 'make test-c              C tests in the release and debug builds'
+	@echo 'make test-c              C tests in the release, debug and unchecked builds'
 	@echo 'make test-secure         C tests in the secure build'
 	@echo 'make test-tools          programs on valloc under memcheck'
 	@echo 'make test-cross          C tests on musl, and emulated on aarch64 and the first x86-64'
@@ -60,11 +60,13 @@ $(BUILD)/%/build.ninja: CMakeLists.txt CMakePresets.json tests/CMakeLists.txt
 test: test-c test-secure test-sanitizers test-tools test-rust
 	@echo 'All tests passed.'
 
-test-c: $(BUILD)/release/build.ninja $(BUILD)/debug/build.ninja
+test-c: $(BUILD)/release/build.ninja $(BUILD)/debug/build.ninja $(BUILD)/unchecked/build.ninja
 	cmake --build --preset release
 	ctest --preset release --parallel $(JOBS)
 	cmake --build --preset debug
 	ctest --preset debug --parallel $(JOBS)
+	cmake --build --preset unchecked
+	ctest --preset unchecked --label-regex quick --parallel $(JOBS)
 
 # tests/CMakeLists.txt leaves out tests that do not apply to the secure build (freed memory is not
 # written to, the order of slots, the size of an empty program, instruction counts), tests that do

@@ -51,8 +51,11 @@ fn build(c: &Path) {
             .flag("-fno-builtin")
             .define("VALLOC_OVERRIDE", "1");
     }
+    // Features add up over a program's crates: the secure build wins.
     if env::var_os("CARGO_FEATURE_SECURE").is_some() {
         build.define("VALLOC_SECURE", "1");
+    } else if env::var_os("CARGO_FEATURE_UNCHECKED").is_some() {
+        build.define("VALLOC_CHECKS", "0");
     }
     if env::var_os("CARGO_FEATURE_VALGRIND").is_some() {
         build.define("VALLOC_VALGRIND", "1");

@@ -15,6 +15,7 @@
 #include "table/meta.c"
 #include "table/size_class.c"
 #include "table/block_table.c"
+#include "table/slot_state.c"
 
 #include "harden/secure.c"
 

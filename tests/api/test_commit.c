@@ -16,11 +16,11 @@
 #define BLOCKS 20000
 #define THREADS 3
 /* Tables, caches and the step by which the heap grows: bytes. Beyond a small heap entries of the
- * whole sparse zone are among them. A secure build's live bits have a table besides, which takes
+ * whole sparse zone are among them. Checked builds also have tables of states, which take
  * blocks that have entries. */
 #define IS_SMALL(limit) ((limit) < (size_t)48 << 20)
-#define LOST_LIVE (VA_LIVE_WORDS == 0 ? 0 : 8)
-#define LOST(limit) ((size_t)((IS_SMALL(limit) ? 4 : 14) + LOST_LIVE) << 20)
+#define LOST_STATES (VALLOC_CHECKS ? 8 : 0)
+#define LOST(limit) ((size_t)((IS_SMALL(limit) ? 4 : 14) + LOST_STATES) << 20)
 
 typedef struct Held {
     unsigned char *block;

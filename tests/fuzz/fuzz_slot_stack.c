@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static char slots[256];
     size_t count = 0;
     size_t capacity = take_below(&input, ROOM + 1);
-    SlotStack stack = {storage, storage + capacity};
+    SlotStack stack = {.top = storage, .limit = storage + capacity};
     while (!input_is_over(&input)) {
         uint8_t what = take_byte(&input);
         demand(va_slot_stack_is_full(&stack) == (count == capacity));

@@ -130,7 +130,7 @@ static void free_twice_of_own(void *size)
 static void every_second_free_is_seen_at_once(void **state)
 {
     (void)state;
-    if (!VALLOC_SECURE_EXACT)
+    if (!VALLOC_CHECKS)
         skip();
     void (*const crimes[])(void *) = {
         free_after_others, free_twice_elsewhere, free_here_and_elsewhere, free_elsewhere_and_here,
@@ -162,7 +162,7 @@ static void free_8_bytes_in(void *size)
 static void interior_frees_are_seen_at_once(void **state)
 {
     (void)state;
-    if (!VALLOC_SECURE_EXACT)
+    if (!VALLOC_CHECKS)
         skip();
     for (size_t i = 2; i < SIZES; i++) { /* the next slot starts 16 bytes behind the smallest */
         Child child = child_run(free_16_bytes_in, (void *)(uintptr_t)&sizes[i]);

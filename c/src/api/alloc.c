@@ -53,18 +53,6 @@ static size_t block_bytes(const Block *block, uint32_t entry)
     return ((size_t)block->run_blocks << VA_BLOCK_SHIFT) - va_guard_bytes() - VA_CANARY_BYTES;
 }
 
-/* Reports a pointer into the middle of a slot or run: its end would be taken for further away. */
-VA_INLINE void check_start(const void *pointer, unsigned class, const char *function)
-{
-    uint64_t offset = va_block_offset(pointer);
-    if (class < VA_CLASSES_SMALL) {
-        const SizeClass *size_class = &va_size_classes[class];
-        offset -= (offset * size_class->reciprocal >> 32) * size_class->bytes;
-    }
-    if (va_unlikely(offset != 0))
-        va_fatal(function, "not the start of an allocation", pointer);
-}
-
 /* The end of a slow path. */
 VA_INLINE void release(Allocator *allocator, ThreadCache *cache)
 {
@@ -94,11 +82,11 @@ VA_INLINE void *try_allocate(Allocator *allocator, unsigned class, size_t size, 
             va_pass_out_run(va_block_of(slot));
         return slot;
     }
-    slot = va_pop_out(&cache->front, class << VA_CLASS_SHIFT, allocator == &va_process);
+    slot = va_pop_out(&cache->front, class << VA_CLASS_SHIFT);
     if (slot == NULL) {
         slot = va_cache_refill(cache, class, zero);
-        if (VA_PASSAGE_CHECKED && slot != NULL)
-            va_pass_out(&cache->front, class << VA_CLASS_SHIFT, slot, allocator == &va_process);
+        if (slot != NULL)
+            va_pass_out_slow(slot, class);
     } else {
         *zero = false;
     }
@@ -193,7 +181,7 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
 {
     Allocator *allocator = allocator_of(block, entry);
     ThreadCache *cache = va_allocator_acquire(allocator);
-    va_pass_in_slow(cache, pointer, block, entry, function);
+    va_pass_in_slow(pointer, block, entry, function);
     if (va_entry_class(entry) != VA_CLASS_LARGE) {
         va_quarantine_free(cache, pointer, block, entry, function);
     } else {
@@ -366,7 +354,6 @@ void *va_reallocate(Allocator *allocator, void *pointer, size_t size, size_t ali
         return va_foreign_reallocate(pointer, size, alignment);
     va_pass_check(pointer, block, entry, function);
     unsigned class = va_entry_class(entry);
-    check_start(pointer, class, function);
     unsigned wanted = va_class_of_aligned(size + VA_CANARY_BYTES, alignment);
     if (wanted == class && class != VA_CLASS_LARGE) {
         va_pass_give_up(pointer, size, block_bytes(block, entry));
@@ -397,7 +384,6 @@ VA_COLD bool va_expand(void *pointer, size_t size, const char *function)
     if (va_unlikely(entry == 0))
         return false;
     va_pass_check(pointer, block, entry, function);
-    check_start(pointer, va_entry_class(entry), function);
     if (size <= block_bytes(block, entry))
         return true;
     return size <= PTRDIFF_MAX && va_entry_class(entry) >= VA_CLASSES_SMALL &&

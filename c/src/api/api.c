@@ -320,7 +320,7 @@ VA_COLD void valloc_destroy(MemoryAllocator *allocator)
 VA_INLINE void *allocate_fast(const MemoryAllocator *allocator, size_t size)
 {
     CacheFront *front = va_allocator_front(allocator);
-    return va_likely(front != NULL) ? VA_ALLOCATE_FROM(front, size, false) : NULL;
+    return va_likely(front != NULL) ? VA_ALLOCATE_FROM(front, size) : NULL;
 }
 
 static VA_APART void *allocate_slow(MemoryAllocator *allocator, size_t size)
@@ -390,7 +390,7 @@ static VA_APART void free_valloc_slow(const MemoryAllocator *allocator, void *pt
 VA_APART void free_valloc(MemoryAllocator *allocator, void *ptr)
 {
     CacheFront *front = va_allocator_front(allocator);
-    if (va_unlikely(front == NULL || !va_free_to(front, ptr, false)))
+    if (va_unlikely(front == NULL || !va_free_to(front, ptr)))
         free_valloc_slow(allocator, ptr);
 }
 

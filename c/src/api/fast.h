@@ -5,7 +5,7 @@
  * one comparison, and pushes the slot. Each gives up, with nothing changed, where that is not all.
  *
  * No lock, no atomic read-modify-write, and the slot's memory is not touched. Secure builds check
- * at both places (fast_checked.h); builds that a tool watches have no fast path. */
+ * at both places (fast_secure.h); builds that a tool watches have no fast path. */
 #ifndef VA_FAST_H
 #define VA_FAST_H
 
@@ -14,41 +14,40 @@
 #include "api/watch.h"
 
 #if VA_PASSAGE_CHECKED || VALLOC_SECURE_RANDOM
-#include "api/fast_checked.h"
+#include "api/fast_secure.h"
 #else
 
 /* The newest slot of a class, removed; NULL if there is none. The NULL lies below the slots, so
  * that the test for an empty stack is that of the slot just loaded. */
-VA_INLINE void *va_pop_fast(CacheFront *front, uint32_t class_offset, bool of_process)
+VA_INLINE void *va_pop_fast(CacheFront *front, uint32_t class_offset)
 {
-    (void)of_process;
-    SlotStack *stack = (SlotStack *)((char *)front + class_offset);
-    void **top = stack->top;
+    uintptr_t offset = class_offset;
+    void **top = va_front_stack(front, offset)->top;
     void *slot = VA_GLANCE(*top);
     if (va_unlikely(slot == NULL || VA_WATCHED))
         return NULL;
     atomic_signal_fence(memory_order_seq_cst);
-    VA_PUBLISH(stack->top, top - 1);
+    VA_FOLD(offset);
+    VA_PUBLISH(va_front_stack(front, offset)->top, top - 1);
     atomic_signal_fence(memory_order_seq_cst); /* before the thread's next operation */
+    va_front_begin(front, offset, slot);
     return slot;
 }
 
-/* Puts a slot on the stack of its class; false if that is full, or if the slot is the one freed
- * last. The stack's address is forgotten so that it costs no instruction. */
-VA_INLINE bool va_push_fast(CacheFront *front, size_t index, uint32_t class_offset, void *slot,
-                            bool is_own)
+/* Puts a slot on the stack of its class; false if that is full, or if no live slot starts there.
+ * The stack's address is folded into each access to it. */
+VA_INLINE bool va_push_fast(CacheFront *front, uint32_t class_offset, void *slot)
 {
-    (void)index, (void)is_own;
     uintptr_t offset = class_offset;
-    void **top = ((SlotStack *)((char *)front + offset))->top;
-    VA_FORGET(offset);
-    if (va_unlikely(VA_WATCHED || top == ((SlotStack *)((char *)front + offset))->limit ||
-                    VA_GLANCE(*top) == slot))
+    void **top = va_front_stack(front, offset)->top;
+    VA_FOLD(offset);
+    if (va_unlikely(VA_WATCHED || top == va_front_stack(front, offset)->limit ||
+                    !va_front_end(front, &offset, slot)))
         return false;
-    VA_FORGET(offset);
     VA_PUBLISH(top[1], slot); /* before top: a fork in between copies a sound stack */
     atomic_signal_fence(memory_order_seq_cst);
-    VA_PUBLISH_NEXT(((SlotStack *)((char *)front + offset))->top);
+    VA_FOLD(offset);
+    VA_PUBLISH_NEXT(va_front_stack(front, offset)->top);
     atomic_signal_fence(memory_order_seq_cst); /* before the thread's next operation */
     return true;
 }
@@ -57,32 +56,32 @@ VA_INLINE bool va_push_fast(CacheFront *front, size_t index, uint32_t class_offs
 
 /* A slot of a cache, or NULL: then va_allocate. Sizes above VA_SMALL_MAX: NULL. A macro: the
  * thread's front is then read after the size was compared, which is an instruction less. */
-#define VA_ALLOCATE_FROM(front, size, of_process)                                                  \
+#define VA_ALLOCATE_FROM(front, size)                                                              \
     (va_unlikely((size) > VA_SMALL_MAX - VA_CANARY_BYTES)                                          \
          ? NULL                                                                                    \
-         : va_pop_fast((front), va_small_class_offset((size) + VA_CANARY_BYTES), of_process))
+         : va_pop_fast((front), va_small_class_offset((size) + VA_CANARY_BYTES)))
 
 /* A slot of the thread's cache in the allocator of the process. */
 VA_INLINE void *va_allocate_fast(size_t size)
 {
-    return VA_ALLOCATE_FROM(VA_THREAD_FRONT, size, true);
+    return VA_ALLOCATE_FROM(VA_THREAD_FRONT, size);
 }
 
 /* Frees into a cache; false if it cannot, with nothing changed: then va_free. The slot's memory is
  * not touched. */
-VA_INLINE bool va_free_to(CacheFront *front, void *pointer, bool of_process)
+VA_INLINE bool va_free_to(CacheFront *front, void *pointer)
 {
     /* 0 is no entry of any owner: it matches no tag. */
     size_t index = va_index_fast(front, pointer);
     uint32_t offset = va_entry_fast(front, index) ^ front->tag;
     if (va_unlikely(offset >= VA_CLASSES << VA_CLASS_SHIFT))
         return false;
-    return va_push_fast(front, index, offset, pointer, of_process);
+    return va_push_fast(front, offset, pointer);
 }
 
 VA_INLINE bool va_free_fast(void *pointer)
 {
-    return va_free_to(VA_THREAD_FRONT, pointer, true);
+    return va_free_to(VA_THREAD_FRONT, pointer);
 }
 
 /* Sets errno to ENOMEM on failure. */
@@ -114,11 +113,11 @@ VA_INLINE void *va_allocate_run_fast(size_t size)
         va_run_classes[(size + VA_CANARY_BYTES + VA_BLOCK_BYTES - 1) >> VA_BLOCK_SHIFT];
     uintptr_t offset = class << VA_CLASS_SHIFT;
     CacheFront *front = VA_THREAD_FRONT;
-    if (va_unlikely(VA_GLANCE(*((SlotStack *)((char *)front + offset))->top) == NULL))
+    if (va_unlikely(VA_GLANCE(*va_front_stack(front, offset)->top) == NULL))
         return NULL; /* the front may be none */
     atomic_store_explicit(&front->popping, true, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst); /* if it was too late to say so, a fence is there */
-    void *run = va_pop_fast(front, (uint32_t)offset, true);
+    void *run = va_pop_fast(front, (uint32_t)offset);
     atomic_store_explicit(&front->popping, false, memory_order_release);
     return run;
 }
@@ -144,7 +143,7 @@ VA_INLINE bool va_free_foreign_fast(void *pointer)
     if (offset - (VA_CLASS_KEPT << VA_CLASS_SHIFT) >= (VA_CLASSES_SMALL - VA_CLASS_KEPT)
                                                           << VA_CLASS_SHIFT)
         return false;
-    return va_push_fast(front, index, offset, pointer, false);
+    return va_push_fast(front, offset, pointer);
 }
 
 /* The same for one that it does not keep: it joins the batch for its owner. */
@@ -162,8 +161,13 @@ VA_INLINE bool va_free_away_fast(void *pointer, uint32_t class_offsets_from,
         return false;
     ThreadCache *cache = (ThreadCache *)front;
     unsigned class = offset >> VA_CLASS_SHIFT;
-    return !va_cache_keeps(cache, class) &&
-           va_collect_fast(cache, pointer, owner, va_size_classes[class].bytes);
+    uintptr_t place = offset;
+    if (va_cache_keeps(cache, class) || !va_front_end(front, &place, pointer))
+        return false;
+    if (va_collect_fast(cache, pointer, owner, va_size_classes[class].bytes))
+        return true;
+    va_front_begin(front, offset, pointer); /* before that, another thread may take the batch */
+    return false;
 }
 
 /* The same for a size known: one compare of the whole entry checks owner and class. */
@@ -176,7 +180,7 @@ VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
     size_t index = va_index_fast(front, pointer);
     if (va_unlikely(va_entry_fast(front, index) != (front->tag | offset)))
         return false;
-    return va_push_fast(front, index, offset, pointer, true);
+    return va_push_fast(front, offset, pointer);
 }
 
 /* The class offset of a small request with an alignment, a power of two: that of the size rounded
@@ -198,7 +202,7 @@ VA_INLINE uint32_t va_aligned_class_offset(size_t size, size_t alignment)
 VA_INLINE void *va_allocate_aligned_fast(size_t size, size_t alignment)
 {
     uint32_t offset = va_aligned_class_offset(size, alignment);
-    return va_likely(offset != UINT32_MAX) ? va_pop_fast(VA_THREAD_FRONT, offset, true) : NULL;
+    return va_likely(offset != UINT32_MAX) ? va_pop_fast(VA_THREAD_FRONT, offset) : NULL;
 }
 
 /* Frees it into the thread's cache; false if it cannot, with nothing changed: then va_free_sized.
@@ -210,7 +214,7 @@ VA_INLINE bool va_free_aligned_fast(void *pointer, size_t size, size_t alignment
     size_t index = va_index_fast(front, pointer);
     if (va_unlikely(offset == UINT32_MAX || va_entry_fast(front, index) != (front->tag | offset)))
         return false;
-    return va_push_fast(front, index, offset, pointer, true);
+    return va_push_fast(front, offset, pointer);
 }
 
 /* The same for a slot of another owner that this thread may keep. */
@@ -224,7 +228,7 @@ VA_INLINE bool va_free_sized_foreign_fast(void *pointer, size_t size)
     uint32_t entry = va_entry_fast(front, index);
     if (offset < VA_CLASS_KEPT << VA_CLASS_SHIFT || (entry & VA_ENTRY_OWNERLESS) != offset)
         return false;
-    return va_push_fast(front, index, offset, pointer, false);
+    return va_push_fast(front, offset, pointer);
 }
 
 /* Moves a slot of the thread's cache to one of another class, if it has one free, or leaves it
@@ -238,18 +242,17 @@ VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
     uint32_t offset = va_entry_fast(front, index) ^ front->tag;
     if (va_unlikely(offset >= VA_CLASSES_SMALL << VA_CLASS_SHIFT))
         return NULL;
-    const SizeClass *old = &va_size_classes[offset >> VA_CLASS_SHIFT];
-    uint64_t start = va_block_offset(pointer);
-    if (va_unlikely(start != (start * old->reciprocal >> 32) * old->bytes))
+    if (va_unlikely(!va_front_is_live(front, offset, pointer)))
         return NULL;
+    uint32_t old_bytes = va_size_classes[offset >> VA_CLASS_SHIFT].bytes;
     uint32_t wanted = va_small_class_offset(size);
     if (wanted == offset)
         return pointer;
-    void *moved = va_pop_fast(front, wanted, true);
+    void *moved = va_pop_fast(front, wanted);
     if (va_unlikely(moved == NULL))
         return NULL;
-    memcpy(moved, pointer, va_min(old->bytes, size));
-    if (va_unlikely(!va_push_fast(front, index, offset, pointer, true)))
+    memcpy(moved, pointer, va_min(old_bytes, size));
+    if (va_unlikely(!va_push_fast(front, offset, pointer)))
         va_free(pointer, "realloc");
     return moved;
 }
@@ -261,9 +264,11 @@ VA_INLINE size_t va_usable_size_fast(const void *pointer)
         return 0;
     CacheFront *front = VA_THREAD_FRONT;
     uint32_t entry = va_entry_fast(front, va_index_fast(front, pointer));
-    if (va_unlikely(entry == 0 || va_entry_class(entry) >= VA_CLASSES))
+    unsigned class = va_entry_class(entry);
+    if (va_unlikely(entry == 0 || class >= VA_CLASSES ||
+                    !va_front_is_live(front, class << VA_CLASS_SHIFT, pointer)))
         return 0;
-    return va_size_classes[va_entry_class(entry)].bytes;
+    return va_size_classes[class].bytes;
 }
 
 #endif

@@ -96,6 +96,8 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Bloc
     size_t end = first + blocks;
     if (end > zone->end || (end > zone->top && !grow))
         return 0;
+    if (VALLOC_CHECKS && va_unlikely(blocks >= VA_STATED_BLOCKS))
+        va_space_drop_states(arena, first, va_min(end, va_max(first, zone->tabled)) - first);
     MapResult result = va_space_commit(arena, zone, end);
     if (va_unlikely(result != MAP_DONE)) {
         va_use.refused |= result == MAP_REFUSED;
@@ -104,6 +106,11 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Bloc
     if (wanted.count > 1) {
         size_t most = va_min(wanted.count * blocks, zone->committed - first);
         count = va_runs_free_from(arena, zone, first, most) / blocks;
+    }
+    size_t stated = blocks < VA_STATED_BLOCKS ? count * blocks : 1;
+    if (VALLOC_CHECKS && va_unlikely(!va_space_states(arena, first, stated))) {
+        va_use.refused = true;
+        return 0;
     }
     size_t dirty = borrow_locked(arena, zone, first, count * blocks);
     for (size_t i = 0; i < count; i++) {
@@ -296,6 +303,15 @@ VA_COLD bool va_arena_resize(Block *run, size_t blocks)
     return done;
 }
 
+VA_COLD bool va_arena_add_states(const Block *run)
+{
+    va_lock_acquire(&va_use.lock);
+    bool done = !VALLOC_CHECKS ||
+                va_space_states(&va_arenas[run->arena], va_block_number(run), run->run_blocks);
+    va_lock_release(&va_use.lock);
+    return done;
+}
+
 VA_COLD bool va_arena_split(Block *run, size_t count)
 {
     if (!run->moved)
@@ -431,6 +447,21 @@ static VA_COLD size_t touched(size_t first, size_t count, size_t entry_bytes)
            va_align_down(first * entry_bytes, page);
 }
 
+/* Bytes of the states written, as far as the last use of each block tells. */
+static VA_COLD size_t states_used_locked(const Arena *arena, const Zone *zone)
+{
+    size_t bytes = 0;
+    for (size_t g = zone->first / VA_GROUP_BLOCKS; g < va_runs_group_end(zone); g++) {
+        const Block *records = &arena->records[g * VA_GROUP_BLOCKS];
+        uint64_t rest = atomic_load_explicit(&va_group(arena, g)->states, memory_order_relaxed);
+        for (; rest != 0; rest &= rest - 1) {
+            unsigned class = VA_PEEK(records[va_lowest_bit(rest)].class);
+            bytes += VA_BLOCK_BYTES >> va_state_shift(va_state_table(class));
+        }
+    }
+    return va_align_up(bytes, va_os_page_bytes());
+}
+
 VA_COLD size_t va_arena_tables_used(void)
 {
     size_t bytes = 0;
@@ -445,8 +476,9 @@ VA_COLD size_t va_arena_tables_used(void)
                          touched(zone->first / VA_GROUP_BLOCKS, blocks / VA_GROUP_BLOCKS + 1,
                                  sizeof(BlockGroup)) +
                          touched(zone->first, blocks, sizeof(Block)) +
-                         touched(zone->first, blocks, VA_SLAB_WORDS * sizeof(uint64_t)) +
-                         touched(zone->first, blocks, VA_LIVE_WORDS * sizeof(uint64_t));
+                         touched(zone->first, blocks, VA_SLAB_WORDS * sizeof(uint64_t));
+            if (VALLOC_CHECKS)
+                bytes += states_used_locked(&va_arenas[i], zone);
         }
     }
     va_lock_release(&va_use.lock);

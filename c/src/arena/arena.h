@@ -29,6 +29,9 @@ bool va_arena_resize(Block *run, size_t blocks);
 /* Reads the options, unless that was done. */
 void va_arena_start(void);
 
+/* Makes sure that each block of a run can be a slab some time. False if there is no memory. */
+bool va_arena_add_states(const Block *run);
+
 /* The last `count` blocks of a lent run are about to become runs of one block, whose contents do
  * not matter. False if they are lost: they leave the run all the same. */
 bool va_arena_split(Block *run, size_t count);

@@ -61,6 +61,7 @@ static VA_COLD size_t purge_group(Arena *arena, size_t number, Which which, size
             continue;
         group->dirty &= ~mask;
         purged += count;
+        va_space_purge_states(arena, first, count);
         va_space_keep_small_locked(arena, va_zone_at(arena, first), first + count);
     }
     va_use_add(&va_use.dirty_blocks, (size_t)0 - purged);

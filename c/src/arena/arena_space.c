@@ -18,10 +18,12 @@
 #include "arena/run_set.h"
 
 #define HUGE_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
+#define GROUP_BYTES ((size_t)VA_GROUP_BLOCKS << VA_BLOCK_SHIFT)
 
 typedef struct Tables {
-    size_t records, live, bitmaps; /* offsets in bytes; entries at 0, groups end at `records` */
-    size_t first;                  /* block behind them */
+    size_t records, states[STATE_TABLES], bitmaps; /* offsets in bytes; entries at 0, groups end at
+                                                      `records` */
+    size_t first;                                  /* block behind them */
 } Tables;
 
 /* Where the tables of an arena of so many blocks lie, see block_table.h. What a small heap uses of
@@ -35,10 +37,12 @@ static VA_STARTUP Tables lay_out(size_t blocks)
     /* The first groups and records share a page, whatever its size. */
     t.records = AFTER(blocks * sizeof(uint32_t)) +
                 va_align_up(groups * sizeof(BlockGroup), VA_BLOCK_BYTES) + VA_FIRST_GROUPS_BYTES;
-    t.live = AFTER(t.records + blocks * sizeof(Block));
-    size_t end = AFTER(
-        blocks * VA_SLAB_WORDS * sizeof(uint64_t) +
-        (VALLOC_SECURE_EXACT ? AFTER(t.live + blocks * VA_LIVE_WORDS * sizeof(uint64_t)) : t.live));
+    size_t end = AFTER(t.records + blocks * sizeof(Block));
+    for (unsigned table = 0; VALLOC_CHECKS && table < STATE_TABLES; table++) {
+        t.states[table] = end;
+        end = AFTER(end + (groups * GROUP_BYTES >> va_state_shift(table)));
+    }
+    end = AFTER(end + blocks * VA_SLAB_WORDS * sizeof(uint64_t));
     t.first = va_align_up(end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
     if (blocks << VA_BLOCK_SHIFT >= VA_ZONED_BYTES)
         t.first += VA_HUGE_BYTES / 2 >> VA_BLOCK_SHIFT;
@@ -94,10 +98,6 @@ static VA_STARTUP MapResult cover_tables(Arena *arena, Zone *zone, size_t to)
     if (result == MAP_DONE)
         result = cover(&zone->tables[TABLE_BITMAPS], va_bitmap_of(arena, to - 1),
                        va_bitmap_of(arena, zone->first) + VA_SLAB_WORDS);
-    if (VALLOC_SECURE_EXACT && result == MAP_DONE)
-        result =
-            cover(&zone->tables[TABLE_LIVE], (void *)(arena->live + zone->first * VA_LIVE_WORDS),
-                  (void *)(arena->live + to * VA_LIVE_WORDS));
     if (result != MAP_DONE)
         return result;
     zone->tabled = to;
@@ -132,6 +132,86 @@ static VA_STARTUP MapResult extend(Arena *arena, Zone *zone, size_t end, size_t 
     MapResult result = extend_tables(arena, zone, end);
     *wanted = va_max(end, va_min(*wanted, va_min(zone->tabled, zone->end)));
     return result == MAP_DONE ? extend_blocks(arena, zone, *wanted) : result;
+}
+
+/* ---- States ---- */
+
+/* The states of a block's slots and of all that follow. */
+static VA_STARTUP char *states_at(const Arena *arena, StateTable table, size_t block)
+{
+    uintptr_t address = (uintptr_t)arena->base + (block << VA_BLOCK_SHIFT);
+    return (char *)(arena->states[table] + (address >> va_state_shift(table)));
+}
+
+/* The first `tables` tables' parts for a group. */
+static VA_COLD void unmap_states(const Arena *arena, size_t group, unsigned tables)
+{
+    for (unsigned table = 0; table < tables; table++)
+        va_os_unmap(states_at(arena, table, group * VA_GROUP_BLOCKS),
+                    GROUP_BYTES >> va_state_shift(table));
+}
+
+static VA_STARTUP bool map_states(const Arena *arena, size_t group)
+{
+    for (unsigned table = 0; table < STATE_TABLES; table++) {
+        char *start = states_at(arena, table, group * VA_GROUP_BLOCKS);
+        if (va_os_map_at(start, GROUP_BYTES >> va_state_shift(table)) != MAP_DONE) {
+            unmap_states(arena, group, table);
+            return false;
+        }
+    }
+    return true;
+}
+
+VA_STARTUP bool va_space_states(const Arena *arena, size_t first, size_t count)
+{
+    for (size_t g = first / VA_GROUP_BLOCKS; g * VA_GROUP_BLOCKS < first + count; g++) {
+        BlockGroup *group = va_group(arena, g);
+        group->stated = group->stated || map_states(arena, g);
+        if (va_unlikely(!group->stated))
+            return false;
+    }
+    return true;
+}
+
+VA_COLD void va_space_drop_states(const Arena *arena, size_t first, size_t count)
+{
+    for (size_t g = first / VA_GROUP_BLOCKS + 1; (g + 1) * VA_GROUP_BLOCKS <= first + count; g++) {
+        BlockGroup *group = va_group(arena, g);
+        if (group->stated)
+            unmap_states(arena, g, STATE_TABLES);
+        group->stated = false;
+        atomic_store_explicit(&group->states, 0, memory_order_relaxed);
+    }
+}
+
+/* Purges the whole pages of a table that hold the states of free and clean blocks only: those among
+ * [first, first + count), and their neighbours on the same page. */
+static VA_COLD void purge_table(const Arena *arena, StateTable table, size_t first, size_t count)
+{
+    size_t block_bytes = VA_BLOCK_BYTES >> va_state_shift(table);
+    size_t unit = va_max(va_os_page_bytes() / block_bytes, 1);
+    size_t start = va_align_down(first, unit);
+    size_t end = va_align_up(first + count, unit);
+    const BlockGroup *group = va_group(arena, first / VA_GROUP_BLOCKS);
+    uint64_t clean = group->free & ~group->dirty;
+    if ((va_bitmap_mask(first / VA_GROUP_BLOCKS, start, unit) & ~clean) != 0)
+        start += unit;
+    if (end > start && (va_bitmap_mask(first / VA_GROUP_BLOCKS, end - unit, unit) & ~clean) != 0)
+        end -= unit;
+    if (end > start)
+        va_os_purge(states_at(arena, table, start), (end - start) * block_bytes);
+}
+
+VA_COLD void va_space_purge_states(const Arena *arena, size_t first, size_t count)
+{
+    BlockGroup *group = va_group(arena, first / VA_GROUP_BLOCKS);
+    uint64_t mask = va_bitmap_mask(first / VA_GROUP_BLOCKS, first, count);
+    if ((atomic_load_explicit(&group->states, memory_order_relaxed) & mask) == 0)
+        return;
+    for (unsigned table = 0; table < STATE_TABLES; table++)
+        purge_table(arena, table, first, count);
+    atomic_fetch_and_explicit(&group->states, ~mask, memory_order_relaxed);
 }
 
 /* ---- Huge pages ---- */
@@ -311,7 +391,11 @@ static VA_STARTUP void lay_down(Arena *arena, char *base, size_t bytes, size_t r
     arena->records = (Block *)(base + tables.records) - tables.first;
     arena->bitmaps =
         ~((uintptr_t)base + tables.bitmaps + (tables.first - 1) * VA_SLAB_WORDS * sizeof(uint64_t));
-    arena->live = (_Atomic uint64_t *)(base + tables.live) - tables.first * VA_LIVE_WORDS;
+    for (unsigned table = 0; table < STATE_TABLES; table++)
+        arena->states[table] =
+            (uintptr_t)base + tables.states[table] -
+            (((uintptr_t)base + va_align_down(tables.first << VA_BLOCK_SHIFT, GROUP_BYTES)) >>
+             va_state_shift(table));
     bool zoned = bytes >= VA_ZONED_BYTES && run_bytes <= bytes / 2;
     size_t split = va_align_up(zoned ? blocks / VA_SPARSE_PART : blocks, VA_GROUP_BLOCKS);
     start_zone(&arena->zones[ZONE_SPARSE], tables.first, va_min(split, blocks), false);

@@ -149,6 +149,10 @@ static VA_COLD Block *lend_one_held(Allocator *allocator, size_t blocks, size_t 
     va_lock_acquire(&allocator->mutex);
     if (blocks <= allowance(allocator))
         run = va_arena_lend(blocks, align_blocks);
+    if (run != NULL && !va_arena_add_states(run)) {
+        va_arena_reclaim(run);
+        run = NULL;
+    }
     if (run != NULL) {
         own(allocator, &run, 1);
         link_locked(allocator, run);
@@ -356,6 +360,10 @@ VA_COLD bool va_pool_resize(Block *run, size_t blocks)
         done = va_arena_resize(run, blocks);
     } else {
         done = more <= allowance(allocator) && va_arena_resize(run, blocks);
+        if (done && !va_arena_add_states(run)) {
+            va_arena_resize(run, blocks - more);
+            done = false;
+        }
     }
     if (done)
         resized(run, more);

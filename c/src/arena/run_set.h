@@ -31,8 +31,6 @@ VA_INLINE void va_use_add(_Atomic size_t *counter, size_t more)
                           memory_order_relaxed);
 }
 
-#define VA_GROUP_BLOCKS 64
-
 /* Calls for each group that [first, first + count) touches, with the mask of its blocks. */
 #define VA_FOR_EACH_GROUP(arena, first, count, group, mask)                                        \
     for (size_t w_ = (first) / VA_GROUP_BLOCKS; w_ * VA_GROUP_BLOCKS < (first) + (count); w_++)    \

@@ -75,9 +75,14 @@
 #define VA_ARRAY_LAST __attribute__((section(".bss.arrays")))
 #define VA_INLINE static inline __attribute__((always_inline))
 
-/* The compiler forgets what it knows of the variable, at no cost: an address computed from it
- * before and after is not kept in a register but folded into each access. */
+/* The compiler forgets what it knows of the variable, at no cost. */
 #define VA_FORGET(variable) __asm__("" : "+r"(variable))
+/* The same where an access can compute its address: that is then not kept in a register. */
+#if defined(__x86_64__)
+#define VA_FOLD(variable) VA_FORGET(variable)
+#else
+#define VA_FOLD(variable) ((void)(variable))
+#endif
 
 /* Words that a fast path writes and other threads read: by relaxed atomics, each one instruction (a
  * fork finds it whole, too). The reader orders them by a barrier on all processors. ThreadSanitizer

@@ -6,13 +6,15 @@
 
 #include "base/base.h"
 
+/* Double and invalid frees are reported at once, see slot_state.h. 0 leaves that out. */
+#ifndef VALLOC_CHECKS
+#define VALLOC_CHECKS 1
+#endif
+
 /* What a secure build does beyond the normal one, each by itself or, by VALLOC_SECURE, all of it.
  * The build system says so; docs/security.md tells what each of them promises, and costs. */
 #ifndef VALLOC_SECURE
 #define VALLOC_SECURE 0
-#endif
-#ifndef VALLOC_SECURE_EXACT
-#define VALLOC_SECURE_EXACT VALLOC_SECURE
 #endif
 #ifndef VALLOC_SECURE_RANDOM
 #define VALLOC_SECURE_RANDOM VALLOC_SECURE
@@ -28,6 +30,11 @@
 #endif
 #ifndef VALLOC_SECURE_GUARD
 #define VALLOC_SECURE_GUARD VALLOC_SECURE
+#endif
+
+#if !VALLOC_CHECKS && (VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_ZERO ||   \
+                       VALLOC_SECURE_CANARY || VALLOC_SECURE_GUARD)
+#error "the features of the secure build need VALLOC_CHECKS"
 #endif
 
 /* A block is the unit of the block table and of a slab. 64 KiB: a multiple of every page size
@@ -51,8 +58,8 @@
 /* The end of a slot or run that is no user's: the canary. */
 #define VA_CANARY_BYTES ((size_t)(VALLOC_SECURE_CANARY ? 8 : 0))
 
-/* Words per block that say which slots are live: two bits for a slot. */
-#define VA_LIVE_WORDS ((size_t)(VALLOC_SECURE_EXACT ? 2 * VA_SLAB_WORDS : 0))
+/* Slots of this class and above start in different groups of 64 bytes, see slot_state.h. */
+#define VA_CLASS_COARSE VA_CLASS_OF_BYTES(64)
 
 /* Random order: an allocation takes one of this many slots at the top of the stack. To mix a whole
  * refill instead made python3 take 1.3 times as long: what is used together would lie apart. */
@@ -101,6 +108,9 @@
  * of tables, 1 GiB 9.3. */
 #define VA_TABLE_STEP_BLOCKS ((size_t)1 << 9)
 #define VA_TABLE_STEP_MAX_BLOCKS ((size_t)1 << 14)
+/* Longer runs have no states but for their first block: 64 MiB. A gap in the states' mapping for
+ * each of many shorter ones would take too many mappings. */
+#define VA_STATED_BLOCKS ((size_t)1 << 10)
 
 /* The groups of the first blocks lie before the records, on the same page: so many bytes of them,
  * of 32 groups, leave room for 32 records on the smallest page. */
@@ -349,10 +359,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* Internal memory: a first chunk that has room for some threads' caches and first stacks, then
  * chunks that are mapped, and kept out of core dumps: in secure builds all are. */
 #define VA_META_FIRST_BYTES                                                                        \
-    (VALLOC_SECURE_EXACT || VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE ||                    \
-             VALLOC_SECURE_CANARY                                                                  \
-         ? (size_t)64                                                                              \
-         : (size_t)64 << 10)
+    (VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY ? (size_t)64         \
+                                                                              : (size_t)64 << 10)
 /* The first chunk ends with a page, of the smallest size that there is. */
 #define VA_META_PAGE_BYTES ((size_t)4 << 10)
 #define VA_META_CHUNK_BYTES ((size_t)256 << 10)

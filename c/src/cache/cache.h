@@ -18,8 +18,9 @@
 #include "os/lock.h"
 #include "harden/secure.h"
 #include "cache/slot_stack.h"
+#include "table/slot_state.h"
 
-/* What the fast paths see: a class's offset is the distance of its stack from here. The view of
+/* What the fast paths see: a class's offset leads to its stack. The view of
  * the first arena's table is the thread's own, so that they read no shared variable; the table
  * only grows, and slow paths look again. */
 typedef struct CacheFront {
@@ -30,12 +31,81 @@ typedef struct CacheFront {
     _Atomic bool popping;            /* the fast path of runs takes the newest of a stack */
     SecureFront secure;              /* nothing in the normal build */
 } CacheFront;
-static_assert(sizeof(SlotStack) == 1 << VA_CLASS_SHIFT, "a class offset finds its stack");
+
+/* The stack of a class, by the class's offset. */
+VA_INLINE SlotStack *va_front_stack(CacheFront *front, uintptr_t class_offset)
+{
+    static_assert(sizeof(SlotStack) % (1 << VA_CLASS_SHIFT) == 0, "an offset leads to a stack");
+    return (SlotStack *)((char *)front + class_offset * (sizeof(SlotStack) >> VA_CLASS_SHIFT));
+}
+
+/* ---- The states of slots in the first arena ---- */
+
+#if VALLOC_CHECKS
+
+/* A pointer to the class's offset, so that each access can compute its address. */
+VA_INLINE uint8_t *va_front_state(CacheFront *front, uintptr_t *class_offset, const void *slot)
+{
+    VA_FOLD(*class_offset);
+    uint64_t shift = va_front_stack(front, *class_offset)->shift;
+    VA_FOLD(*class_offset);
+    return (uint8_t *)(va_front_stack(front, *class_offset)->states + ((uintptr_t)slot >> shift));
+}
+
+/* Whether a slot of this class is live that starts there. */
+VA_INLINE bool va_front_is_live(CacheFront *front, uintptr_t class_offset, const void *slot)
+{
+    return va_state_is_live(va_front_state(front, &class_offset, slot), slot);
+}
+
+/* A slot goes to the program, or comes back: false if it is not live, with nothing changed. */
+VA_INLINE void va_front_begin(CacheFront *front, uintptr_t class_offset, const void *slot)
+{
+    va_state_begin(va_front_state(front, &class_offset, slot), slot);
+}
+
+VA_INLINE bool va_front_end(CacheFront *front, uintptr_t *class_offset, const void *slot)
+{
+    uint8_t *state = va_front_state(front, class_offset, slot);
+    if (va_unlikely(!va_state_is_live(state, slot)))
+        return false;
+    va_state_end(state);
+    return true;
+}
+
+#else
+
+VA_INLINE bool va_front_is_live(CacheFront *front, uintptr_t class_offset, const void *slot)
+{
+    (void)front, (void)class_offset, (void)slot;
+    return true;
+}
+
+VA_INLINE void va_front_begin(CacheFront *front, uintptr_t class_offset, const void *slot)
+{
+    (void)front, (void)class_offset, (void)slot;
+}
+
+VA_INLINE bool va_front_end(CacheFront *front, uintptr_t *class_offset, const void *slot)
+{
+    (void)front, (void)class_offset, (void)slot;
+    return true;
+}
+
+#endif
+
+/* ---- Blocks of the first arena ---- */
 
 /* The number of a pointer's block in the first arena. */
 VA_INLINE size_t va_index_fast(const CacheFront *front, const void *pointer)
 {
     return ((uintptr_t)pointer - (uintptr_t)front->entries) >> VA_BLOCK_SHIFT;
+}
+
+/* Whether a slot lies in the part of the first arena that the thread sees. */
+VA_INLINE bool va_front_sees(const CacheFront *front, const void *slot)
+{
+    return va_index_fast(front, slot) < front->blocks;
 }
 
 /* The first arena's entry for a block as the thread sees it, 0 if it has none. */

@@ -210,11 +210,6 @@ VA_APART void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t 
         }
     }
     Outgoing *outgoing = &cache->outgoing[owner % VA_OUTGOING_BATCHES];
-    bool same = outgoing->owner == owner && outgoing->count != 0;
-    if (va_unlikely(same && outgoing->slots[outgoing->count - 1] == slot))
-        va_fatal(function, "freed already", slot);
-    /* What is full goes before the slot comes, not after: the last one freed is always here to be
-     * compared with the next. */
     if (cache->outgoing_bytes >= cache->share >> VA_OUTGOING_SHARE_SHIFT)
         va_deliver_collected(cache, function);
     if (outgoing->owner != owner || outgoing->count == VA_OUTGOING_SLOTS) {
@@ -222,7 +217,7 @@ VA_APART void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t 
         outgoing->owner = owner;
     }
     outgoing->slots[outgoing->count] = slot;
-    atomic_signal_fence(memory_order_release); /* a fork may come between: slot first */
-    outgoing->count++;
+    /* Pairs with empty_batch, as in va_collect_fast. */
+    __atomic_store_n(&outgoing->count, outgoing->count + 1, __ATOMIC_RELEASE);
     cache->outgoing_bytes += bytes;
 }

@@ -37,8 +37,7 @@ void va_deliver_batch(uint32_t owner, void **slots, uint32_t count, const char *
  * cache's thread only. */
 void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes, const char *function);
 
-/* The same where the batch has room and no other owner's slots, and was not given this one just
- * before; else false, with nothing done. */
+/* The same where the batch has room and no other owner's slots; else false, with nothing done. */
 VA_INLINE bool va_collect_fast(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes)
 {
     size_t all_bytes = cache->outgoing_bytes + bytes;
@@ -46,13 +45,11 @@ VA_INLINE bool va_collect_fast(ThreadCache *cache, void *slot, uint32_t owner, s
         return false;
     Outgoing *outgoing = &cache->outgoing[owner % VA_OUTGOING_BATCHES];
     uint32_t count = outgoing->count;
-    if (outgoing->owner != owner || count - 1 >= VA_OUTGOING_SLOTS - 1)
-        return false;
-    if (outgoing->slots[count - 1] == slot)
+    if (outgoing->owner != owner || count == VA_OUTGOING_SLOTS)
         return false;
     outgoing->slots[count] = slot;
-    atomic_signal_fence(memory_order_release); /* a fork may come between: slot first */
-    VA_PUBLISH(outgoing->count, count + 1);
+    /* Pairs with empty_batch: slot and state come first. A fork may come between, too. */
+    __atomic_store_n(&outgoing->count, count + 1, __ATOMIC_RELEASE);
     atomic_signal_fence(memory_order_seq_cst); /* before the thread's next operation */
     cache->outgoing_bytes = all_bytes;
     return true;

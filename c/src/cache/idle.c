@@ -288,7 +288,6 @@ static VA_COLD bool empty_runs(ThreadCache *cache, unsigned class, Block **unuse
     return count != 0;
 }
 
-/* All but the last one, with which the thread compares what it frees next. */
 static VA_COLD void empty_batch(ThreadCache *cache, unsigned i)
 {
     void *slots[VA_OUTGOING_SLOTS];
@@ -297,9 +296,10 @@ static VA_COLD void empty_batch(ThreadCache *cache, unsigned i)
     va_lock_acquire(&cache->mutex);
     if (is_away_locked(cache) && cache->outgoing != NULL) {
         Outgoing *outgoing = &cache->outgoing[i];
-        uint32_t held = VA_OBSERVE(outgoing->count);
+        /* Pairs with va_collect and va_collect_fast. */
+        uint32_t held = __atomic_load_n(&outgoing->count, __ATOMIC_ACQUIRE);
         owner = outgoing->owner;
-        for (uint32_t k = 0; k + 1 < held; k++) {
+        for (uint32_t k = 0; k < held; k++) {
             if (outgoing->slots[k] != NULL)
                 slots[count++] = outgoing->slots[k];
             outgoing->slots[k] = NULL;

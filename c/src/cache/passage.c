@@ -4,8 +4,6 @@
 #include "base/check.h"
 #include "os/os.h"
 
-#if VA_PASSAGE_CHECKED
-
 static bool is_large(uint32_t entry)
 {
     return va_entry_class(entry) == VA_CLASS_LARGE;
@@ -19,45 +17,26 @@ static size_t bytes_of(const Block *block, uint32_t entry)
     return va_size_classes[va_entry_class(entry)].bytes;
 }
 
-#if VALLOC_SECURE_EXACT
-VA_NOINLINE void *va_slot_begin_slow(const CacheFront *front, uint32_t class_offset, void *slot)
+/* Whether a slot or run could start there. */
+static bool is_start(const void *pointer, uint32_t entry)
 {
-    size_t n;
-    const Block *block = va_block_of(slot);
-    va_slot_number(va_class_at(class_offset), va_block_offset(slot), &n);
-    va_live_begin(va_live_words(va_arenas[block->arena].live, va_block_number(block), n), n,
-                  va_is_own(front, va_entry_load(va_block_entry(block))));
-    return slot;
+    uint64_t offset = va_block_offset(pointer);
+    if (va_entry_class(entry) < VA_CLASSES_SMALL) {
+        const SizeClass *class = &va_size_classes[va_entry_class(entry)];
+        uint64_t n = offset * class->reciprocal >> 32;
+        return offset == n * class->bytes && n < class->slots;
+    }
+    return offset == 0;
 }
 
-static bool end_slow(const ThreadCache *cache, const Block *block, size_t n)
+void va_pass_check(const void *pointer, const Block *block, uint32_t entry, const char *function)
 {
-    bool is_own = cache != NULL && va_is_own(&cache->front, va_entry_load(va_block_entry(block)));
-    return va_live_end(va_live_words(va_arenas[block->arena].live, va_block_number(block), n), n,
-                       is_own);
-}
-#else
-static bool end_slow(const ThreadCache *cache, const Block *block, size_t n)
-{
-    (void)cache, (void)block, (void)n;
-    return true;
-}
-#endif
-
-/* The number of the slot that starts there; what is none, or has lost its canary, is reported. */
-static size_t check(const void *pointer, const Block *block, uint32_t entry, const char *function)
-{
-    size_t n = 0;
-    bool starts = is_large(entry) ? va_block_address(block) == pointer
-                                  : va_slot_number(&va_size_classes[va_entry_class(entry)],
-                                                   va_block_offset(pointer), &n);
-    if (va_unlikely(!starts))
+    if (va_unlikely(!is_start(pointer, entry)))
         va_fatal(function, "not the start of an allocation", pointer);
-    if (va_unlikely(!is_large(entry) && !va_slot_is_live(block, n)))
+    if (va_unlikely(!is_large(entry) && !va_slot_is_live(block, va_entry_class(entry), pointer)))
         va_fatal(function, "freed already", pointer);
     if (va_unlikely(!va_canary_is_whole((const char *)pointer + bytes_of(block, entry))))
         va_fatal(function, "written to beyond its end", pointer);
-    return n;
 }
 
 /* Much of it in whole pages: clearing up to a MiB is quicker than to have its pages anew. */
@@ -75,31 +54,31 @@ VA_COLD bool va_pass_clear(char *start, size_t bytes)
     return true;
 }
 
-void va_pass_check(const void *pointer, const Block *block, uint32_t entry, const char *function)
+void va_pass_in_slow(void *pointer, Block *block, uint32_t entry, const char *function)
 {
-    check(pointer, block, entry, function);
-}
-
-void va_pass_in_slow(ThreadCache *cache, void *pointer, Block *block, uint32_t entry,
-                     const char *function)
-{
-    size_t n = check(pointer, block, entry, function);
+    va_pass_check(pointer, block, entry, function);
     size_t bytes = bytes_of(block, entry);
     if (is_large(entry)) {
         block->zero = VALLOC_SECURE_ZERO && va_pass_clear(pointer, bytes);
         return;
     }
-    if (va_unlikely(!end_slow(cache, block, n)))
-        va_fatal(function, "freed already", pointer);
-    if (VALLOC_SECURE_ZERO)
-        va_slot_clear(pointer, bytes);
-    else
-        va_canary_erase((char *)pointer + bytes);
+    va_slot_end(block, va_entry_class(entry), pointer);
+    va_slot_wipe(pointer, bytes);
+}
+
+void va_pass_out_slow(void *slot, unsigned class)
+{
+    va_canary_write((char *)slot + va_size_classes[class].bytes);
+    va_slot_begin(va_block_of(slot), class, slot);
 }
 
 void va_pass_out_run(Block *run)
 {
-    va_canary_write(va_block_address(run) + bytes_of(run, va_entry_load(va_block_entry(run))));
+    uint32_t entry = va_entry_load(va_block_entry(run));
+    char *start = va_block_address(run);
+    va_canary_write(start + bytes_of(run, entry));
+    if (!is_large(entry)) {
+        va_states_start(run, va_entry_class(entry));
+        va_slot_begin(run, va_entry_class(entry), start);
+    }
 }
-
-#endif

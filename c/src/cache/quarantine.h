@@ -59,7 +59,7 @@ VA_INLINE void va_quarantine_free_fast(CacheFront *front, uint32_t class_offset,
     if (slot == NULL)
         return;
     uint32_t offset = va_entry_fast(front, va_index_fast(front, slot)) ^ front->tag;
-    SlotStack *stack = (SlotStack *)((char *)front + offset);
+    SlotStack *stack = va_front_stack(front, offset);
     if (va_likely(offset < VA_CLASSES << VA_CLASS_SHIFT && !va_slot_stack_is_full(stack))) {
         va_slot_stack_push(stack, slot);
         return;

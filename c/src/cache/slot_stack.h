@@ -4,7 +4,11 @@
  *        NULL            oldest    newest = *top      limit
  *
  * The NULL below the slots makes the emptiness test of malloc the test of the slot it loaded
- * anyway. Freed memory is never linked through: only its address is kept. Owner thread only. */
+ * anyway. Freed memory is never linked through: only its address is kept. Owner thread only.
+ *
+ * All slots on a stack lie in the first arena: that of their states is then the only table that the
+ * fast paths have to know. Slots of other arenas go straight to their slabs, and come from there.
+ */
 #ifndef VA_SLOT_STACK_H
 #define VA_SLOT_STACK_H
 
@@ -13,6 +17,10 @@
 typedef struct SlotStack {
     void **top;   /* the newest slot, or the NULL below */
     void **limit; /* where top stands when the stack is full */
+#if VALLOC_CHECKS
+    uintptr_t states; /* plus a slot's address, shifted: its state, see slot_state.h */
+    uint64_t shift;
+#endif
 } SlotStack;
 
 /* Overwrites addresses of slots that have left. Only tools mind them: a lost slot whose address is

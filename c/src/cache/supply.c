@@ -217,14 +217,27 @@ static size_t start_slabs(ThreadCache *cache, unsigned class, Block **slabs, siz
     return found;
 }
 
+/* Where the states of each class's slots are in the first arena. */
+static VA_STARTUP void find_states(ThreadCache *cache)
+{
+#if VALLOC_CHECKS
+    for (unsigned class = 0; class < VA_CLASSES; class ++) {
+        StateTable table = va_state_table(class);
+        cache->front.stacks[class].states = va_arenas[0].states[table];
+        cache->front.stacks[class].shift = va_state_shift(table);
+    }
+#else
+    (void)cache;
+#endif
+}
+
 void va_cache_update_view(ThreadCache *cache)
 {
     if (atomic_load_explicit(&va_arena_count, memory_order_acquire) == 0)
         return;
+    if (va_unlikely(cache->front.blocks == 0))
+        find_states(cache);
     cache->front.entries = va_arenas[0].entries;
-#if VALLOC_SECURE_EXACT
-    cache->front.secure.live = va_arenas[0].live;
-#endif
     cache->front.blocks = atomic_load_explicit(&va_arenas[0].tabled, memory_order_relaxed);
 }
 
@@ -240,7 +253,5 @@ size_t va_supply_slabs(ThreadCache *cache, unsigned class, Block **slabs, size_t
                                           : adopt_of_exited(cache, class, true);
         found = slabs[0] != NULL;
     }
-    if (found != 0)
-        va_cache_update_view(cache);
     return found;
 }

@@ -314,7 +314,7 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
 /* ---- Refill ---- */
 
 /* Takes up to `count` slots from the listed slabs to storage[1 ..], so that they pop in the
- * order of their addresses. */
+ * order of their addresses. Of another arena than the first, one slot: it is not for a stack. */
 static uint32_t take_locked(ThreadCache *cache, unsigned class, void **storage, uint32_t count,
                             bool *zero)
 {
@@ -327,6 +327,11 @@ static uint32_t take_locked(ThreadCache *cache, unsigned class, void **storage, 
             if (state->draining.first == NULL)
                 break;
             slab = va_drain_end_locked(cache, class);
+        }
+        if (va_unlikely(slab->arena != 0)) {
+            if (taken != 0)
+                break;
+            count = 1;
         }
         uint32_t n = va_slab_take(slab, storage + count - taken, count - taken, &is_zero);
         if (taken == 0)
@@ -341,6 +346,22 @@ static uint32_t take_locked(ThreadCache *cache, unsigned class, void **storage, 
     return taken;
 }
 
+/* Returns runs that are for no stack, of those just lent; tells how many stay. */
+static VA_COLD size_t keep_first_arena(Block **runs, size_t count)
+{
+    Block *chain = NULL;
+    size_t kept = 1;
+    while (kept < count && runs[kept]->arena == 0 && runs[0]->arena == 0)
+        kept++;
+    for (size_t i = kept; i < count; i++) {
+        runs[i]->next = chain;
+        chain = runs[i];
+    }
+    if (chain != NULL)
+        va_pool_reclaim(chain);
+    return kept;
+}
+
 /* The same for a class of runs, from the arena. */
 static VA_NOINLINE uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage,
                                       uint32_t count, bool *zero)
@@ -352,11 +373,12 @@ static VA_NOINLINE uint32_t take_runs(ThreadCache *cache, unsigned class, void *
         make_run_budget(cache, class);
     size_t taken = va_pool_lend_many(cache->allocator, va_size_classes[class].run_blocks,
                                      ZONE_SPARSE, runs, count);
-    va_cache_update_view(cache);
+    if (taken != 0 && va_unlikely(runs[taken - 1]->arena != 0))
+        taken = keep_first_arena(runs, taken);
     va_pool_occupy(runs, taken);
     for (size_t i = 0; i < taken; i++) {
         runs[i]->class = (uint16_t) class;
-        va_live_clear(runs[i], 1);
+        va_states_start(runs[i], class);
         va_guard_end(runs[i]); /* an idle block may have been a slab */
         va_entry_store(va_block_entry(runs[i]), va_entry_make(cache->id, class));
         storage[taken - i] = va_block_address(runs[i]);
@@ -386,20 +408,13 @@ static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, u
     size_t found = va_supply_slabs(cache, class, slabs, wanted);
     va_lock_acquire(&cache->mutex);
     for (size_t i = 0; i < found; i++) {
-        bool is_zero;
         slabs[i]->arriving = false;
-        taken += va_slab_take(slabs[i], storage + count - taken, count - taken, &is_zero);
-        if (i == 0)
-            *zero = is_zero;
-        if (va_slab_available(slabs[i]) != 0)
-            va_slab_list_locked(cache, slabs[i]);
+        va_slab_list_locked(cache, slabs[i]);
     }
     cache->slabs += found;
     cache->most_slabs = va_max(cache->most_slabs, cache->slabs);
-    cache->classes[class].taken += taken;
+    taken = take_locked(cache, class, storage, count, zero);
     va_lock_release(&cache->mutex);
-    if (taken < count)
-        memmove(storage + 1, storage + 1 + count - taken, taken * sizeof *storage);
     return taken;
 }
 
@@ -437,6 +452,9 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     uint32_t taken = take(cache, class, state->storage, count, zero);
     if (taken == 0)
         return NULL;
+    va_cache_update_view(cache);
+    if (va_unlikely(!va_front_sees(&cache->front, state->storage[taken])))
+        return state->storage[taken]; /* the only one */
     if (VALLOC_SECURE_RANDOM && taken > 1)
         *zero = false;
     atomic_signal_fence(memory_order_release); /* a fork may come between: slots first */
@@ -471,14 +489,14 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
         return;
     }
     SlotStack *stack = &cache->front.stacks[class];
-    if (!is_run && ((entry & VA_ENTRY_DRAINING) != 0 ||
+    bool may_stay = va_front_sees(&cache->front, slot);
+    if (!is_run && (!may_stay || (entry & VA_ENTRY_DRAINING) != 0 ||
                     (owner != cache->id && !va_cache_keeps(cache, class)))) {
         va_collect(cache, slot, owner, va_size_classes[class].bytes, function);
         return;
     }
-    if (va_unlikely(*stack->top == slot))
-        va_fatal(function, "freed already", slot);
-    if (va_slot_stack_is_full(stack) && va_unlikely(!make_room(cache, class, function))) {
+    if (!may_stay ||
+        (va_slot_stack_is_full(stack) && va_unlikely(!make_room(cache, class, function)))) {
         if (is_run)
             give_back_run(slot, owner, class, function);
         else

@@ -53,19 +53,6 @@ void va_shuffle(void **slots, uint32_t count)
 
 #endif
 
-/* ---- Live bits ---- */
-
-#if VALLOC_SECURE_EXACT
-
-void va_live_clear(Block *block, size_t slots)
-{
-    _Atomic uint64_t *words = va_arenas[block->arena].live + va_block_number(block) * VA_LIVE_WORDS;
-    for (size_t i = 0; i < (slots + 63) / 64 * 2; i++)
-        atomic_store_explicit(&words[i], 0, memory_order_relaxed);
-}
-
-#endif
-
 /* ---- Guard pages ---- */
 
 #if VALLOC_SECURE_GUARD

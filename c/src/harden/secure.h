@@ -1,20 +1,6 @@
-/* secure.h: what secure builds add beneath the thread caches: random numbers, the live bits,
- * canaries, guard pages. Every feature is a constant of the build; without it nothing of it is
- * compiled. passage.h uses these where slots go to the program and come back.
- *
- * LIVE BITS. Two bits for every slot; it is live if they differ:
- *
- *   live table, per block:   | own | others | own | others | ...    64 slots each
- *
- * The thread whose cache owns the slab flips a slot's bit in an `own` word by a plain load and
- * store, all others atomically in `others`: an allocation or a free by the owner costs no atomic
- * instruction. Whose a slab is changes only while the old owner runs no more (adoption from exited
- * threads), or by the slot itself changing hands (runs). Caches of which that is not true (of other
- * allocators, whose caches give slabs away at a limit) flip atomically, always.
- * What two threads free in the same instant, one of them the owner, may both find live: then it is
- * seen when it is next allocated and freed, or leaves a cache.
- *
- * The bits of a block are cleared when it becomes a slab or a run. */
+/* secure.h: what secure builds add beneath the thread caches: random numbers, canaries,
+ * guard pages. Every feature is a constant of the build; without it nothing of it is
+ * compiled. passage.h uses these where slots go to the program and come back. */
 #ifndef VA_SECURE_H
 #define VA_SECURE_H
 
@@ -22,12 +8,11 @@
 
 #define VA_RANDOMNESS (VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY)
 /* Frees look at the slot itself. */
-#define VA_PASSAGE_CHECKED (VALLOC_SECURE_EXACT || VALLOC_SECURE_ZERO || VALLOC_SECURE_CANARY)
+#define VA_PASSAGE_CHECKED (VALLOC_SECURE_ZERO || VALLOC_SECURE_CANARY)
 
 /* What a cache's front needs of it; owner thread only. */
 typedef struct SecureFront {
 #if VA_PASSAGE_CHECKED || VA_RANDOMNESS
-    _Atomic uint64_t *live; /* of the first arena */
     uint64_t random;
 #endif
 #if VALLOC_SECURE_RANDOM
@@ -74,69 +59,6 @@ VA_INLINE void va_secure_fork(void)
 VA_INLINE void va_random_seed(SecureFront *front)
 {
     (void)front;
-}
-
-#endif
-
-/* ---- Live bits ---- */
-
-#if VALLOC_SECURE_EXACT
-
-/* The pair of words for slot n of a block. */
-VA_INLINE _Atomic uint64_t *va_live_words(_Atomic uint64_t *table, size_t block, size_t n)
-{
-    return table + block * VA_LIVE_WORDS + n / 64 * 2;
-}
-
-/* Relaxed: a slot's two bits are only of interest to who holds it or frees it, and the program's
- * own synchronisation handed it over. Neighbours' bits may change meanwhile. */
-VA_INLINE bool va_live_is(const _Atomic uint64_t *words, size_t n)
-{
-    uint64_t own = atomic_load_explicit(&words[0], memory_order_relaxed);
-    uint64_t others = atomic_load_explicit(&words[1], memory_order_relaxed);
-    return ((own ^ others) >> (n % 64) & 1) != 0;
-}
-
-VA_INLINE uint64_t va_live_bit(size_t n)
-{
-    return (uint64_t)1 << (n % 64);
-}
-
-VA_INLINE void va_live_begin(_Atomic uint64_t *words, size_t n, bool is_own)
-{
-    if (va_likely(is_own))
-        atomic_store_explicit(
-            &words[0], atomic_load_explicit(&words[0], memory_order_relaxed) ^ va_live_bit(n),
-            memory_order_relaxed);
-    else
-        atomic_fetch_xor_explicit(&words[1], va_live_bit(n), memory_order_relaxed);
-}
-
-/* False if the slot is not live; then nothing is changed. */
-VA_INLINE bool va_live_end(_Atomic uint64_t *words, size_t n, bool is_own)
-{
-    uint64_t own = atomic_load_explicit(&words[0], memory_order_relaxed);
-    uint64_t both = own ^ atomic_load_explicit(&words[1], memory_order_relaxed);
-    if (va_unlikely((both >> (n % 64) & 1) == 0))
-        return false;
-    if (va_likely(is_own)) {
-        atomic_store_explicit(&words[0], own ^ va_live_bit(n), memory_order_relaxed);
-        return true;
-    }
-    uint64_t others = atomic_fetch_xor_explicit(&words[1], va_live_bit(n), memory_order_relaxed);
-    if (va_likely(((own ^ others) & va_live_bit(n)) != 0))
-        return true;
-    atomic_fetch_xor_explicit(&words[1], va_live_bit(n), memory_order_relaxed); /* another was */
-    return false;
-}
-
-void va_live_clear(Block *block, size_t slots);
-
-#else
-
-VA_INLINE void va_live_clear(Block *block, size_t slots)
-{
-    (void)block, (void)slots;
 }
 
 #endif

@@ -34,7 +34,10 @@ VA_APART void va_large_end(Block *run, void *pointer, const char *function)
         va_fatal(function, "not the start of an allocation", pointer);
     if (!VALLOC_SECURE_ZERO) /* where va_pass_in_slow knows better */
         run->zero = false;   /* its allocator's end may come before va_pool_reclaim */
-    va_entry_store(va_block_entry(run), va_entry_make(0, VA_CLASS_SPARE));
+    uint32_t spare = va_entry_make(0, VA_CLASS_SPARE);
+    uint32_t entry = atomic_exchange_explicit(va_block_entry(run), spare, memory_order_release);
+    if (va_unlikely(entry != va_entry_make(0, VA_CLASS_LARGE))) /* two threads free it at once */
+        va_fatal(function, "freed already", pointer);
 }
 
 void va_large_give_back(Block *run, bool purge)

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "os/os.h"
 #include "harden/secure.h"
+#include "table/slot_state.h"
 
 /* ---- Random order ---- */
 
@@ -41,7 +42,7 @@ void va_slab_start(Block *slab, unsigned class)
     bool sparse = va_zone_of(&va_arenas[slab->arena], va_block_number(slab)) == ZONE_SPARSE;
     slab->absent = slab->zero && sparse ? VA_PIECES_ALL : 0;
     memset(va_block_bitmap(slab), 0, ((size_t)slab->slots + 63) / 64 * sizeof(uint64_t));
-    va_live_clear(slab, slab->slots);
+    va_states_start(slab, class);
 #if VALLOC_SECURE_RANDOM
     free_all_slots(slab);
 #endif

@@ -3,15 +3,14 @@
  * An arena is one contiguous range of address space, and the table of its blocks lies at its
  * very start, so that one pointer finds both:
  *
- *   base                                                              base + blocks * 64 KiB
- *   | entries > . < groups | records > . live bits > . < bitmaps . blocks >              |
- *     4 B           64 B/64  64 B                      512 B       64 KiB    per block
+ *   base                                                                base + blocks * 64 KiB
+ *   | entries > . < groups | records > . states > . fine > . < bitmaps . blocks >          |
+ *     4 B           64 B/64  64 B        1 KiB      4 KiB      512 B     64 KiB    per block
  *
  * Block i starts at base + i * 64 KiB; the first indices are the tables themselves and stay 0, so
  * that a wild pointer into them is caught like any other. `.` is never mapped. Groups and
  * bitmaps grow downwards, the rest upwards, so that what a small heap uses of the tables lies in
- * three places instead of five: each costs a fork a mapping and page tables. Only secure builds
- * have live bits.
+ * few places: each costs a fork a mapping and page tables. See slot_state.h for the states.
  *
  *   entry:  | owner id, 20 bits | class offset, 12 bits |     0: free, or inside a run
  *
@@ -76,12 +75,16 @@ typedef struct FreeSpan {
     uint32_t prefix, suffix, longest;
 } FreeSpan;
 
+#define VA_GROUP_BLOCKS 64
+
 /* The state of 64 blocks, one bit each. Arena lock. old lies within dirty, dirty within free. */
 typedef struct BlockGroup {
     _Alignas(64) uint64_t free; /* not lent */
     uint64_t dirty;             /* free; may hold other bytes than zero, and pages */
     uint64_t old;               /* dirty since the last pass, see arena_purge.c */
+    _Atomic uint64_t states;    /* had states written since the last purge; any thread */
     FreeSpan spans[2];          /* two nodes of the tree of free runs, see run_set.c */
+    bool stated;                /* states are mapped, see va_space_states */
 } BlockGroup;
 static_assert(sizeof(BlockGroup) == 64, "a group is one cache line");
 
@@ -98,13 +101,7 @@ typedef struct Mapped {
 
 /* The tables of which each zone has a part. The groups of an arena's first blocks count as records,
  * whose page they share. */
-typedef enum ZoneTable {
-    TABLE_GROUPS,
-    TABLE_RECORDS,
-    TABLE_BITMAPS,
-    TABLE_LIVE,
-    ZONE_TABLES
-} ZoneTable;
+typedef enum ZoneTable { TABLE_GROUPS, TABLE_RECORDS, TABLE_BITMAPS, ZONE_TABLES } ZoneTable;
 
 typedef struct Zone {
     _Alignas(64) size_t first; /* const. Zones share no group. */
@@ -119,16 +116,30 @@ typedef struct Zone {
     Mapped tables[ZONE_TABLES];
 } Zone;
 
+/* The tables of slots' states, with a byte for 64 and for 16 bytes. */
+typedef enum StateTable { STATES_COARSE, STATES_FINE, STATE_TABLES } StateTable;
+
+VA_INLINE StateTable va_state_table(unsigned class)
+{
+    return class < VA_CLASS_COARSE ? STATES_FINE : STATES_COARSE;
+}
+
+VA_INLINE unsigned va_state_shift(StateTable table)
+{
+    return table == STATES_COARSE ? 6 : 4;
+}
+
 /* Who frees reads the first cache line; what changes under the lock stays off it. */
 typedef struct Arena {
     _Alignas(64) char *base; /* const once published, like all pointers here */
     size_t blocks;           /* const: the range is so long */
     _Atomic uint32_t *entries;
     Block *records;
-    uintptr_t bitmaps;      /* the free slots of a slab; see va_bitmap_of */
-    _Atomic uint64_t *live; /* VA_LIVE_WORDS per block, in secure builds; see secure.h */
-    _Atomic size_t tabled;  /* entries from here on are not mapped; read without lock */
-    size_t first;           /* const: index of the first block that is not table */
+    uintptr_t bitmaps; /* the free slots of a slab; see va_bitmap_of */
+    uintptr_t
+        states[STATE_TABLES]; /* plus a slot's address, shifted: its state; see slot_state.h */
+    _Atomic size_t tabled;    /* entries from here on are not mapped; read without lock */
+    size_t first;             /* const: index of the first block that is not table */
     Zone zones[ZONES];
     BlockGroup *groups;    /* of group g: groups - g */
     Mapped entries_mapped; /* arena lock */

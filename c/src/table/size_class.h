@@ -50,7 +50,7 @@ enum { VA_RUN_CLASSES(VA_PLACE_OF_RUN) VA_CLASSES_RUN };
 #define VA_CLASS_SHIFT 4
 
 /* Secure builds look a class up at every allocation: its offset is its place in the table, too. */
-#if VALLOC_SECURE_EXACT || VALLOC_SECURE_ZERO || VALLOC_SECURE_CANARY
+#if VALLOC_SECURE_ZERO || VALLOC_SECURE_CANARY
 #define VA_CLASS_ALIGNMENT _Alignas(1 << VA_CLASS_SHIFT)
 #else
 #define VA_CLASS_ALIGNMENT

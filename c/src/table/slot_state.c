@@ -1,0 +1,73 @@
+/* slot_state.c: see slot_state.h. */
+#include "table/slot_state.h"
+
+#include <string.h>
+
+#if VALLOC_CHECKS
+
+/* States of free slots. 128 bytes of a block have the highest bit of their addresses' lowest byte
+ * clear, then 128 have it set. Rows of 64 states, which are stored quickly. */
+#define ROW 64
+#define FLIP_2 VA_STATE_FLIP, VA_STATE_FLIP
+#define FLIP_8 FLIP_2, FLIP_2, FLIP_2, FLIP_2
+#define COARSE_8 FLIP_2, 0, 0, FLIP_2, 0, 0
+#define FINE_16 FLIP_8, 0, 0, 0, 0, 0, 0, 0, 0
+static VA_TABLE const uint8_t free_states[STATE_TABLES][ROW] = {
+    [STATES_COARSE] = {COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8,
+                       COARSE_8},
+    [STATES_FINE] = {FINE_16, FINE_16, FINE_16, FINE_16}};
+
+void va_states_start(const Block *block, unsigned class)
+{
+    const Arena *arena = &va_arenas[block->arena];
+    size_t number = va_block_number(block);
+    _Atomic uint64_t *written = &va_group(arena, number / VA_GROUP_BLOCKS)->states;
+    uint64_t bit = (uint64_t)1 << number % VA_GROUP_BLOCKS;
+    if ((atomic_load_explicit(written, memory_order_relaxed) & bit) == 0)
+        atomic_fetch_or_explicit(written, bit, memory_order_relaxed);
+    StateTable table = va_state_table(class);
+    uint8_t *state = va_state_of(arena, class, va_block_address(block));
+    const uint8_t *end = state + (VA_BLOCK_BYTES >> va_state_shift(table));
+    for (; state < end; state += ROW)
+        memcpy(state, free_states[table], ROW);
+}
+
+bool va_slot_is_live(const Block *block, unsigned class, const void *slot)
+{
+    return va_state_is_live(va_state_of(&va_arenas[block->arena], class, slot), slot);
+}
+
+void va_slot_begin(const Block *block, unsigned class, const void *slot)
+{
+    va_state_begin(va_state_of(&va_arenas[block->arena], class, slot), slot);
+}
+
+void va_slot_end(const Block *block, unsigned class, const void *slot)
+{
+    va_state_end(va_state_of(&va_arenas[block->arena], class, slot));
+}
+
+#else
+
+void va_states_start(const Block *block, unsigned class)
+{
+    (void)block, (void)class;
+}
+
+bool va_slot_is_live(const Block *block, unsigned class, const void *slot)
+{
+    (void)block, (void)class, (void)slot;
+    return true;
+}
+
+void va_slot_begin(const Block *block, unsigned class, const void *slot)
+{
+    (void)block, (void)class, (void)slot;
+}
+
+void va_slot_end(const Block *block, unsigned class, const void *slot)
+{
+    (void)block, (void)class, (void)slot;
+}
+
+#endif
