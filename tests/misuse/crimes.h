@@ -637,7 +637,7 @@ static const Crime crimes[] = {
     CRIME(double_free_of_aligned, REPORTS("free: " TWICE)),
     CRIME(double_free_by_another_thread, REPORTS("free: " TWICE)),
     CRIME(double_free_by_two_other_threads, REPORTS("free: " TWICE)),
-    CRIME(double_free_of_anothers_block, REPORTS("free: " TWICE)),
+    CRIME(double_free_of_anothers_block, IS(CORRUPT, REPORTED)),
     CRIME(free_static, REPORTS("free: " NOT_OURS)),
     CRIME(free_stack, REPORTS("free: " NOT_OURS)),
     CRIME(free_stack_of_another_thread, REPORTS("free: " NOT_OURS)),

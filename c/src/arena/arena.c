@@ -96,9 +96,11 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Bloc
     size_t end = first + blocks;
     if (end > zone->end || (end > zone->top && !grow))
         return 0;
-    if (VALLOC_CHECKS && va_unlikely(blocks >= VA_STATED_BLOCKS))
-        va_space_drop_states(arena, first, va_min(end, va_max(first, zone->tabled)) - first);
     MapResult result = va_space_commit(arena, zone, end);
+    if (VALLOC_CHECKS && va_unlikely(result == MAP_REFUSED && blocks >= VA_STATED_BLOCKS)) {
+        va_space_drop_states(arena, first, va_min(end, va_max(first, zone->tabled)) - first);
+        result = va_space_commit(arena, zone, end);
+    }
     if (va_unlikely(result != MAP_DONE)) {
         va_use.refused |= result == MAP_REFUSED;
         return 0;

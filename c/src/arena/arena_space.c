@@ -143,33 +143,18 @@ static VA_STARTUP char *states_at(const Arena *arena, StateTable table, size_t b
     return (char *)(arena->states[table] + (address >> va_state_shift(table)));
 }
 
-/* The first `tables` tables' parts for a group. */
-static VA_COLD void unmap_states(const Arena *arena, size_t group, unsigned tables)
-{
-    for (unsigned table = 0; table < tables; table++)
-        va_os_unmap(states_at(arena, table, group * VA_GROUP_BLOCKS),
-                    GROUP_BYTES >> va_state_shift(table));
-}
-
-static VA_STARTUP bool map_states(const Arena *arena, size_t group)
-{
-    for (unsigned table = 0; table < STATE_TABLES; table++) {
-        char *start = states_at(arena, table, group * VA_GROUP_BLOCKS);
-        if (va_os_map_at(start, GROUP_BYTES >> va_state_shift(table)) != MAP_DONE) {
-            unmap_states(arena, group, table);
-            return false;
-        }
-    }
-    return true;
-}
-
 VA_STARTUP bool va_space_states(const Arena *arena, size_t first, size_t count)
 {
     for (size_t g = first / VA_GROUP_BLOCKS; g * VA_GROUP_BLOCKS < first + count; g++) {
         BlockGroup *group = va_group(arena, g);
-        group->stated = group->stated || map_states(arena, g);
-        if (va_unlikely(!group->stated))
-            return false;
+        for (unsigned table = 0; table < STATE_TABLES; table++) {
+            if (va_likely((group->stated >> table & 1) != 0))
+                continue;
+            if (va_os_map_at(states_at(arena, table, g * VA_GROUP_BLOCKS),
+                             GROUP_BYTES >> va_state_shift(table)) != MAP_DONE)
+                return false;
+            group->stated |= (uint8_t)(1u << table);
+        }
     }
     return true;
 }
@@ -178,9 +163,11 @@ VA_COLD void va_space_drop_states(const Arena *arena, size_t first, size_t count
 {
     for (size_t g = first / VA_GROUP_BLOCKS + 1; (g + 1) * VA_GROUP_BLOCKS <= first + count; g++) {
         BlockGroup *group = va_group(arena, g);
-        if (group->stated)
-            unmap_states(arena, g, STATE_TABLES);
-        group->stated = false;
+        for (unsigned table = 0; table < STATE_TABLES; table++)
+            if ((group->stated >> table & 1) != 0 &&
+                va_os_unmap(states_at(arena, table, g * VA_GROUP_BLOCKS),
+                            GROUP_BYTES >> va_state_shift(table)))
+                group->stated &= (uint8_t) ~(1u << table);
         atomic_store_explicit(&group->states, 0, memory_order_relaxed);
     }
 }

@@ -84,7 +84,7 @@ typedef struct BlockGroup {
     uint64_t old;               /* dirty since the last pass, see arena_purge.c */
     _Atomic uint64_t states;    /* had states written since the last purge; any thread */
     FreeSpan spans[2];          /* two nodes of the tree of free runs, see run_set.c */
-    bool stated;                /* states are mapped, see va_space_states */
+    uint8_t stated;             /* which tables of states are mapped, a bit each */
 } BlockGroup;
 static_assert(sizeof(BlockGroup) == 64, "a group is one cache line");
 
