@@ -139,9 +139,11 @@ VALLOC_API int valloc_version(void);
  * newline: "valloc: free: freed already (pointer ...". When the handler returns, the process
  * aborts. A second report, even from inside the handler, goes to stderr.
  *
- * The heap may be damaged and valloc's locks may be held. Therefore the handler must not allocate,
- * free, fork or use longjmp, or it may block for ever. It may write, store the message, call vfork
- * or posix_spawn, and call _exit. The same rules apply to a handler of SIGABRT, which runs next. */
+ * The heap may be damaged and valloc's locks may be held. Therefore the thread no longer uses the
+ * heap: it allocates from 16 MiB of separate memory, and its frees do nothing. So the handler may
+ * allocate, print, take a stack trace, fork, and call exit. It must not use longjmp, or create or
+ * wait for threads: they may need a lock that is held. Of the functions for statistics it may call
+ * valloc_stats_write only. The same rules apply to a handler of SIGABRT, which runs next. */
 VALLOC_API void valloc_set_error_handler(void (*handler)(const char *message, void *context),
                                          void *context);
 

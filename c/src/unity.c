@@ -54,6 +54,7 @@
 
 #include "api/foreign.c"
 #include "api/alloc.c"
+#include "api/emergency.c"
 #include "api/watch.c"
 #include "api/leaks.c"
 #include "api/api.c"

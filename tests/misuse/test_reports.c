@@ -39,10 +39,12 @@ static void leave(const char *message, void *context)
     _exit(strstr(message, "not a pointer of this allocator") != NULL ? *(const int *)context : 9);
 }
 
+/* A free would be ignored. */
 static void fail_again(const char *message, void *context)
 {
     tell(message, context);
     free_static();
+    valloc_destroy(valloc_process());
 }
 
 static void told(void *argument)
@@ -86,7 +88,7 @@ static void a_handler_gets_the_line_instead_of_stderr(void **state)
     Child child = child_run(told, NULL);
     assert_true(aborted(&child));
     assert_memory_equal(child.text, "told [" LINE, sizeof "told [" LINE - 1);
-    assert_string_equal(child.text + strlen(child.text) - 2, ")]"); /* no end of the line */
+    assert_null(strchr(child.text, '\n'));
 }
 
 static void a_handler_may_end_the_process(void **state)
@@ -103,7 +105,7 @@ static void a_handler_that_fails_is_not_called_again(void **state)
     (void)state;
     Child child = child_run(failed_again, NULL);
     assert_true(aborted(&child));
-    const char *second = strstr(child.text, "]" LINE);
+    const char *second = strstr(child.text, "]valloc: valloc_destroy: ");
     assert_non_null(second);
     assert_null(strstr(second + 1, "told ["));
 }

@@ -9,6 +9,7 @@
 #include "arena/arena.h"
 #include "heap/background.h"
 #include "base/check.h"
+#include "api/emergency.h"
 #include "api/foreign.h"
 #include "slab/large.h"
 #include "os/options.h"
@@ -143,6 +144,8 @@ static _Atomic bool roomy;
 static VA_COLD void *allocate_relieved(Allocator *allocator, unsigned class, size_t size,
                                        size_t alignment, bool *zero)
 {
+    if (va_thread_reports) /* it has no cache */
+        return va_emergency_allocate(size, alignment);
     if (!va_allocator_can_relieve(size))
         return NULL;
     va_allocator_relieve(allocator);
@@ -414,14 +417,28 @@ VA_COLD size_t va_good_size(size_t size)
     return bytes - VA_CANARY_BYTES;
 }
 
-VA_COLD Allocator *va_owner(const void *pointer)
+/* The entry and the record of a block in use, 0 for any other pointer. */
+static VA_COLD uint32_t find_entry(const void *pointer, Block **block)
 {
     Arena *arena = va_arena_find(pointer);
     if (arena == NULL)
-        return NULL;
+        return 0;
     size_t index = va_block_index(arena, pointer);
     uint32_t entry = va_entry_load(&arena->entries[index]);
-    if (entry == 0 || va_entry_class(entry) == VA_CLASS_SPARE)
-        return NULL;
-    return allocator_of(&arena->records[index], entry);
+    *block = &arena->records[index];
+    return va_entry_class(entry) == VA_CLASS_SPARE ? 0 : entry;
+}
+
+VA_COLD Allocator *va_owner(const void *pointer)
+{
+    Block *block;
+    uint32_t entry = find_entry(pointer, &block);
+    return entry != 0 ? allocator_of(block, entry) : NULL;
+}
+
+VA_COLD size_t va_usable_size_unchecked(const void *pointer)
+{
+    Block *block;
+    uint32_t entry = find_entry(pointer, &block);
+    return entry != 0 ? block_bytes(block, entry) : 0;
 }

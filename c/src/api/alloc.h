@@ -43,6 +43,9 @@ bool va_expand(void *pointer, size_t size, const char *function);
 
 size_t va_usable_size(const void *pointer, const char *function);
 
+/* The same without checks; 0 for what is in no block in use. */
+size_t va_usable_size_unchecked(const void *pointer);
+
 /* The usable size of a request; `size` itself if it cannot be served. */
 size_t va_good_size(size_t size);
 

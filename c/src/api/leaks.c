@@ -61,6 +61,8 @@ VA_COLD void va_leaks_report(void)
     Leaks leaks;
     size_t slots = 0;
     size_t bytes = 0;
+    if (va_thread_reports)
+        return;
     memset(&leaks, 0, sizeof leaks);
     va_cache_release_unused(); /* what threads that have exited left in their caches */
     va_route_blocks(&va_process, count_left, &leaks);

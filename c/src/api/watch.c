@@ -149,6 +149,8 @@ static size_t live_slot_of(const void *pointer, size_t *size, const char *functi
 static void *allocate_watched(Allocator *allocator, size_t size, size_t alignment, bool zeroed)
 {
     size = va_max(size, 1);
+    if (va_thread_reports)
+        return va_emergency_allocate(size, alignment);
     if (size > PTRDIFF_MAX - REDZONE_BYTES)
         return NULL;
     bool zero = zeroed;

@@ -9,11 +9,13 @@
  * free slot is not accessible, and small ones of the allocator of the process wait before they are
  * used again. A second free and a free of the middle of a slot are reported at once.
  *
- * The API calls the functions va_route_*; in other builds these are the core's. Any thread. */
+ * The API calls the functions va_route_*; in other builds these are the core's. A thread that has
+ * reported an error is served by emergency.c. Any thread. */
 #ifndef VA_WATCH_H
 #define VA_WATCH_H
 
 #include "api/alloc.h"
+#include "api/emergency.h"
 #include "report/inspect.h"
 
 /* As the functions of alloc.h and allocator.h without `watched`. In watched builds only. */
@@ -45,6 +47,8 @@ VA_INLINE void *va_route_allocate_zeroed(Allocator *allocator, size_t size, size
 
 VA_INLINE void va_route_free(void *pointer, const char *function)
 {
+    if (va_unlikely(va_thread_reports))
+        return;
     if (VA_WATCHED)
         va_watched_free(pointer, function);
     else
@@ -54,6 +58,8 @@ VA_INLINE void va_route_free(void *pointer, const char *function)
 VA_INLINE void va_route_free_sized(void *pointer, size_t size, size_t alignment,
                                    const char *function)
 {
+    if (va_unlikely(va_thread_reports))
+        return;
     if (VA_WATCHED)
         va_watched_free_sized(pointer, size, alignment, function);
     else
@@ -63,24 +69,32 @@ VA_INLINE void va_route_free_sized(void *pointer, size_t size, size_t alignment,
 VA_INLINE void *va_route_reallocate(Allocator *allocator, void *pointer, size_t size,
                                     size_t alignment, const char *function)
 {
+    if (va_unlikely(va_thread_reports))
+        return va_emergency_reallocate(pointer, size, alignment);
     return VA_WATCHED ? va_watched_reallocate(allocator, pointer, size, alignment, function)
                       : va_reallocate(allocator, pointer, size, alignment, function);
 }
 
 VA_INLINE bool va_route_expand(void *pointer, size_t size, const char *function)
 {
+    if (va_unlikely(va_thread_reports))
+        return false;
     return VA_WATCHED ? va_watched_expand(pointer, size, function)
                       : va_expand(pointer, size, function);
 }
 
 VA_INLINE size_t va_route_usable_size(const void *pointer, const char *function)
 {
+    if (va_unlikely(va_thread_reports))
+        return va_emergency_usable_size(pointer);
     return VA_WATCHED ? va_watched_usable_size(pointer, function)
                       : va_usable_size(pointer, function);
 }
 
 VA_INLINE size_t va_route_good_size(size_t size)
 {
+    if (va_unlikely(va_thread_reports))
+        return size;
     return VA_WATCHED ? va_watched_good_size(size) : va_good_size(size);
 }
 
@@ -94,6 +108,8 @@ VA_INLINE void va_route_destroy(Allocator *allocator)
 
 VA_INLINE size_t va_route_purge(void)
 {
+    if (va_unlikely(va_thread_reports))
+        return 0;
     if (VA_WATCHED)
         va_watched_settle();
     return va_allocators_purge();

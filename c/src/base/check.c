@@ -36,6 +36,7 @@ void va_report_to(void (*handler)(const char *message, void *context), void *con
 
 void va_report_abort(Report *report)
 {
+    va_thread_begin_report();
     /* It is called once: what it does wrong itself goes to stderr. */
     void (*handler)(const char *, void *) =
         atomic_exchange_explicit(&report_handler, NULL, memory_order_acquire);

@@ -16,8 +16,12 @@ typedef struct Report {
 
 VA_COLD void va_report_text(Report *report, const char *text);
 VA_COLD void va_report_number(Report *report, uintptr_t value, unsigned base);
-/* Hands the line to the program's handler, or prints it, and aborts. */
+/* Hands the line to the program's handler, or prints it, and aborts. From then on the thread leaves
+ * the heap alone: see emergency.h. */
 _Noreturn VA_COLD void va_report_abort(Report *report);
+
+/* The thread's part of that; in thread.c. */
+VA_COLD void va_thread_begin_report(void);
 
 /* What gets the next report instead of stderr; NULL restores that. */
 VA_COLD void va_report_to(void (*handler)(const char *message, void *context), void *context);

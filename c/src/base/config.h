@@ -364,6 +364,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* The first chunk ends with a page, of the smallest size that there is. */
 #define VA_META_PAGE_BYTES ((size_t)4 << 10)
 #define VA_META_CHUNK_BYTES ((size_t)256 << 10)
+/* What threads that have reported an error may allocate until the process ends. Address space: only
+ * what they use becomes resident. Symbols of a stack trace take some MiB. */
+#define VA_EMERGENCY_BYTES ((size_t)16 << 20)
 /* realloc moves pages instead of copying bytes from this size on. Below, copying into pages that
  * are resident already is cheaper than the system calls, and than faulting in anew what the move
  * and the new mappings lose: four buffers that grow to 2 MiB in turn took 6.5 times as long with 1

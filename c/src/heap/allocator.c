@@ -151,6 +151,8 @@ static ThreadCache *get_thread_cache(Allocator *allocator, uint32_t thread_id)
 
 VA_APART ThreadCache *va_allocator_acquire_own(Allocator *allocator)
 {
+    if (va_unlikely(va_thread_reports))
+        return NULL;
     uint32_t thread_id = get_thread_id();
     bool has_place = thread_id != 0 && thread_id < allocator->shown.thread_places;
     ThreadCache *cache = va_likely(has_place) ? get_thread_cache(allocator, thread_id)

@@ -3,6 +3,7 @@
 #include "os/options.h"
 #include "os/os.h"
 #include "report/print.h"
+#include "thread/thread.h"
 
 #include <string.h>
 
@@ -14,6 +15,6 @@ static VA_COLD void write_to_file(void *context, const char *text)
 
 __attribute__((destructor(101))) static VA_STARTUP void tell_at_exit(void)
 {
-    if (va_options.stats != STATS_NONE)
+    if (va_options.stats != STATS_NONE && !va_thread_reports)
         va_print_stats(va_options.stats == STATS_JSON, write_to_file, NULL);
 }

@@ -11,6 +11,7 @@
 
 _Thread_local CacheFront *va_thread_front = VA_NO_FRONT;
 _Thread_local uint32_t va_thread_id;
+_Thread_local bool va_thread_reports;
 static _Thread_local ThreadCache *own_cache;
 static _Thread_local uint8_t exit_rounds;
 
@@ -36,6 +37,8 @@ static VA_COLD void retire(ThreadCache *cache)
 
 static VA_COLD void at_exit(void *cache)
 {
+    if (va_thread_reports)
+        return;
     if (++exit_rounds < VA_EXIT_ROUNDS && pthread_setspecific(exit_notice.key, cache) == 0)
         return;
     set_front(VA_NO_FRONT);
@@ -102,6 +105,8 @@ static VA_COLD ThreadCache *acquire_shared(void)
 VA_STARTUP ThreadCache *va_thread_acquire_slow(void)
 {
     ThreadCache *cache = own_cache;
+    if (va_thread_reports)
+        return NULL;
     if (cache == NULL && !(VA_TSAN && exit_rounds != 0)) /* it would end in the last round */
         cache = attach();
     return cache != NULL ? cache : acquire_shared();
@@ -122,11 +127,20 @@ VA_COLD ThreadCache *va_thread_cache(void)
 
 VA_STARTUP bool va_thread_is_inside(void)
 {
-    return own_cache != NULL && atomic_load_explicit(&own_cache->busy, memory_order_relaxed);
+    return va_thread_reports ||
+           (own_cache != NULL && atomic_load_explicit(&own_cache->busy, memory_order_relaxed));
 }
 
 VA_COLD void va_thread_attach(void)
 {
-    if (own_cache == NULL)
+    if (own_cache == NULL && !va_thread_reports)
         attach();
+}
+
+VA_COLD void va_thread_begin_report(void)
+{
+    va_thread_reports = true;
+    set_front(VA_NO_FRONT);
+    own_cache = NULL;
+    va_thread_id = 0;
 }

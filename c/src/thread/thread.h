@@ -47,8 +47,12 @@ VA_INLINE void va_thread_release(ThreadCache *cache)
 /* The calling thread's cache, NULL if it has none. */
 ThreadCache *va_thread_cache(void);
 
-/* Is the thread on a slow path? In a signal handler: did it interrupt one? */
+/* Is the thread on a slow path, or has it reported an error? In a signal handler: did it interrupt
+ * a slow path? */
 bool va_thread_is_inside(void);
+
+/* Has the thread reported an error? It then has no cache, and gets none: see emergency.h. */
+extern _Thread_local bool va_thread_reports __attribute__((tls_model("initial-exec")));
 
 /* The id of the calling thread: of its cache. 0 before its first use and after its exit. */
 extern _Thread_local uint32_t va_thread_id __attribute__((tls_model("initial-exec")));
