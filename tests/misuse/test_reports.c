@@ -89,6 +89,7 @@ static void a_handler_gets_the_line_instead_of_stderr(void **state)
     assert_true(aborted(&child));
     assert_memory_equal(child.text, "told [" LINE, sizeof "told [" LINE - 1);
     assert_null(strchr(child.text, '\n'));
+    assert_non_null(strstr(child.text, "); see docs/security.md#not-a-pointer-of-this-allocator]"));
 }
 
 static void a_handler_may_end_the_process(void **state)

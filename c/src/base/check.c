@@ -24,6 +24,22 @@ void va_report_number(Report *report, uintptr_t value, unsigned base)
     va_report_text(report, digits + i);
 }
 
+/* Anchors of a page have small letters, hyphens for spaces, and no other signs. */
+void va_report_hint(Report *report, const char *what)
+{
+    va_report_text(report, "; see docs/security.md#");
+    for (; *what != '\0' && *what != ','; what++) {
+        char letter[] = "-";
+        if (*what == '\'')
+            continue;
+        if (*what != ' ')
+            letter[0] = *what;
+        if (*what >= 'A' && *what <= 'Z')
+            letter[0] = (char)(*what + ('a' - 'A'));
+        va_report_text(report, letter);
+    }
+}
+
 static _Atomic(void (*)(const char *message, void *context)) report_handler;
 static void *_Atomic report_context;
 
@@ -58,6 +74,7 @@ void va_broken_invariant(const char *function, const char *condition)
     va_report_text(&report, function);
     va_report_text(&report, ": broken invariant: ");
     va_report_text(&report, condition);
+    va_report_hint(&report, "broken invariant");
     va_report_abort(&report);
 }
 
@@ -67,5 +84,6 @@ void va_corrupted(const char *function)
     va_report_text(&report, "valloc: ");
     va_report_text(&report, function);
     va_report_text(&report, ": corrupted internal state");
+    va_report_hint(&report, "corrupted internal state");
     va_report_abort(&report);
 }

@@ -16,6 +16,8 @@ typedef struct Report {
 
 VA_COLD void va_report_text(Report *report, const char *text);
 VA_COLD void va_report_number(Report *report, uintptr_t value, unsigned base);
+/* "; see docs/security.md#<anchor>": the anchor of what was wrong, up to the first comma. */
+VA_COLD void va_report_hint(Report *report, const char *what);
 /* Hands the line to the program's handler, or prints it, and aborts. From then on the thread leaves
  * the heap alone: see emergency.h. */
 _Noreturn VA_COLD void va_report_abort(Report *report);

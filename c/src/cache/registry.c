@@ -69,6 +69,15 @@ ThreadCache *va_registry_cache(uint32_t owner)
     return caches[place.number];
 }
 
+VA_COLD ThreadCache *va_registry_find(uint32_t owner)
+{
+    if (owner == 0)
+        return NULL;
+    Place place = place_of(owner);
+    ThreadCache **caches = atomic_load_explicit(place.chunk, memory_order_acquire);
+    return caches != NULL ? caches[place.number] : NULL;
+}
+
 /* Not the first thread: its end is that of the process, but when it tells, and small programs then
  * do not map the code of mutexes. ThreadSanitizer watches mutexes, but not to a thread's end. */
 static VA_STARTUP bool has_life(const ThreadCache *cache)

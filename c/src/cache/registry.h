@@ -18,6 +18,9 @@ extern _Atomic uint64_t va_exited_open[2];
 /* The cache of an owner that a table entry named: it exists. */
 ThreadCache *va_registry_cache(uint32_t owner);
 
+/* The same for one that may not exist: then NULL. */
+ThreadCache *va_registry_find(uint32_t owner);
+
 /* Does an owner belong to another allocator than that of the process? */
 VA_INLINE bool va_is_other(uint32_t owner)
 {

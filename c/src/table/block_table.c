@@ -20,6 +20,17 @@ Arena *va_arena_of(const void *pointer)
     return NULL;
 }
 
+/* The blocks of the slab or run that starts in a block; 0 if none does. */
+static VA_COLD size_t blocks_from(const Arena *arena, size_t index)
+{
+    unsigned class = va_entry_class(va_entry_load(&arena->entries[index]));
+    if (va_entry_load(&arena->entries[index]) == 0 || class > VA_CLASS_LARGE)
+        return 0;
+    if (class == VA_CLASS_LARGE)
+        return arena->records[index].run_blocks;
+    return va_max(va_size_classes[class].run_blocks, 1);
+}
+
 /* What the table says of a pointer. */
 static VA_COLD void describe(Report *report, const void *pointer)
 {
@@ -27,21 +38,29 @@ static VA_COLD void describe(Report *report, const void *pointer)
     if (arena == NULL)
         return;
     size_t index = va_block_index(arena, pointer);
-    uint32_t entry = va_entry_load(&arena->entries[index]);
-    if (entry == 0 || va_entry_class(entry) == VA_CLASS_SPARE) {
-        va_report_text(report, ", in a block that is free or inside a larger allocation");
+    size_t first = index;
+    while (first > 0 && va_entry_load(&arena->entries[first]) == 0)
+        first--;
+    size_t blocks = blocks_from(arena, first);
+    if (index - first >= blocks) {
+        va_report_text(report, ", in a free block");
         return;
     }
-    if (va_entry_class(entry) == VA_CLASS_LARGE) {
-        va_report_text(report, ", in a large allocation of ");
-        va_report_number(report, (size_t)arena->records[index].run_blocks << VA_BLOCK_SHIFT, 10);
-        va_report_text(report, " bytes");
-        return;
+    uint32_t entry = va_entry_load(&arena->entries[first]);
+    unsigned class = va_entry_class(entry);
+    size_t bytes = class < VA_CLASSES ? va_size_classes[class].bytes : blocks << VA_BLOCK_SHIFT;
+    size_t offset =
+        (((index - first) << VA_BLOCK_SHIFT) + va_block_offset(pointer)) % va_max(bytes, 1);
+    va_report_text(report, ", ");
+    if (offset != 0) {
+        va_report_number(report, offset, 10);
+        va_report_text(report, " bytes inside ");
     }
-    va_report_text(report, ", in a slot of ");
-    va_report_number(report, va_size_classes[va_entry_class(entry)].bytes, 10);
-    va_report_text(report, " bytes of thread cache ");
-    va_report_number(report, va_entry_owner(entry), 10);
+    va_report_text(report, class < VA_CLASSES_SMALL ? "a slot of " : "a run of ");
+    va_report_number(report, bytes, 10);
+    va_report_text(report, " bytes");
+    if (class != VA_CLASS_LARGE)
+        va_thread_describe_owner(report, va_entry_owner(entry));
 }
 
 void va_fatal(const char *function, const char *what, const void *pointer)
@@ -55,6 +74,7 @@ void va_fatal(const char *function, const char *what, const void *pointer)
     va_report_number(&report, (uintptr_t)pointer, 16);
     describe(&report, pointer);
     va_report_text(&report, ")");
+    va_report_hint(&report, what);
     va_report_abort(&report);
 }
 

@@ -25,6 +25,7 @@
 
 #define VALLOC_NO_SHORT_NAMES
 #include "../../include/valloc.h"
+#include "base/check.h"
 #include "base/config.h"
 #include "os/lock.h"
 #include "table/size_class.h"
@@ -159,8 +160,12 @@ VA_INLINE size_t va_block_index(const Arena *arena, const void *pointer)
 Arena *va_arena_of(const void *pointer);
 
 /* Reports a bad pointer and aborts: "valloc: <function>: <what> (pointer 0x..., <what the block
- * table says of it>)". */
+ * table says of it>); see docs/security.md#<anchor>". `what` up to its first comma is a heading
+ * there. */
 _Noreturn VA_COLD void va_fatal(const char *function, const char *what, const void *pointer);
+
+/* Says whose cache an owner id stands for; in thread.c. */
+VA_COLD void va_thread_describe_owner(Report *report, uint32_t owner);
 
 /* The first time prints "valloc: <function>: ignored, as all that follow: <what> (pointer 0x...)":
  * `warned` is whether it has. */

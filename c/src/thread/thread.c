@@ -137,6 +137,23 @@ VA_COLD void va_thread_attach(void)
         attach();
 }
 
+VA_COLD void va_thread_describe_owner(Report *report, uint32_t owner)
+{
+    const ThreadCache *cache = va_registry_find(owner);
+    va_report_text(report, " of thread cache ");
+    va_report_number(report, owner, 10);
+    if (cache == NULL)
+        return;
+    if (va_is_other(owner))
+        va_report_text(report, ", of a MemoryAllocator");
+    else if (cache == own_cache)
+        va_report_text(report, ", this thread's");
+    else
+        va_report_text(report, atomic_load_explicit(&cache->attached, memory_order_relaxed)
+                                   ? ", another thread's"
+                                   : ", of a thread that has ended");
+}
+
 VA_COLD void va_thread_begin_report(void)
 {
     va_thread_reports = true;
