@@ -1,14 +1,18 @@
-/* crimes.c [NAME]: commits a crime on the malloc of the process, and exits with what became of it;
- * without a name lists all. For compare.py, which preloads one malloc after another. */
-#include "crimes.h"
+/* crimes.c CRIME SIZE: commits a crime on the malloc of the process, by their numbers in table.h
+ * and sizes[]; the exit status is the outcome. Without arguments lists all crimes: name, and the
+ * sizes' letters in valloc's release build. For compare.py, which preloads one malloc after
+ * another. */
+#include "table.h"
+
+#include <stdlib.h>
 
 int main(int argc, char **argv)
 {
-    for (size_t i = 0; i < CRIMES; i++) {
-        if (argc < 2)
-            puts(crimes[i].name);
-        else if (strcmp(argv[1], crimes[i].name) == 0)
-            _Exit((int)crimes[i].commit());
-    }
-    return argc < 2 ? 0 : 2;
+    if (argc == 2)
+        return print_distances();
+    if (argc == 3)
+        _exit(commit_crime(&crimes[atoi(argv[1])], sizes[atoi(argv[2])]));
+    for (size_t i = 0; i < CRIMES; i++)
+        printf("%s\t%s\t%zu\n", crimes[i].name, crimes[i].what, strlen(crimes[i].release));
+    return 0;
 }
