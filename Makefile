@@ -31,7 +31,7 @@ help:
 	@echo 'make test-rust           Rust tests'
 	@echo 'make test-programs       browsers, servers and interpreters on valloc and glibc: docs/programs.md'
 	@echo 'make fuzz                every fuzzer for SECONDS=60, in parallel'
-	@echo 'make misuse-table        53 kinds of misuse on valloc and its peers: docs/misuse.md'
+	@echo 'make misuse-table        103 kinds of misuse on valloc and its peers: docs/misuse.md'
 	@echo 'make bench               speed by size, and latencies: tables, CSV and a page in build/bench'
 	@echo 'make bench-quick         the same with fewer sizes and one round, in 2 minutes once built'
 	@echo 'make bench-full          all benchmarks but bench-secure, on one page with tables; an hour'
@@ -142,8 +142,9 @@ fuzz-minimise: $(BUILD)/fuzz/build.ninja
 	        $(BUILD)/fuzz/corpus/$$fuzzer || exit 1; \
 	done
 
-misuse-table: all
+misuse-table: all $(BUILD)/secure/build.ninja
 	@.ci/setup.sh bench test
+	cmake --build --preset secure --target valloc_override
 	python3 tests/misuse/compare.py $(BUILD)/release
 
 # ---- Benchmarks ----
