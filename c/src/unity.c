@@ -18,6 +18,7 @@
 #include "table/slot_state.c"
 
 #include "harden/secure.c"
+#include "harden/zero_size.c"
 
 #include "arena/run_set.c"
 #include "arena/arena_space.c"

@@ -65,13 +65,13 @@ static void end_all(void)
         end(&live[i]);
 }
 
-/* Takes over a block that an operation returned; size 0 counts as 1 byte. */
+/* Takes over a block that an operation returned; size 0 counts as 1 byte, but in secure builds. */
 static void begin(size_t place, void *block, size_t size, size_t alignment, bool sized)
 {
     Live *one = &live[place % LIVE];
     if (block == NULL || (uintptr_t)block % (alignment > 16 ? alignment : 16) != 0)
         fail_msg("size %zu, alignment %zu: %p", size, alignment, block);
-    if (subject_usable_size(block) < (size == 0 ? 1 : size))
+    if (subject_usable_size(block) < (size == 0 ? !SECURED : size))
         fail_msg("size %zu, alignment %zu: usable size too small", size, alignment);
     end(one);
     *one = (Live){block, size, alignment, (unsigned char)(++next_value % 255 + 1), sized};

@@ -379,7 +379,9 @@ static void zeroed_runs_of_the_thread_cache_are_not_touched(void **state)
         long before = resident_now_kib();
         for (size_t i = 0; i < 200; i++)
             blocks[i] = valloc_calloc(1, size);
-        assert_true(resident_now_kib() - before < (long)(200 * size / 4 >> 10));
+        /* A secure build writes where the request ends, and where the run does. */
+        size_t most = size / 4 + (SECURED ? 2 * 4096 : 0);
+        assert_true(resident_now_kib() - before < (long)(200 * most >> 10));
         for (size_t i = 0; i < 200; i++) {
             assert_int_equal(blocks[i][size - 1], 0);
             memset(blocks[i], 1, size);

@@ -10,18 +10,22 @@
 #include "heap/background.h"
 #include "base/check.h"
 #include "api/emergency.h"
+#include "harden/zero_size.h"
 #include "api/foreign.h"
 #include "slab/large.h"
 #include "os/options.h"
 #include "cache/stack_size.h"
 
-/* The entry and the record of a block in use; 0 for a foreign pointer that is tolerated; anything
- * else is reported. */
+/* The entry and the record of a block in use; 0 for an allocation of no bytes, or a foreign pointer
+ * that is tolerated; anything else is reported. */
 static uint32_t entry_of(const void *pointer, Block **block, const char *function)
 {
     Arena *arena = va_arena_find(pointer);
     if (va_unlikely(arena == NULL)) {
-        va_foreign_check(pointer, function);
+        if (!va_zero_size_holds(pointer))
+            va_foreign_check(pointer, function);
+        else if (!va_zero_size_is_live(pointer))
+            va_fatal(function, "freed already, or not the start of an allocation", pointer);
         return 0;
     }
     size_t index = va_block_index(arena, pointer);
@@ -45,7 +49,7 @@ VA_INLINE Allocator *allocator_of(const Block *block, uint32_t entry)
     return &va_process;
 }
 
-/* The bytes that its user may use. */
+/* The bytes that a user could have there. */
 static size_t block_bytes(const Block *block, uint32_t entry)
 {
     unsigned class = va_entry_class(entry);
@@ -80,14 +84,14 @@ VA_INLINE void *try_allocate(Allocator *allocator, unsigned class, size_t size, 
         else
             slot = va_large_start(run), *zero = VALLOC_SECURE_ZERO && run->zero;
         if (VA_PASSAGE_CHECKED && slot != NULL)
-            va_pass_out_run(va_block_of(slot));
+            va_pass_out_run(va_block_of(slot), size - VA_CANARY_BYTES);
         return slot;
     }
-    slot = va_pop_out(&cache->front, class << VA_CLASS_SHIFT);
+    slot = va_pop_out(&cache->front, class << VA_CLASS_SHIFT, size - VA_CANARY_BYTES);
     if (slot == NULL) {
         slot = va_cache_refill(cache, class, zero);
         if (slot != NULL)
-            va_pass_out_slow(slot, class);
+            va_pass_out_slow(slot, class, size - VA_CANARY_BYTES);
     } else {
         *zero = false;
     }
@@ -156,6 +160,11 @@ void *va_allocate_told(Allocator *allocator, size_t size, size_t alignment, bool
 {
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
+    if (VALLOC_SECURE_GUARD && size == 0 && alignment <= VA_MIN_ALIGN && allocator == &va_process) {
+        void *inaccessible = va_zero_size_allocate();
+        if (inaccessible != NULL)
+            return inaccessible;
+    }
     size += VA_CANARY_BYTES;
     unsigned class = va_likely(alignment <= VA_MIN_ALIGN) ? va_class_of(size)
                                                           : va_class_of_aligned(size, alignment);
@@ -203,6 +212,15 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
         va_background_visit();
 }
 
+/* Frees what has no entry. */
+static VA_COLD void free_apart(void *pointer, const char *function)
+{
+    if (!va_zero_size_holds(pointer))
+        va_foreign_free(pointer);
+    else if (!va_zero_size_free(pointer)) /* two threads free it at once */
+        va_fatal(function, "freed already", pointer);
+}
+
 void va_free(void *pointer, const char *function)
 {
     Block *block;
@@ -212,7 +230,7 @@ void va_free(void *pointer, const char *function)
     if (va_likely(entry != 0))
         free_entry(pointer, block, entry, function);
     else
-        va_foreign_free(pointer);
+        free_apart(pointer, function);
 }
 
 VA_COLD void va_wrong_size(const char *function, const void *pointer)
@@ -231,7 +249,9 @@ VA_COLD void va_free_sized(void *pointer, size_t size, size_t alignment, const c
         return;
     uint32_t entry = entry_of(pointer, &block, function);
     if (va_unlikely(entry == 0)) {
-        va_foreign_free(pointer);
+        if (size != 0 && va_zero_size_holds(pointer))
+            va_wrong_size(function, pointer);
+        free_apart(pointer, function);
         return;
     }
     bool possible = size <= PTRDIFF_MAX;
@@ -272,6 +292,7 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
 {
     unsigned class;
     size_t old_bytes = block_bytes(run, entry);
+    size_t old_size = va_pass_size(pointer, run, entry);
     size_t old_blocks = run->run_blocks;
     size_t blocks = run_blocks_for(size, alignment, &class);
     uint32_t owner = class == VA_CLASS_LARGE ? 0 : va_entry_owner(entry);
@@ -296,13 +317,14 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
     }
     if (va_entry_class(va_entry_load(va_block_entry(run))) == VA_CLASS_LARGE)
         va_guard_run(run);
-    va_pass_out_run(run);
+    va_pass_out_run(run, done ? size : old_size);
     return done;
 }
 
 /* Moves a run's pages to a new run. NULL if that is impossible or not worth it. Both runs lie on
  * boundaries of huge pages if they can: these are then moved whole, else they are split. */
-static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t size, size_t alignment)
+static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t old_size, size_t size,
+                                size_t alignment)
 {
     bool zero = false;
     if (old_bytes < VA_MOVE_PAGES_BYTES || size < VA_MOVE_PAGES_BYTES)
@@ -317,10 +339,10 @@ static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t size, size_
     size_t bytes = va_min(old_bytes + VA_CANARY_BYTES, target_bytes);
     va_canary_erase(va_block_address(run) + old_bytes + VA_CANARY_BYTES);
     bool done = va_arena_move(run, target, bytes);
-    va_pass_out_run(run);
+    va_pass_out_run(run, old_size);
     if (done) {
         va_pass_give_up(moved, size, bytes);
-        va_pass_out_run(target);
+        va_pass_out_run(target, size);
         return moved;
     }
     va_large_end(target, moved, "realloc");
@@ -341,6 +363,7 @@ static VA_COLD void *stay(void *pointer, Block *block, uint32_t entry, size_t si
         return NULL;
     atomic_store_explicit(&roomy, true, memory_order_relaxed);
     va_pass_give_up(pointer, size, old_bytes);
+    va_pass_resize(pointer, block, entry, size);
     return pointer;
 }
 
@@ -353,28 +376,36 @@ void *va_reallocate(Allocator *allocator, void *pointer, size_t size, size_t ali
     uint32_t entry = entry_of(pointer, &block, function);
     if (va_unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX))
         return NULL;
-    if (va_unlikely(entry == 0))
+    if (va_unlikely(entry == 0 && !va_zero_size_holds(pointer)))
         return va_foreign_reallocate(pointer, size, alignment);
+    if (va_unlikely(entry == 0)) {
+        void *moved = va_allocate(allocator, size, alignment);
+        if (moved != NULL)
+            free_apart(pointer, function);
+        return moved;
+    }
     va_pass_check(pointer, block, entry, function);
     unsigned class = va_entry_class(entry);
     unsigned wanted = va_class_of_aligned(size + VA_CANARY_BYTES, alignment);
     if (wanted == class && class != VA_CLASS_LARGE) {
         va_pass_give_up(pointer, size, block_bytes(block, entry));
+        va_pass_resize(pointer, block, entry, size);
         return pointer;
     }
     size_t old_bytes = block_bytes(block, entry);
+    size_t old_size = va_pass_size(pointer, block, entry);
     void *moved = NULL;
     if (class >= VA_CLASSES_SMALL) {
         if (resize_run(pointer, block, entry, size, alignment))
             return pointer;
         if (wanted == VA_CLASS_LARGE)
-            moved = move_pages(block, old_bytes, size, alignment);
+            moved = move_pages(block, old_bytes, old_size, size, alignment);
     }
     if (moved == NULL) {
         moved = va_allocate(allocator_of(block, entry), size, alignment);
         if (va_unlikely(moved == NULL))
             return stay(pointer, block, entry, size, alignment);
-        memcpy(moved, pointer, va_min(old_bytes, size));
+        memcpy(moved, pointer, va_min(old_size, size));
     }
     free_entry(pointer, block, entry, function);
     return moved;
@@ -385,10 +416,12 @@ VA_COLD bool va_expand(void *pointer, size_t size, const char *function)
     Block *block;
     uint32_t entry = entry_of(pointer, &block, function);
     if (va_unlikely(entry == 0))
-        return false;
+        return size == 0 && va_zero_size_holds(pointer);
     va_pass_check(pointer, block, entry, function);
-    if (size <= block_bytes(block, entry))
+    if (size <= block_bytes(block, entry)) {
+        va_pass_resize(pointer, block, entry, va_max(size, va_pass_size(pointer, block, entry)));
         return true;
+    }
     return size <= PTRDIFF_MAX && va_entry_class(entry) >= VA_CLASSES_SMALL &&
            resize_run(pointer, block, entry, size, VA_MIN_ALIGN);
 }
@@ -400,9 +433,13 @@ size_t va_usable_size(const void *pointer, const char *function)
         return 0;
     uint32_t entry = entry_of(pointer, &block, function);
     if (va_unlikely(entry == 0))
-        return va_foreign_usable_size(pointer);
+        return va_zero_size_holds(pointer) ? 0 : va_foreign_usable_size(pointer);
     va_pass_check(pointer, block, entry, function);
-    return block_bytes(block, entry);
+    size_t bytes = block_bytes(block, entry);
+    /* Programs write to all bytes that they are told of: from now on these are no slack. */
+    if (VALLOC_SECURE_CANARY && va_pass_size(pointer, block, entry) != bytes)
+        va_pass_resize((void *)(uintptr_t)pointer, block, entry, bytes);
+    return bytes;
 }
 
 VA_COLD size_t va_good_size(size_t size)
@@ -433,6 +470,8 @@ VA_COLD Allocator *va_owner(const void *pointer)
 {
     Block *block;
     uint32_t entry = find_entry(pointer, &block);
+    if (va_zero_size_holds(pointer) && va_zero_size_is_live(pointer))
+        return &va_process;
     return entry != 0 ? allocator_of(block, entry) : NULL;
 }
 

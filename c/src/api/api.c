@@ -195,10 +195,9 @@ VA_COLD size_t valloc_good_size(size_t size)
 
 valloc_sized_ptr valloc_malloc_at_least(size_t size)
 {
-    valloc_sized_ptr result = {valloc_malloc(size), 0};
-    if (va_likely(result.ptr != NULL))
-        result.size = va_route_good_size(size);
-    return result;
+    size_t bytes = va_route_good_size(size);
+    void *ptr = valloc_malloc(bytes);
+    return (valloc_sized_ptr){ptr, ptr == NULL ? 0 : bytes};
 }
 
 VA_COLD void *valloc_expand(void *ptr, size_t size)

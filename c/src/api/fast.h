@@ -17,10 +17,11 @@
 #include "api/fast_secure.h"
 #else
 
-/* The newest slot of a class, removed; NULL if there is none. The NULL lies below the slots, so
- * that the test for an empty stack is that of the slot just loaded. */
-VA_INLINE void *va_pop_fast(CacheFront *front, uint32_t class_offset)
+/* The newest slot of a class, removed, for a request; NULL if there is none. The NULL lies below
+ * the slots, so that the test for an empty stack is that of the slot just loaded. */
+VA_INLINE void *va_pop_fast(CacheFront *front, uint32_t class_offset, size_t size)
 {
+    (void)size;
     uintptr_t offset = class_offset;
     void **top = va_front_stack(front, offset)->top;
     void *slot = VA_GLANCE(*top);
@@ -54,12 +55,15 @@ VA_INLINE bool va_push_fast(CacheFront *front, uint32_t class_offset, void *slot
 
 #endif
 
+/* Secure builds take no bytes from elsewhere, see zero_size.h. */
+#define VA_LEAST_FAST ((size_t)VALLOC_SECURE_GUARD)
+
 /* A slot of a cache, or NULL: then va_allocate. Sizes above VA_SMALL_MAX: NULL. A macro: the
  * thread's front is then read after the size was compared, which is an instruction less. */
 #define VA_ALLOCATE_FROM(front, size)                                                              \
-    (va_unlikely((size) > VA_SMALL_MAX - VA_CANARY_BYTES)                                          \
+    (va_unlikely((size)-VA_LEAST_FAST > VA_SMALL_MAX - VA_CANARY_BYTES - VA_LEAST_FAST)            \
          ? NULL                                                                                    \
-         : va_pop_fast((front), va_small_class_offset((size) + VA_CANARY_BYTES)))
+         : va_pop_fast((front), va_small_class_offset((size) + VA_CANARY_BYTES), (size)))
 
 /* A slot of the thread's cache in the allocator of the process. */
 VA_INLINE void *va_allocate_fast(size_t size)
@@ -117,7 +121,7 @@ VA_INLINE void *va_allocate_run_fast(size_t size)
         return NULL; /* the front may be none */
     atomic_store_explicit(&front->popping, true, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst); /* if it was too late to say so, a fence is there */
-    void *run = va_pop_fast(front, (uint32_t)offset);
+    void *run = va_pop_fast(front, (uint32_t)offset, size);
     atomic_store_explicit(&front->popping, false, memory_order_release);
     return run;
 }
@@ -202,7 +206,7 @@ VA_INLINE uint32_t va_aligned_class_offset(size_t size, size_t alignment)
 VA_INLINE void *va_allocate_aligned_fast(size_t size, size_t alignment)
 {
     uint32_t offset = va_aligned_class_offset(size, alignment);
-    return va_likely(offset != UINT32_MAX) ? va_pop_fast(VA_THREAD_FRONT, offset) : NULL;
+    return va_likely(offset != UINT32_MAX) ? va_pop_fast(VA_THREAD_FRONT, offset, size) : NULL;
 }
 
 /* Frees it into the thread's cache; false if it cannot, with nothing changed: then va_free_sized.
@@ -248,7 +252,7 @@ VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
     uint32_t wanted = va_small_class_offset(size);
     if (wanted == offset)
         return pointer;
-    void *moved = va_pop_fast(front, wanted);
+    void *moved = va_pop_fast(front, wanted, size);
     if (va_unlikely(moved == NULL))
         return NULL;
     memcpy(moved, pointer, va_min(old_bytes, size));

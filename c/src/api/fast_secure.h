@@ -5,16 +5,16 @@
 #include "cache/passage.h"
 #include "cache/quarantine.h"
 
-/* A slot of a class; NULL if there is none, or while another thread may be taking slots: with
- * random order there is no fence to meet, see idle.h. */
-VA_INLINE void *va_pop_fast(CacheFront *front, uint32_t class_offset)
+/* A slot of a class for a request; NULL if there is none, or while another thread may be taking
+ * slots: with random order there is no fence to meet, see idle.h. */
+VA_INLINE void *va_pop_fast(CacheFront *front, uint32_t class_offset, size_t size)
 {
 #if VALLOC_SECURE_RANDOM
     if (va_unlikely(atomic_load_explicit(&front->secure.suspended, memory_order_relaxed)))
         return NULL;
     atomic_signal_fence(memory_order_seq_cst);
 #endif
-    return VA_WATCHED ? NULL : va_pop_out(front, class_offset);
+    return VA_WATCHED ? NULL : va_pop_out(front, class_offset, size);
 }
 
 /* Puts a slot on the stack of its class, or into the quarantine; false if the stack is full, or

@@ -57,6 +57,12 @@
 
 /* The end of a slot or run that is no user's: the canary. */
 #define VA_CANARY_BYTES ((size_t)(VALLOC_SECURE_CANARY ? 8 : 0))
+/* The slack before it that is filled, and checked at the free. */
+#define VA_SLACK_BYTES ((size_t)256)
+/* Bytes of a free slot that are checked to be zero when it is allocated. */
+#define VA_CHECKED_BYTES ((size_t)512)
+/* Allocations of no bytes that secure builds make inaccessible at a time. */
+#define VA_ZERO_SIZES ((size_t)1 << 16)
 
 /* Slots of this class and above start in different groups of 64 bytes, see slot_state.h. */
 #define VA_CLASS_COARSE VA_CLASS_OF_BYTES(64)

@@ -35,8 +35,38 @@ void va_pass_check(const void *pointer, const Block *block, uint32_t entry, cons
         va_fatal(function, "not the start of an allocation", pointer);
     if (va_unlikely(!is_large(entry) && !va_slot_is_live(block, va_entry_class(entry), pointer)))
         va_fatal(function, "freed already", pointer);
-    if (va_unlikely(!va_canary_is_whole((const char *)pointer + bytes_of(block, entry))))
+    size_t bytes = bytes_of(block, entry);
+    if (va_unlikely(!va_canary_is_whole((const char *)pointer + bytes, bytes)))
         va_fatal(function, "written to beyond its end", pointer);
+    if (va_entry_class(entry) < VA_CLASSES_SMALL && va_slot_before_is_damaged(pointer, bytes))
+        va_fatal(function, "written to before its start, or beyond the end of the slot before",
+                 pointer);
+}
+
+VA_COLD size_t va_pass_size(const void *pointer, const Block *block, uint32_t entry)
+{
+    size_t bytes = bytes_of(block, entry);
+    return bytes - VA_CANARY_BYTES - va_canary_slack((const char *)pointer + bytes, bytes);
+}
+
+VA_COLD void va_pass_resize(void *pointer, const Block *block, uint32_t entry, size_t size)
+{
+    size_t bytes = bytes_of(block, entry);
+    char *end = (char *)pointer + bytes;
+    size_t slack = va_canary_slack(end, bytes);
+    if (slack != 0 && slack != SIZE_MAX)
+        memset(end - VA_CANARY_BYTES - slack, 0, va_min(slack, VA_SLACK_BYTES));
+    va_canary_write(end, bytes - VA_CANARY_BYTES - size);
+}
+
+VA_COLD void va_pass_fail_out(const void *slot)
+{
+    const Block *block = va_block_of(slot);
+    unsigned class = va_entry_class(va_entry_load(va_block_entry(block)));
+    va_fatal("malloc",
+             va_slot_is_live(block, class, slot) ? "corrupted: a slot in use was free"
+                                                 : "written to after its free",
+             slot);
 }
 
 /* Much of it in whole pages: clearing up to a MiB is quicker than to have its pages anew. */
@@ -66,17 +96,23 @@ void va_pass_in_slow(void *pointer, Block *block, uint32_t entry, const char *fu
     va_slot_wipe(pointer, bytes);
 }
 
-void va_pass_out_slow(void *slot, unsigned class)
+void va_pass_out_slow(void *slot, unsigned class, size_t size)
 {
-    va_canary_write((char *)slot + va_size_classes[class].bytes);
-    va_slot_begin(va_block_of(slot), class, slot);
+    size_t bytes = va_size_classes[class].bytes;
+    const Block *block = va_block_of(slot);
+    if (VA_PASSAGE_CHECKED &&
+        va_unlikely(!va_slot_is_zero(slot, bytes) || va_slot_is_live(block, class, slot)))
+        va_pass_fail_out(slot);
+    va_canary_write((char *)slot + bytes, bytes - VA_CANARY_BYTES - size);
+    va_slot_begin(block, class, slot);
 }
 
-void va_pass_out_run(Block *run)
+void va_pass_out_run(Block *run, size_t size)
 {
     uint32_t entry = va_entry_load(va_block_entry(run));
     char *start = va_block_address(run);
-    va_canary_write(start + bytes_of(run, entry));
+    size_t bytes = bytes_of(run, entry);
+    va_canary_write(start + bytes, bytes - VA_CANARY_BYTES - size);
     if (!is_large(entry)) {
         va_states_start(run, va_entry_class(entry));
         va_slot_begin(run, va_entry_class(entry), start);

@@ -12,16 +12,43 @@
 
 #include "cache/cache.h"
 
-/* A slot or run of a class goes to the program: one that was on a stack, and any. */
-VA_INLINE void va_pass_out(CacheFront *front, uint32_t class_offset, void *slot)
+/* Is a free slot as its free left it? */
+VA_INLINE bool va_slot_is_zero(const char *slot, size_t bytes)
 {
-    va_canary_write((char *)slot + va_size_classes[class_offset >> VA_CLASS_SHIFT].bytes);
+    typedef uint64_t Part __attribute__((vector_size(16), may_alias));
+    Part all = {0, 0};
+    const Part *part = (const Part *)(const void *)slot;
+    size_t parts = VALLOC_SECURE_ZERO ? va_min(bytes, VA_CHECKED_BYTES) / sizeof *part : 0;
+    for (; parts >= 4; parts -= 4, part += 4)
+        all |= part[0] | part[1] | part[2] | part[3];
+    for (; parts > 0; parts--, part++)
+        all |= *part;
+    return (all[0] | all[1]) == 0;
+}
+
+/* Reports what is wrong with a slot that is about to be allocated. */
+_Noreturn void va_pass_fail_out(const void *slot);
+
+/* A slot or run of a class goes to the program for a request: one that was on a stack, and any. */
+VA_INLINE void va_pass_out(CacheFront *front, uint32_t class_offset, void *slot, size_t size)
+{
+    size_t bytes = va_size_classes[class_offset >> VA_CLASS_SHIFT].bytes;
+    if (VA_PASSAGE_CHECKED &&
+        va_unlikely(!va_slot_is_zero(slot, bytes) || va_front_is_live(front, class_offset, slot)))
+        va_pass_fail_out(slot);
+    va_canary_write((char *)slot + bytes, bytes - VA_CANARY_BYTES - size);
     va_front_begin(front, class_offset, slot);
 }
-void va_pass_out_slow(void *slot, unsigned class);
+void va_pass_out_slow(void *slot, unsigned class, size_t size);
 
 /* A run goes to the program that is large, or becomes so there, or ceases to be. */
-void va_pass_out_run(Block *run);
+void va_pass_out_run(Block *run, size_t size);
+
+/* An allocation that stays where it is serves another request from now on. */
+void va_pass_resize(void *pointer, const Block *block, uint32_t entry, size_t size);
+
+/* The bytes that its user may use, as far as they are known, of all that the block has. */
+size_t va_pass_size(const void *pointer, const Block *block, uint32_t entry);
 
 /* Clears a slot that was a user's. */
 VA_INLINE void va_slot_clear(char *slot, size_t bytes)
@@ -45,12 +72,21 @@ VA_INLINE void va_slot_wipe(char *slot, size_t bytes)
         va_canary_erase(slot + bytes);
 }
 
+/* Whether the slot before, in the same block, was written to beyond its end; or this one before its
+ * start. Memory that is nobody's is zero there. */
+VA_INLINE bool va_slot_before_is_damaged(const void *slot, size_t bytes)
+{
+    return VALLOC_SECURE_ZERO && va_block_offset(slot) >= bytes &&
+           va_canary_is_damaged((const char *)slot, bytes);
+}
+
 /* A slot comes back that a stack of the first arena may take. False if something is wrong. */
 VA_INLINE bool va_pass_in(CacheFront *front, uint32_t class_offset, void *slot)
 {
     size_t bytes = va_size_classes[class_offset >> VA_CLASS_SHIFT].bytes;
     if (va_unlikely(!va_front_is_live(front, class_offset, slot) ||
-                    !va_canary_is_whole((const char *)slot + bytes)))
+                    !va_canary_is_whole((const char *)slot + bytes, bytes) ||
+                    va_slot_before_is_damaged(slot, bytes)))
         return false;
     uintptr_t offset = class_offset;
     va_front_end(front, &offset, slot);
@@ -95,12 +131,12 @@ VA_INLINE void *va_pop(CacheFront *front, uint32_t class_offset)
     return slot;
 }
 
-/* A slot out of a stack for the program; NULL if there is none. */
-VA_INLINE void *va_pop_out(CacheFront *front, uint32_t class_offset)
+/* A slot out of a stack for a request; NULL if there is none. */
+VA_INLINE void *va_pop_out(CacheFront *front, uint32_t class_offset, size_t size)
 {
     void *slot = va_pop(front, class_offset);
     if (va_likely(slot != NULL))
-        va_pass_out(front, class_offset, slot);
+        va_pass_out(front, class_offset, slot, size);
     return slot;
 }
 

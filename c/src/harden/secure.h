@@ -4,6 +4,8 @@
 #ifndef VA_SECURE_H
 #define VA_SECURE_H
 
+#include <string.h>
+
 #include "table/block_table.h"
 
 #define VA_RANDOMNESS (VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY)
@@ -65,27 +67,73 @@ VA_INLINE void va_random_seed(SecureFront *front)
 
 /* ---- Canaries ---- */
 
+/* The end of a slot or run:   | request | slack | word |
+ *
+ * The word, 8 bytes, depends on a secret and its address, and tells how long the slack is. The
+ * first VA_SLACK_BYTES of the slack hold the word's first byte. So a write beyond the request shows
+ * from its first byte on. That byte is odd: a 0 shows, too. The next one is 0, and ends a string.
+ */
 #if VALLOC_SECURE_CANARY
 
 extern uint64_t va_canary_secret;
 
-/* Its value depends on its place; the first byte is odd, so that a written 0 shows. */
 VA_INLINE uint64_t va_canary_at(const char *place)
 {
-    return ((va_canary_secret ^ (uintptr_t)place) * 0x9e3779b97f4a7c15u) | 1;
+    return (((va_canary_secret ^ (uintptr_t)place) * 0x9e3779b97f4a7c15u) & ~(uint64_t)0xff00) | 1;
+}
+
+typedef uint64_t VaWord __attribute__((may_alias, aligned(1)));
+
+/* The first bytes of the slack before a place, up to VA_SLACK_BYTES: fills them, or tells whether
+ * they are filled. By words; one that begins in the request keeps its first bytes. */
+VA_INLINE bool va_slack_walk(char *place, size_t slack, uint64_t word, bool fill)
+{
+    uint64_t filled = (word & 0xff) * 0x0101010101010101u;
+    uint64_t wrong = 0;
+    if (slack < sizeof(VaWord)) {
+        VaWord *last = (VaWord *)(void *)(place - sizeof(VaWord));
+        uint64_t mask = slack == 0 ? 0 : UINT64_MAX << (64 - 8 * slack);
+        if (fill)
+            *last = (*last & ~mask) | (filled & mask);
+        return ((*last ^ filled) & mask) == 0;
+    }
+    char *at = place - slack;
+    char *end = at + va_min(slack, VA_SLACK_BYTES);
+    for (bool more = true; more; at += sizeof(VaWord)) {
+        more = at + sizeof(VaWord) < end;
+        VaWord *part = (VaWord *)(void *)(more ? at : end - sizeof(VaWord));
+        if (fill)
+            *part = filled;
+        wrong |= *part ^ filled;
+    }
+    return wrong == 0;
 }
 
 /* `end` is that of the slot or run. */
-VA_INLINE void va_canary_write(char *end)
+VA_INLINE void va_canary_write(char *end, size_t slack)
 {
     char *place = end - VA_CANARY_BYTES;
-    *(uint64_t *)(void *)place = va_canary_at(place);
+    uint64_t word = va_canary_at(place);
+    *(uint64_t *)(void *)place = word ^ slack << 16;
+    va_slack_walk(place, slack, word, true);
 }
 
-VA_INLINE bool va_canary_is_whole(const char *end)
+/* SIZE_MAX if the word was changed. */
+VA_INLINE size_t va_canary_slack(const char *end, size_t bytes)
 {
     const char *place = end - VA_CANARY_BYTES;
-    return *(const uint64_t *)(const void *)place == va_canary_at(place);
+    uint64_t slack = *(const uint64_t *)(const void *)place ^ va_canary_at(place);
+    return (slack & 0xffff) == 0 && slack >> 16 <= bytes - VA_CANARY_BYTES ? slack >> 16 : SIZE_MAX;
+}
+
+/* Of a slot or run of so many bytes. */
+VA_INLINE bool va_canary_is_whole(const char *end, size_t bytes)
+{
+    size_t slack = va_canary_slack(end, bytes);
+    if (va_unlikely(slack == SIZE_MAX))
+        return false;
+    char *place = (char *)(uintptr_t)end - VA_CANARY_BYTES;
+    return va_slack_walk(place, slack, va_canary_at(place), false);
 }
 
 /* A slot freed twice has none. */
@@ -94,22 +142,44 @@ VA_INLINE void va_canary_erase(char *end)
     *(uint64_t *)(void *)(end - VA_CANARY_BYTES) = 0;
 }
 
-#else
-
-VA_INLINE void va_canary_write(char *end)
+/* Whether the end of a neighbour is surely damaged. Its user may free it meanwhile, or somebody
+ * allocate it: then the word is 0 or whole in the end, and not twice the same. */
+VA_INLINE bool va_canary_is_damaged(const char *end, size_t bytes)
 {
-    (void)end;
+    const _Atomic uint64_t *place = (const _Atomic uint64_t *)(const void *)(end - VA_CANARY_BYTES);
+    uint64_t word = atomic_load_explicit(place, memory_order_acquire);
+    return va_unlikely(word != 0 && va_canary_slack(end, bytes) == SIZE_MAX &&
+                       atomic_load_explicit(place, memory_order_acquire) == word);
 }
 
-VA_INLINE bool va_canary_is_whole(const char *end)
+#else
+
+VA_INLINE void va_canary_write(char *end, size_t slack)
 {
-    (void)end;
+    (void)end, (void)slack;
+}
+
+VA_INLINE size_t va_canary_slack(const char *end, size_t bytes)
+{
+    (void)end, (void)bytes;
+    return 0;
+}
+
+VA_INLINE bool va_canary_is_whole(const char *end, size_t bytes)
+{
+    (void)end, (void)bytes;
     return true;
 }
 
 VA_INLINE void va_canary_erase(char *end)
 {
     (void)end;
+}
+
+VA_INLINE bool va_canary_is_damaged(const char *end, size_t bytes)
+{
+    (void)end, (void)bytes;
+    return false;
 }
 
 #endif

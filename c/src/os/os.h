@@ -105,9 +105,10 @@ bool va_os_life_take_over(Life *life);
 /* Lets the library that this code is in stay loaded for ever. */
 void va_os_stay_loaded(void);
 
-/* For secure builds: random bytes; pages that trap whatever touches them, which stay so when purged
- * (false if the kernel has no such thing), and back. */
+/* For secure builds: random bytes; a range that traps; pages that trap whatever touches them, which
+ * stay so when purged (false if the kernel has no such thing), and back. */
 void va_os_random(void *buffer, size_t bytes);
+void *va_os_map_inaccessible(size_t bytes);
 bool va_os_guard(void *address, size_t bytes);
 void va_os_unguard(void *address, size_t bytes);
 

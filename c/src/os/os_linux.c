@@ -485,6 +485,11 @@ void va_os_random(void *buffer, size_t bytes)
 #endif
 
 #if VALLOC_SECURE_GUARD
+void *va_os_map_inaccessible(size_t bytes)
+{
+    return map(NULL, bytes, PROT_NONE, MAP_NORESERVE);
+}
+
 bool va_os_guard(void *address, size_t bytes)
 {
     return advise(address, bytes, MADV_GUARD_INSTALL);
