@@ -126,8 +126,10 @@ static VA_STARTUP Gap find_gap(void)
     /* ThreadSanitizer knows a few ranges only: this one lies behind where programs are. */
     return (Gap){0x565600000000, 0x568000000000};
 #endif
+    int saved = errno; /* of a mark that is missing, as where there is no vDSO */
     uintptr_t marks[] = {getauxval(AT_PHDR), getauxval(AT_BASE), getauxval(AT_SYSINFO_EHDR),
                          getauxval(AT_EXECFN)}; /* on the stack */
+    errno = saved;
     enum { MARKS = sizeof marks / sizeof *marks };
     for (unsigned i = 1; i < MARKS; i++) {
         for (unsigned k = i; k > 0 && marks[k - 1] > marks[k]; k--) {
