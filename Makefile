@@ -4,7 +4,7 @@ BUILD := build
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 SANITIZERS := asan ubsan tsan
-CROSS := aarch64 baseline musl
+CROSS := aarch64 riscv64 baseline musl
 # The analyzer looks at what unity.c includes, too.
 ANALYZE := -Xclang -analyzer-opt-analyze-headers
 C_FILES := $(wildcard c/src/*.[ch] c/src/*/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] benches/c/*.[ch])
@@ -27,7 +27,7 @@ help:
 	@echo 'make test-c              C tests in the release, debug and unchecked builds'
 	@echo 'make test-secure         C tests in the secure build'
 	@echo 'make test-tools          programs on valloc under memcheck'
-	@echo 'make test-cross          C tests on musl, and emulated on aarch64 and the first x86-64'
+	@echo 'make test-cross          C tests on musl, and emulated on aarch64, riscv64 and the first x86-64'
 	@echo 'make test-rust           Rust tests'
 	@echo 'make test-programs       browsers, servers and interpreters on valloc and glibc: docs/programs.md'
 	@echo 'make fuzz                every fuzzer for SECONDS=60, in parallel'

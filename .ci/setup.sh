@@ -16,8 +16,9 @@ packages() {
         ! grep -qx 'ID=debian' /etc/os-release || echo chromium
         ;;
     cross)
-        echo gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
-        echo musl-tools dpkg-dev
+        echo gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross
+        echo gcc-riscv64-linux-gnu g++-riscv64-linux-gnu libc6-dev-riscv64-cross
+        echo qemu-user musl-tools dpkg-dev
         ;;
     lint) echo clang clang-format clang-tidy python3 ;;
     bench) echo python3 valgrind libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 ;;

@@ -30,8 +30,8 @@ fn main() {
 fn refuse_other_platforms() {
     let os = env::var("CARGO_CFG_TARGET_OS").expect("set by cargo");
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("set by cargo");
-    if os != "linux" || !(arch == "x86_64" || arch == "aarch64") {
-        panic!("valloc supports Linux on x86-64 and aarch64, not {os} on {arch}");
+    if os != "linux" || !["x86_64", "aarch64", "riscv64"].contains(&arch.as_str()) {
+        panic!("valloc supports Linux on x86-64, aarch64 and riscv64, not {os} on {arch}");
     }
 }
 

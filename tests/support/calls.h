@@ -34,6 +34,10 @@ static void on_call(int signal, siginfo_t *info, void *context)
     long done = syscall(info->si_syscall, regs[REG_RDI], regs[REG_RSI], regs[REG_RDX],
                         regs[REG_R10], regs[REG_R8], LET_THROUGH);
     regs[REG_RAX] = done == -1 ? -errno : done;
+#elif defined(__riscv)
+    unsigned long *regs = ((ucontext_t *)context)->uc_mcontext.__gregs + REG_A0;
+    long done = syscall(info->si_syscall, regs[0], regs[1], regs[2], regs[3], regs[4], LET_THROUGH);
+    regs[0] = (unsigned long)(done == -1 ? -errno : done);
 #else
     unsigned long long *regs = ((ucontext_t *)context)->uc_mcontext.regs;
     long done = syscall(info->si_syscall, regs[0], regs[1], regs[2], regs[3], regs[4], LET_THROUGH);

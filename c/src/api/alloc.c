@@ -236,7 +236,7 @@ void va_free(void *pointer, const char *function)
 VA_COLD void va_wrong_size(const char *function, const void *pointer)
 {
     static const char what[] = "the size or alignment is not the allocation's";
-    static _Atomic bool warned;
+    static _Atomic uint32_t warned;
     if (!va_options.tolerate_sizes)
         va_fatal(function, what, pointer);
     va_warn_once(&warned, function, what, pointer);

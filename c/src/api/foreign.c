@@ -13,7 +13,7 @@
 
 VA_COLD void va_foreign_check(const void *pointer, const char *function)
 {
-    static _Atomic bool warned;
+    static _Atomic uint32_t warned;
     va_arena_start(); /* this may be the program's first call: options come with it */
     if (va_options.foreign == FOREIGN_ABORT || va_arena_holds(pointer))
         va_fatal(function, "not a pointer of this allocator", pointer);

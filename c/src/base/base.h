@@ -12,8 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if !defined(__linux__) || !(defined(__x86_64__) || defined(__aarch64__)) || !defined(__LP64__)
-#error "valloc supports 64-bit Linux on x86-64 and aarch64"
+#if !defined(__linux__) || !defined(__LP64__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ ||      \
+    !(defined(__x86_64__) || defined(__aarch64__) || defined(__riscv))
+#error "valloc supports 64-bit little-endian Linux on x86-64, aarch64 and riscv64"
 #endif
 
 /* Builds in which a tool sees every allocation, see watch.h. */

@@ -26,8 +26,10 @@ VA_INLINE void va_cpu_relax(void)
 {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
-#else
+#elif defined(__aarch64__)
     __asm__ volatile("yield");
+#else /* pause, which processors without Zihintpause take for a fence of nothing */
+    __asm__ volatile(".insn i 0x0f, 0, x0, x0, 0x010");
 #endif
 }
 

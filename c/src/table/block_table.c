@@ -78,10 +78,11 @@ void va_fatal(const char *function, const char *what, const void *pointer)
     va_report_abort(&report);
 }
 
-void va_warn_once(_Atomic bool *warned, const char *function, const char *what, const void *pointer)
+void va_warn_once(_Atomic uint32_t *warned, const char *function, const char *what,
+                  const void *pointer)
 {
     Report report = {.length = 0};
-    if (atomic_exchange_explicit(warned, true, memory_order_relaxed))
+    if (atomic_exchange_explicit(warned, 1, memory_order_relaxed))
         return;
     va_report_text(&report, "valloc: ");
     va_report_text(&report, function);

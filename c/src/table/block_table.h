@@ -168,8 +168,8 @@ _Noreturn VA_COLD void va_fatal(const char *function, const char *what, const vo
 VA_COLD void va_thread_describe_owner(Report *report, uint32_t owner);
 
 /* The first time prints "valloc: <function>: ignored, as all that follow: <what> (pointer 0x...)":
- * `warned` is whether it has. */
-VA_COLD void va_warn_once(_Atomic bool *warned, const char *function, const char *what,
+ * `warned` is whether it has. A word: on riscv64 libatomic would exchange a byte. */
+VA_COLD void va_warn_once(_Atomic uint32_t *warned, const char *function, const char *what,
                           const void *pointer);
 
 VA_INLINE Arena *va_arena_find(const void *pointer)

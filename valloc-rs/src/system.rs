@@ -1,0 +1,276 @@
+//! Stands for the C core where valloc has no port: the functions that this crate calls, on
+//! [`std::alloc::System`]. The global allocator passes layouts on. A heap's allocations have a
+//! header, so that its limits hold and dropping it frees them.
+
+extern crate std;
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ffi::{c_char, c_int, c_void, CStr};
+use core::ptr::{addr_of_mut, null_mut, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::alloc::System;
+use std::boxed::Box;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use valloc_sys::{
+    valloc_cache_stats, valloc_class_stats, valloc_options, valloc_stats, valloc_stats_format,
+    MemoryAllocator, MemoryBlock, VALLOC_BLOCK_BYTES, VALLOC_BLOCK_OCCUPIED, VALLOC_MAX_THREADS,
+    VALLOC_STATS_JSON, VALLOC_STATS_TEXT,
+};
+
+// SAFETY: every call is the system's own.
+unsafe impl GlobalAlloc for crate::Valloc {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+}
+
+// ---- The process ----
+
+pub unsafe fn valloc_usable_size(_: *const c_void) -> usize {
+    0
+}
+
+pub unsafe fn valloc_good_size(size: usize) -> usize {
+    size
+}
+
+pub unsafe fn valloc_purge() -> usize {
+    0
+}
+
+pub unsafe fn valloc_background_purge(_: c_int) -> c_int {
+    -1
+}
+
+pub unsafe fn valloc_version() -> c_int {
+    valloc_sys::VALLOC_VERSION as c_int
+}
+
+// ---- Statistics: there are none ----
+
+type Write = Option<unsafe extern "C" fn(*mut c_void, *const c_char)>;
+
+pub unsafe fn valloc_get_stats(_: *mut valloc_stats) {}
+
+pub unsafe fn valloc_stats_classes(
+    _: *const MemoryAllocator,
+    _: Option<unsafe extern "C" fn(*const valloc_class_stats, *mut c_void) -> c_int>,
+    _: *mut c_void,
+) -> c_int {
+    0
+}
+
+pub unsafe fn valloc_stats_caches(
+    _: Option<unsafe extern "C" fn(*const valloc_cache_stats, *mut c_void) -> c_int>,
+    _: *mut c_void,
+) -> c_int {
+    0
+}
+
+pub unsafe fn valloc_stats_print(format: valloc_stats_format, write: Write, context: *mut c_void) {
+    let text = if format == VALLOC_STATS_JSON {
+        c"{\"version\":0,\"forwards\":true,\"classes\":[],\"thread_caches\":[]}\n"
+    } else {
+        c"valloc has no port for this target: the system allocates, and has no statistics\n"
+    };
+    if let Some(write) = write {
+        // SAFETY: the caller's function and its argument.
+        unsafe { write(context, text.as_ptr()) }
+    }
+}
+
+pub unsafe fn valloc_stats_write(_: c_int) {}
+
+// ---- Heaps ----
+
+/// Before each allocation of a heap: the list of all of them, and what was requested.
+struct Header {
+    next: *mut Header,
+    previous: *mut Header,
+    layout: Layout,
+}
+
+/// All of a heap but its counters.
+struct State {
+    first: *mut Header,
+    bytes: usize,
+    initial_blocks: usize,
+    soft_limit: usize,
+    hard_limit: usize,
+}
+
+/// The layout of an allocation with its header, and the distance between the two.
+fn with_header(layout: Layout) -> Option<(Layout, usize)> {
+    Layout::new::<Header>().align_to(layout.align()).ok()?.pad_to_align().extend(layout).ok()
+}
+
+fn header_of(memory: *mut c_void) -> *mut Header {
+    memory.cast::<Header>().wrapping_sub(1)
+}
+
+/// # Safety
+///
+/// The heap is initialised and lives as long as the result.
+unsafe fn lock<'a>(heap: *mut MemoryAllocator) -> MutexGuard<'a, State> {
+    // SAFETY: `valloc_init_with` has put it there; it is not changed.
+    let state = unsafe { &*(*heap).allocator.cast::<Mutex<State>>() };
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// # Safety
+///
+/// The heap is valid; its counters are only read and written as atomics.
+unsafe fn count(heap: *mut MemoryAllocator, state: &State) {
+    let used = state.bytes.div_ceil(VALLOC_BLOCK_BYTES as usize);
+    // SAFETY: the caller's promise.
+    unsafe {
+        AtomicUsize::from_ptr(addr_of_mut!((*heap).used_blocks)).store(used, Ordering::Relaxed);
+        AtomicUsize::from_ptr(addr_of_mut!((*heap).total_blocks))
+            .store(used.max(state.initial_blocks), Ordering::Relaxed);
+    }
+}
+
+/// The structure of a heap, which is the only thing that this function is asked for.
+pub unsafe fn valloc_calloc(count: usize, size: usize) -> *mut c_void {
+    debug_assert_eq!(count * size, size_of::<MemoryAllocator>());
+    // SAFETY: its size is not 0.
+    unsafe { System.alloc_zeroed(Layout::new::<MemoryAllocator>()).cast() }
+}
+
+/// Frees the structure of a heap.
+pub unsafe fn valloc_free(heap: *mut c_void) {
+    // SAFETY: allocated above.
+    unsafe { System.dealloc(heap.cast(), Layout::new::<MemoryAllocator>()) }
+}
+
+pub unsafe fn valloc_init_with(
+    heap: *mut MemoryAllocator,
+    initial_blocks: usize,
+    _threads: c_int,
+    options: *const valloc_options,
+) -> c_int {
+    // SAFETY: the caller's pointer.
+    let options = unsafe { *options };
+    let Some(least) = initial_blocks.checked_mul(VALLOC_BLOCK_BYTES as usize) else {
+        return -1;
+    };
+    let state = State {
+        first: null_mut(),
+        bytes: 0,
+        initial_blocks,
+        soft_limit: options.soft_limit,
+        hard_limit: options.hard_limit,
+    };
+    if [state.soft_limit, state.hard_limit].iter().any(|&limit| limit != 0 && limit < least)
+        || !ordered(&state)
+    {
+        return -1;
+    }
+    // SAFETY: the structure is the caller's alone, all zero; the name is NULL or a string.
+    unsafe {
+        count(heap, &state);
+        (*heap).allocator = Box::into_raw(Box::new(Mutex::new(state))).cast();
+        if !options.name.is_null() {
+            let name = CStr::from_ptr(options.name).to_bytes();
+            let places = (*heap).name.iter_mut().rev().skip(1).rev();
+            places.zip(name).for_each(|(place, &byte)| *place = byte as c_char);
+        }
+    }
+    0
+}
+
+fn ordered(state: &State) -> bool {
+    state.hard_limit == 0 || state.soft_limit <= state.hard_limit
+}
+
+pub unsafe fn valloc_destroy(heap: *mut MemoryAllocator) {
+    // SAFETY: nobody else uses the heap or its allocations.
+    unsafe {
+        let state = Box::from_raw((*heap).allocator.cast::<Mutex<State>>());
+        let mut next = state.lock().unwrap_or_else(PoisonError::into_inner).first;
+        while let Some(header) = NonNull::new(next) {
+            next = header.as_ref().next;
+            release(header.as_ptr());
+        }
+    }
+}
+
+/// Gives an allocation that is in no list back to the system.
+///
+/// # Safety
+///
+/// The header is of a live allocation.
+unsafe fn release(header: *mut Header) {
+    // SAFETY: allocated by `allocate` with this layout.
+    unsafe {
+        if let Some((whole, offset)) = with_header((*header).layout) {
+            System.dealloc(header.add(1).cast::<u8>().sub(offset), whole);
+        }
+    }
+}
+
+/// # Safety
+///
+/// The heap is initialised.
+unsafe fn allocate(heap: *mut MemoryAllocator, layout: Layout, zeroed: bool) -> *mut c_void {
+    let Some((whole, offset)) = with_header(layout) else {
+        return null_mut();
+    };
+    // SAFETY: the sizes are not 0; the header lies before the memory, `offset` has room for it. The
+    // list is locked.
+    unsafe {
+        let mut state = lock(heap);
+        let bytes = state.bytes.saturating_add(whole.size());
+        if state.hard_limit != 0 && bytes > state.hard_limit {
+            return null_mut();
+        }
+        let start = if zeroed { System.alloc_zeroed(whole) } else { System.alloc(whole) };
+        if start.is_null() {
+            return null_mut();
+        }
+        let memory: *mut c_void = start.add(offset).cast();
+        let header = header_of(memory);
+        header.write(Header { next: state.first, previous: null_mut(), layout });
+        if let Some(next) = NonNull::new(state.first) {
+            (*next.as_ptr()).previous = header;
+        }
+        state.first = header;
+        state.bytes = bytes;
+        count(heap, &state);
+        memory
+    }
+}
+
+/// The alignment of the functions without one.
+const ALIGN: usize = 16;
+
+fn layout(alignment: usize, size: usize) -> Layout {
+    // A layout from the crate's caller: it was checked when it was made.
+    Layout::from_size_align(size, alignment).unwrap_or(Layout::new::<()>())
+}
+
+pub unsafe fn valloc_allocate(heap: *mut MemoryAllocator, size: usize) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe { allocate(heap, layout(ALIGN, size), false) }
+}
