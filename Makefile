@@ -12,7 +12,7 @@ C_FILES := $(wildcard c/src/*.[ch] c/src/*/*.[ch] c/include/*.h c/examples/*.c t
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
 .PHONY: all help test test-c test-secure test-sanitizers test-tools test-cross test-cross-quick \
-        test-rust bench bench-quick bench-c bench-threads bench-secure bench-programs bench-memory \
+        test-rust test-targets bench bench-quick bench-c bench-threads bench-secure bench-programs bench-memory \
         lint format install clean bench-rust bench-full bench-instructions compare fuzz \
         fuzz-minimise misuse-table bench-programs-rust bench-programs-c bench-report bench-tables \
         bench-startup bench-realtime test-programs
@@ -29,6 +29,7 @@ help:
 	@echo 'make test-tools          programs on valloc under memcheck'
 	@echo 'make test-cross          C tests on musl, and emulated on aarch64, riscv64 and the first x86-64'
 	@echo 'make test-rust           Rust tests'
+	@echo 'make test-targets        the crates compile for other targets and for the oldest Rust'
 	@echo 'make test-programs       browsers, servers and interpreters on valloc and glibc: docs/programs.md'
 	@echo 'make fuzz                every fuzzer for SECONDS=60, in parallel'
 	@echo 'make misuse-table        103 kinds of misuse on valloc and its peers: docs/misuse.md'
@@ -57,7 +58,7 @@ $(BUILD)/%/build.ninja: CMakeLists.txt CMakePresets.json tests/CMakeLists.txt
 
 # ---- Tests ----
 
-test: test-c test-secure test-sanitizers test-tools test-rust
+test: test-c test-secure test-sanitizers test-tools test-rust test-targets
 	@echo 'All tests passed.'
 
 test-c: $(BUILD)/release/build.ninja $(BUILD)/debug/build.ninja $(BUILD)/unchecked/build.ninja
@@ -106,12 +107,17 @@ test-rust:
 	cargo test --workspace --doc
 	cargo test --package valloc --features override
 	cargo test --package valloc --features secure
+	RUSTFLAGS='--cfg valloc_forwards' cargo test --package valloc --target-dir target/forwards \
+	    --test forwards --test heap
 	cargo test --package valloc --features allocator-api2 --test heap --test collections
 	cargo run --quiet --release --package valloc --features allocator-api2 --example request_arena
 	RUSTC_BOOTSTRAP=1 cargo check --quiet --package valloc --features nightly \
 	    --target-dir target/nightly
 	cargo run --quiet --release --package valloc --example json
 	cargo publish --workspace --dry-run --allow-dirty
+
+test-targets:
+	@.ci/targets.sh
 
 # Programs that cannot be installed are left out, with a message. Takes half an hour.
 test-programs: all

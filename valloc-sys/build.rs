@@ -14,25 +14,31 @@ fn main() {
     println!("cargo:rerun-if-changed=c");
     println!("cargo:rerun-if-env-changed=VALLOC_SYS_USE_SYSTEM");
     println!("cargo:include={}", include.display());
+    println!("cargo:rustc-check-cfg=cfg(valloc_forwards)");
 
-    refuse_other_platforms();
     #[cfg(feature = "bindgen")]
     write_bindings(&include);
 
-    if env::var("VALLOC_SYS_USE_SYSTEM").is_ok_and(|value| value != "0") {
+    if !has_port() {
+        println!("cargo:forwards=1"); // for the build script of valloc
+        println!("cargo:rustc-cfg=valloc_forwards");
+    } else if env::var("VALLOC_SYS_USE_SYSTEM").is_ok_and(|value| value != "0") {
         println!("cargo:rustc-link-lib=valloc");
     } else {
         build(&c);
     }
 }
 
-/// Checks the target platform, which may differ from the one that builds.
-fn refuse_other_platforms() {
-    let os = env::var("CARGO_CFG_TARGET_OS").expect("set by cargo");
-    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("set by cargo");
-    if os != "linux" || !["x86_64", "aarch64", "riscv64"].contains(&arch.as_str()) {
-        panic!("valloc supports Linux on x86-64, aarch64 and riscv64, not {os} on {arch}");
-    }
+/// Whether the C core supports the target, which may differ from the platform that builds. Tests
+/// build with `--cfg valloc_forwards` as if it did not.
+fn has_port() -> bool {
+    let target = |what: &str| env::var(format!("CARGO_CFG_{what}")).unwrap_or_default();
+    target("TARGET_OS") == "linux"
+        && ["gnu", "musl"].contains(&target("TARGET_ENV").as_str())
+        && ["x86_64", "aarch64", "riscv64"].contains(&target("TARGET_ARCH").as_str())
+        && target("TARGET_POINTER_WIDTH") == "64"
+        && target("TARGET_ENDIAN") == "little"
+        && env::var_os("CARGO_CFG_VALLOC_FORWARDS").is_none()
 }
 
 fn build(c: &Path) {

@@ -9,9 +9,8 @@ use core::ops::ControlFlow;
 use core::ptr::{addr_of_mut, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use valloc_sys as sys;
-
 use crate::stats::{visit_classes_of, ClassStats, Sink};
+use crate::sys;
 
 /// The unit in which a heap holds memory, in bytes.
 pub const BLOCK_BYTES: usize = sys::VALLOC_BLOCK_BYTES as usize;
@@ -330,8 +329,7 @@ impl Heap {
     /// Whether an allocation belongs to this heap. Only its first 64 KiB are recognised.
     pub fn owns<T: ?Sized>(&self, block: *const T) -> bool {
         // SAFETY: any address may be asked for; it is not dereferenced.
-        let owner = unsafe { sys::valloc_owner(block.cast()) };
-        core::ptr::eq(owner, self.raw.as_ptr())
+        unsafe { sys::owns(self.raw.as_ptr(), block.cast()) }
     }
 
     /// The current size of the heap.

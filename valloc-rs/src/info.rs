@@ -1,8 +1,9 @@
 //! Sizes, purging, and the version.
 
-use valloc_sys as sys;
+use crate::sys;
 
-/// How many bytes of the allocation at `ptr` may be used: at least as many as requested.
+/// How many bytes of the allocation at `ptr` may be used: at least as many as requested. 0, which is
+/// unknown, if valloc [forwards](crate::FORWARDS).
 ///
 /// # Safety
 ///
@@ -50,7 +51,7 @@ pub fn purge() -> usize {
 
 /// Starts or stops purging in the background while the program's threads are idle, for example in
 /// servers with quiet hours. The background thread runs only while there is something to purge, and
-/// does not keep the process alive. Returns true.
+/// does not keep the process alive. Returns true, or false if valloc [forwards](crate::FORWARDS).
 ///
 /// ```
 /// assert!(valloc::background_purge(true));

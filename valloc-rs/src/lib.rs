@@ -17,6 +17,11 @@
 //!
 //! A [`Heap`] is an allocator of your own. Its memory is limited, inspected and freed as a whole.
 //!
+//! # Targets
+//!
+//! valloc has ports for Linux on x86-64, aarch64 and riscv64, with glibc and musl. There this crate
+//! is `no_std`. On all other targets it [forwards](FORWARDS) to `std::alloc::System`.
+//!
 //! # Features
 //!
 //! * `override`: `malloc` and `free` of the C libraries in the process use valloc, too.
@@ -32,8 +37,11 @@ mod global;
 mod heap;
 mod info;
 mod stats;
+#[cfg_attr(valloc_forwards, path = "system.rs")]
+#[cfg_attr(not(valloc_forwards), path = "port.rs")]
+mod sys;
 
-pub use global::Valloc;
+pub use global::{Valloc, FORWARDS};
 pub use heap::{AllocError, Heap, HeapBlock, HeapBuilder, HeapError, HeapStats, BLOCK_BYTES};
 pub use info::{background_purge, good_size, purge, usable_size, version};
 pub use stats::{

@@ -5,7 +5,7 @@ use core::fmt;
 use core::ops::ControlFlow;
 use core::ptr::{addr_of_mut, null};
 
-use valloc_sys as sys;
+use crate::sys;
 
 /// The memory of the process, all heaps together, in bytes. Exact while no other thread allocates
 /// or frees.
@@ -92,6 +92,9 @@ pub fn stats() -> Stats {
 /// One figure per line, in KiB.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if crate::FORWARDS {
+            return f.write_str("no statistics: valloc has no port for this target");
+        }
         for (name, bytes) in [
             ("reserved", self.reserved),
             ("committed", self.committed),
@@ -235,7 +238,8 @@ pub enum StatsFormat {
     /// Tables for people.
     Text,
     /// One JSON object with the members of [`Stats`], `version`, and the arrays `classes` and
-    /// `thread_caches`.
+    /// `thread_caches`. If valloc [forwards](crate::FORWARDS): `version`, `"forwards":true` and two
+    /// empty arrays.
     Json,
 }
 

@@ -6,10 +6,14 @@ extern crate std;
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ffi::{c_char, c_int, c_void, CStr};
+use core::mem::size_of;
 use core::ptr::{addr_of_mut, null_mut, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::alloc::System;
 use std::boxed::Box;
+use std::ffi::CString;
+use std::format;
+use std::string::String;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use valloc_sys::{
@@ -90,12 +94,23 @@ pub unsafe fn valloc_stats_caches(
 
 pub unsafe fn valloc_stats_print(format: valloc_stats_format, write: Write, context: *mut c_void) {
     let text = if format == VALLOC_STATS_JSON {
-        c"{\"version\":0,\"forwards\":true,\"classes\":[],\"thread_caches\":[]}\n"
+        format!(
+            "{{\"version\":{},\"forwards\":true,\"classes\":[],\"thread_caches\":[]}}\n",
+            valloc_sys::VALLOC_VERSION
+        )
     } else {
-        c"valloc has no port for this target: the system allocates, and has no statistics\n"
+        "valloc has no port for this target: the system allocates, without statistics\n".into()
     };
-    if let Some(write) = write {
-        // SAFETY: the caller's function and its argument.
+    // SAFETY: the caller's function and its argument.
+    unsafe { print(write, context, text) }
+}
+
+/// # Safety
+///
+/// `write` may be called with `context` and any text.
+unsafe fn print(write: Write, context: *mut c_void, text: String) {
+    if let (Some(write), Ok(text)) = (write, CString::new(text)) {
+        // SAFETY: the caller's promise.
         unsafe { write(context, text.as_ptr()) }
     }
 }
@@ -111,14 +126,16 @@ struct Header {
     layout: Layout,
 }
 
-/// All of a heap but its counters.
+/// All of a heap but its counters and its name.
 struct State {
     first: *mut Header,
-    bytes: usize,
+    bytes: usize, // with headers
     initial_blocks: usize,
-    soft_limit: usize,
     hard_limit: usize,
 }
+
+/// The alignment of the functions without one.
+const MIN_ALIGN: usize = 16;
 
 /// The layout of an allocation with its header, and the distance between the two.
 fn with_header(layout: Layout) -> Option<(Layout, usize)> {
@@ -175,18 +192,12 @@ pub unsafe fn valloc_init_with(
     let Some(least) = initial_blocks.checked_mul(VALLOC_BLOCK_BYTES as usize) else {
         return -1;
     };
-    let state = State {
-        first: null_mut(),
-        bytes: 0,
-        initial_blocks,
-        soft_limit: options.soft_limit,
-        hard_limit: options.hard_limit,
-    };
-    if [state.soft_limit, state.hard_limit].iter().any(|&limit| limit != 0 && limit < least)
-        || !ordered(&state)
-    {
+    let below = |limit: usize| limit != 0 && limit < least;
+    let (soft, hard) = (options.soft_limit, options.hard_limit);
+    if below(soft) || below(hard) || (hard != 0 && soft > hard) {
         return -1;
     }
+    let state = State { first: null_mut(), bytes: 0, initial_blocks, hard_limit: hard };
     // SAFETY: the structure is the caller's alone, all zero; the name is NULL or a string.
     unsafe {
         count(heap, &state);
@@ -198,10 +209,6 @@ pub unsafe fn valloc_init_with(
         }
     }
     0
-}
-
-fn ordered(state: &State) -> bool {
-    state.hard_limit == 0 || state.soft_limit <= state.hard_limit
 }
 
 pub unsafe fn valloc_destroy(heap: *mut MemoryAllocator) {
@@ -233,7 +240,15 @@ unsafe fn release(header: *mut Header) {
 /// # Safety
 ///
 /// The heap is initialised.
-unsafe fn allocate(heap: *mut MemoryAllocator, layout: Layout, zeroed: bool) -> *mut c_void {
+unsafe fn allocate(
+    heap: *mut MemoryAllocator,
+    alignment: usize,
+    size: usize,
+    zeroed: bool,
+) -> *mut c_void {
+    let Ok(layout) = Layout::from_size_align(size, alignment) else {
+        return null_mut();
+    };
     let Some((whole, offset)) = with_header(layout) else {
         return null_mut();
     };
@@ -262,15 +277,118 @@ unsafe fn allocate(heap: *mut MemoryAllocator, layout: Layout, zeroed: bool) -> 
     }
 }
 
-/// The alignment of the functions without one.
-const ALIGN: usize = 16;
+/// Frees an allocation, which is in the heap's list.
+pub unsafe fn free_valloc(heap: *mut MemoryAllocator, memory: *mut c_void) {
+    let header = header_of(memory);
+    // SAFETY: the caller's promise; the list is locked while it changes.
+    unsafe {
+        let mut state = lock(heap);
+        let Header { next, previous, layout } = header.read();
+        match NonNull::new(previous) {
+            Some(previous) => (*previous.as_ptr()).next = next,
+            None => state.first = next,
+        }
+        if let Some(next) = NonNull::new(next) {
+            (*next.as_ptr()).previous = previous;
+        }
+        state.bytes -= with_header(layout).map_or(0, |(whole, _)| whole.size());
+        count(heap, &state);
+        drop(state);
+        release(header);
+    }
+}
 
-fn layout(alignment: usize, size: usize) -> Layout {
-    // A layout from the crate's caller: it was checked when it was made.
-    Layout::from_size_align(size, alignment).unwrap_or(Layout::new::<()>())
+/// Always moves: an allocation that grew in place would need its whole list locked meanwhile.
+pub unsafe fn valloc_reallocate_aligned(
+    heap: *mut MemoryAllocator,
+    memory: *mut c_void,
+    alignment: usize,
+    size: usize,
+) -> *mut c_void {
+    // SAFETY: the caller's promise; both allocations have the bytes that are copied.
+    unsafe {
+        let moved = valloc_allocate_aligned(heap, alignment, size);
+        if !moved.is_null() {
+            let kept = size.min((*header_of(memory)).layout.size());
+            moved.cast::<u8>().copy_from_nonoverlapping(memory.cast(), kept);
+            free_valloc(heap, memory);
+        }
+        moved
+    }
 }
 
 pub unsafe fn valloc_allocate(heap: *mut MemoryAllocator, size: usize) -> *mut c_void {
     // SAFETY: the caller's promise.
-    unsafe { allocate(heap, layout(ALIGN, size), false) }
+    unsafe { allocate(heap, MIN_ALIGN, size, false) }
+}
+
+pub unsafe fn valloc_allocate_aligned(
+    heap: *mut MemoryAllocator,
+    alignment: usize,
+    size: usize,
+) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe { allocate(heap, alignment, size, false) }
+}
+
+pub unsafe fn valloc_allocate_zeroed(
+    heap: *mut MemoryAllocator,
+    count: usize,
+    size: usize,
+) -> *mut c_void {
+    // SAFETY: the caller's promise; the crate passes a count of 1.
+    unsafe { allocate(heap, MIN_ALIGN, count * size, true) }
+}
+
+pub unsafe fn valloc_allocate_aligned_zeroed(
+    heap: *mut MemoryAllocator,
+    alignment: usize,
+    size: usize,
+) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe { allocate(heap, alignment, size, true) }
+}
+
+/// Whether an address lies in an allocation of the heap.
+pub unsafe fn owns(heap: *mut MemoryAllocator, address: *const c_void) -> bool {
+    // SAFETY: the heap is initialised; its list is locked.
+    unsafe {
+        let state = lock(heap);
+        let mut next = state.first;
+        while let Some(header) = NonNull::new(next) {
+            let start = header.as_ptr().add(1) as usize;
+            if (start..start + header.as_ref().layout.size()).contains(&(address as usize)) {
+                return true;
+            }
+            next = header.as_ref().next;
+        }
+        false
+    }
+}
+
+pub unsafe fn valloc_set_limits(heap: *mut MemoryAllocator, soft: usize, hard: usize) -> c_int {
+    if hard != 0 && soft > hard {
+        return -1;
+    }
+    // SAFETY: the heap is initialised.
+    unsafe { lock(heap) }.hard_limit = hard;
+    0
+}
+
+/// Visits nothing: the system does not say which blocks it has.
+pub unsafe fn valloc_blocks(
+    _: *mut MemoryAllocator,
+    _: Option<unsafe extern "C" fn(*const MemoryBlock, *mut c_void) -> c_int>,
+    _: *mut c_void,
+) -> c_int {
+    0
+}
+
+pub unsafe fn valloc_dump(heap: *mut MemoryAllocator, write: Write, context: *mut c_void) {
+    // SAFETY: the heap is initialised, its name ends with 0; the rest are the caller's.
+    unsafe {
+        let (bytes, name) = (lock(heap).bytes, CStr::from_ptr((*heap).name.as_ptr()));
+        let name = name.to_string_lossy();
+        print(write, context, format!("allocator '{name}': {bytes} bytes of the system's\n"));
+    }
 }

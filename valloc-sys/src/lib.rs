@@ -1,6 +1,7 @@
 //! Declarations of the C API of the valloc memory allocator, as in `valloc.h`.
 //!
-//! Programs use the `valloc` crate. This crate builds the C core and declares its functions.
+//! Programs use the `valloc` crate. This crate builds the C core and declares its functions. On
+//! targets without a port it builds nothing: its functions cannot be linked there.
 #![no_std]
 #![allow(non_camel_case_types)]
 
@@ -19,7 +20,7 @@ pub use bindings::*;
 
 /// Makes the linker include the override's object. Nothing else refers to it by name before the
 /// linker finds libc's own `malloc`.
-#[cfg(feature = "override")]
+#[cfg(all(feature = "override", not(valloc_forwards)))]
 mod force_override {
     use core::ffi::c_void;
 
