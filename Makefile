@@ -113,6 +113,8 @@ test-rust:
 	cargo run --quiet --release --package valloc --features allocator-api2 --example request_arena
 	RUSTC_BOOTSTRAP=1 cargo check --quiet --package valloc --features nightly \
 	    --target-dir target/nightly
+	RUSTC_BOOTSTRAP=1 RUSTDOCFLAGS='--cfg docsrs -D warnings' cargo doc --quiet --no-deps \
+	    --package valloc-sys --package valloc --features allocator-api2,nightly --target-dir target/nightly
 	cargo run --quiet --release --package valloc --example json
 	cargo publish --workspace --dry-run --allow-dirty
 
@@ -246,6 +248,7 @@ compare: all
 lint: $(BUILD)/release/build.ninja
 	@.ci/setup.sh lint
 	python3 .ci/layers.py
+	python3 .ci/packages.py
 	clang-format --dry-run --Werror $(C_FILES)
 	clang-tidy --quiet c/src/unity.c c/src/api/override.c c/src/api/operators.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1
 	clang-tidy --quiet c/src/unity.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1 -DVALLOC_SECURE=1

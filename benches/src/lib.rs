@@ -10,10 +10,11 @@ pub mod page;
 pub mod results;
 pub mod workloads;
 
-/// The Rust examples of the project's README, as tests.
+/// The Rust examples of the project's README and of the notes on migrating, as tests.
 #[doc = include_str!("../../README.md")]
+#[doc = include_str!("../../docs/migrating.md")]
 #[cfg(doctest)]
-struct Readme;
+struct Documents;
 
 pub use contenders::*;
 pub use figures::*;
