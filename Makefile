@@ -249,6 +249,7 @@ lint: $(BUILD)/release/build.ninja
 	@.ci/setup.sh lint
 	python3 .ci/layers.py
 	python3 .ci/packages.py
+	python3 .ci/manual.py
 	clang-format --dry-run --Werror $(C_FILES)
 	clang-tidy --quiet c/src/unity.c c/src/api/override.c c/src/api/operators.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1
 	clang-tidy --quiet c/src/unity.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1 -DVALLOC_SECURE=1
