@@ -13,7 +13,7 @@ QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
 .PHONY: all help test test-c test-secure test-sanitizers test-tools test-cross test-cross-quick \
         test-rust test-targets bench bench-quick bench-c bench-threads bench-secure bench-programs bench-memory \
-        lint format install clean bench-rust bench-full bench-instructions compare fuzz \
+        lint format install packages clean bench-rust bench-full bench-instructions compare fuzz \
         fuzz-minimise misuse-table bench-programs-rust bench-programs-c bench-report bench-tables \
         bench-startup bench-realtime test-programs
 
@@ -23,6 +23,7 @@ all: $(BUILD)/release/build.ninja
 help:
 	@echo 'make                     builds the C libraries in build/release'
 	@echo 'make install             installs them to PREFIX ($(PREFIX))'
+	@echo 'make packages            builds Debian packages, or others by GENERATOR=RPM'
 	@echo 'make test                runs every test: C, Rust, sanitizers'
 	@echo 'make test-c              C tests in the release, debug and unchecked builds'
 	@echo 'make test-secure         C tests in the secure build'
@@ -261,6 +262,15 @@ format:
 	@.ci/setup.sh lint
 	clang-format -i $(C_FILES)
 	cargo fmt --all
+
+# GENERATOR=RPM on systems with RPM packages.
+GENERATOR ?= DEB
+packages:
+	@.ci/setup.sh build
+	@mkdir -p $(BUILD)
+	@cmake -S . -B $(BUILD)/packages -DCMAKE_INSTALL_PREFIX=/usr -DVALLOC_BUILD_TESTS=OFF $(QUIET)
+	@cmake --build $(BUILD)/packages --parallel $(JOBS) $(QUIET)
+	cd $(BUILD)/packages && cpack -G $(GENERATOR)
 
 install: all
 	cmake --install $(BUILD)/release --prefix $(PREFIX)
