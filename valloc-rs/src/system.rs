@@ -142,8 +142,10 @@ fn with_header(layout: Layout) -> Option<(Layout, usize)> {
     Layout::new::<Header>().align_to(layout.align()).ok()?.pad_to_align().extend(layout).ok()
 }
 
+/// By the address: the caller's pointer may come from a reference to the allocation, which does not
+/// reach the header. `allocate` exposes what does.
 fn header_of(memory: *mut c_void) -> *mut Header {
-    memory.cast::<Header>().wrapping_sub(1)
+    (memory as usize - size_of::<Header>()) as *mut Header
 }
 
 /// # Safety
@@ -265,7 +267,7 @@ unsafe fn allocate(
             return null_mut();
         }
         let memory: *mut c_void = start.add(offset).cast();
-        let header = header_of(memory);
+        let header = header_of(memory); // the cast to an address exposes it
         header.write(Header { next: state.first, previous: null_mut(), layout });
         if let Some(next) = NonNull::new(state.first) {
             (*next.as_ptr()).previous = header;
@@ -298,7 +300,7 @@ pub unsafe fn free_valloc(heap: *mut MemoryAllocator, memory: *mut c_void) {
     }
 }
 
-/// Always moves: an allocation that grew in place would need its whole list locked meanwhile.
+/// Always moves: the system's own realloc would move the header, to which the list refers.
 pub unsafe fn valloc_reallocate_aligned(
     heap: *mut MemoryAllocator,
     memory: *mut c_void,

@@ -56,13 +56,13 @@ fn a_heap_describes_itself() {
 
 /// What the system's allocator has lent, where it tells.
 fn in_use() -> usize {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
     {
         // SAFETY: may be called at any time.
         let info = unsafe { libc::mallinfo2() };
         info.uordblks + info.hblkhd
     }
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    #[cfg(not(all(target_os = "linux", target_env = "gnu", not(miri))))]
     0
 }
 
