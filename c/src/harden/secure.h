@@ -10,7 +10,7 @@
 
 #define VA_RANDOMNESS (VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY)
 /* Frees look at the slot itself. */
-#define VA_PASSAGE_CHECKED (VALLOC_SECURE_ZERO || VALLOC_SECURE_CANARY)
+#define VA_PASSAGE_CHECKED (VALLOC_SECURE_ZERO | VALLOC_SECURE_CANARY)
 
 /* What a cache's front needs of it; owner thread only. */
 typedef struct SecureFront {

@@ -136,14 +136,13 @@ typedef struct Arena {
     size_t blocks;           /* const: the range is so long */
     _Atomic uint32_t *entries;
     Block *records;
-    uintptr_t bitmaps; /* the free slots of a slab; see va_bitmap_of */
-    uintptr_t
-        states[STATE_TABLES]; /* plus a slot's address, shifted: its state; see slot_state.h */
-    _Atomic size_t tabled;    /* entries from here on are not mapped; read without lock */
-    size_t first;             /* const: index of the first block that is not table */
-    Zone zones[ZONES];
+    uintptr_t bitmaps;     /* the free slots of a slab; see va_bitmap_of */
+    _Atomic size_t tabled; /* entries from here on are not mapped; read without lock */
+    size_t first;          /* const: index of the first block that is not table */
     BlockGroup *groups;    /* of group g: groups - g */
-    Mapped entries_mapped; /* arena lock */
+    Zone zones[ZONES];
+    uintptr_t states[STATE_TABLES]; /* plus a slot's address, shifted: its state */
+    Mapped entries_mapped;          /* arena lock */
 } Arena;
 
 extern Arena va_arenas[VA_ARENAS_MAX];
