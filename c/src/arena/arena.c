@@ -109,9 +109,10 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Bloc
         size_t most = va_min(wanted.count * blocks, zone->committed - first);
         count = va_runs_free_from(arena, zone, first, most) / blocks;
     }
-    size_t stated = blocks < VA_STATED_BLOCKS ? count * blocks : 1;
-    if (VALLOC_CHECKS && va_unlikely(!va_space_states(arena, first, stated))) {
-        va_use.refused = true;
+    if (VALLOC_CHECKS && blocks < VA_STATED_BLOCKS)
+        result = va_space_states(arena, first, count * blocks);
+    if (va_unlikely(result != MAP_DONE)) {
+        va_use.refused |= result == MAP_REFUSED;
         return 0;
     }
     size_t dirty = borrow_locked(arena, zone, first, count * blocks);
@@ -145,6 +146,8 @@ static size_t lend_locked(Wanted wanted, ZoneKind kind, Block **runs)
         return 0;
     if (va_use.lent_blocks + wanted.blocks * wanted.count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
         kind = ZONE_SPARSE;
+    bool refused = va_use.refused;
+    va_use.refused = false;
     size_t count = lend_of_kind(wanted, kind, false, runs);
     if (count == 0 && wanted.blocks < LARGE_BLOCKS)
         count = lend_of_kind(wanted, 1 - kind, false, runs);
@@ -152,7 +155,10 @@ static size_t lend_locked(Wanted wanted, ZoneKind kind, Block **runs)
         count = lend_of_kind(wanted, kind, true, runs);
     if (count == 0)
         count = lend_of_kind(wanted, 1 - kind, true, runs);
-    if (va_unlikely(count == 0) && va_space_add(wanted.blocks + wanted.align_blocks - 1) != NULL)
+    bool full = !va_use.refused; /* and not only without memory: that a further arena lacks, too */
+    va_use.refused |= refused;
+    if (va_unlikely(count == 0) && full &&
+        va_space_add(wanted.blocks + wanted.align_blocks - 1) != NULL)
         count = lend_of_kind(wanted, ZONE_SPARSE, true, runs);
     return count;
 }
@@ -308,8 +314,8 @@ VA_COLD bool va_arena_resize(Block *run, size_t blocks)
 VA_COLD bool va_arena_add_states(const Block *run)
 {
     va_lock_acquire(&va_use.lock);
-    bool done = !VALLOC_CHECKS ||
-                va_space_states(&va_arenas[run->arena], va_block_number(run), run->run_blocks);
+    bool done = !VALLOC_CHECKS || va_space_states(&va_arenas[run->arena], va_block_number(run),
+                                                  run->run_blocks) == MAP_DONE;
     va_lock_release(&va_use.lock);
     return done;
 }
@@ -449,19 +455,25 @@ static VA_COLD size_t touched(size_t first, size_t count, size_t entry_bytes)
            va_align_down(first * entry_bytes, page);
 }
 
-/* Bytes of the states written, as far as the last use of each block tells. */
+/* Bytes of the pages with states that were written, as far as the last use of each block tells. */
 static VA_COLD size_t states_used_locked(const Arena *arena, const Zone *zone)
 {
     size_t bytes = 0;
     for (size_t g = zone->first / VA_GROUP_BLOCKS; g < va_runs_group_end(zone); g++) {
         const Block *records = &arena->records[g * VA_GROUP_BLOCKS];
         uint64_t rest = atomic_load_explicit(&va_group(arena, g)->states, memory_order_relaxed);
+        size_t counted[STATE_TABLES] = {0}; /* bytes of the group's part of each table */
         for (; rest != 0; rest &= rest - 1) {
-            unsigned class = VA_PEEK(records[va_lowest_bit(rest)].class);
-            bytes += VA_BLOCK_BYTES >> va_state_shift(va_state_table(class));
+            unsigned n = va_lowest_bit(rest);
+            StateTable table = va_state_table(VA_PEEK(records[n].class));
+            size_t block_bytes = VA_BLOCK_BYTES >> va_state_shift(table);
+            size_t start =
+                va_max(va_align_down(n * block_bytes, va_os_page_bytes()), counted[table]);
+            counted[table] = va_align_up((n + 1) * block_bytes, va_os_page_bytes());
+            bytes += counted[table] - start;
         }
     }
-    return va_align_up(bytes, va_os_page_bytes());
+    return bytes;
 }
 
 VA_COLD size_t va_arena_tables_used(void)

@@ -143,25 +143,27 @@ static VA_STARTUP char *states_at(const Arena *arena, StateTable table, size_t b
     return (char *)(arena->states[table] + (address >> va_state_shift(table)));
 }
 
-VA_STARTUP bool va_space_states(const Arena *arena, size_t first, size_t count)
+VA_STARTUP MapResult va_space_states(const Arena *arena, size_t first, size_t count)
 {
     for (size_t g = first / VA_GROUP_BLOCKS; g * VA_GROUP_BLOCKS < first + count; g++) {
         BlockGroup *group = va_group(arena, g);
         for (unsigned table = 0; table < STATE_TABLES; table++) {
             if (va_likely((group->stated >> table & 1) != 0))
                 continue;
-            if (va_os_map_at(states_at(arena, table, g * VA_GROUP_BLOCKS),
-                             GROUP_BYTES >> va_state_shift(table)) != MAP_DONE)
-                return false;
+            MapResult result = va_os_map_at(states_at(arena, table, g * VA_GROUP_BLOCKS),
+                                            GROUP_BYTES >> va_state_shift(table));
+            if (va_unlikely(result != MAP_DONE))
+                return result;
             group->stated |= (uint8_t)(1u << table);
         }
     }
-    return true;
+    return MAP_DONE;
 }
 
 VA_COLD void va_space_drop_states(const Arena *arena, size_t first, size_t count)
 {
-    for (size_t g = first / VA_GROUP_BLOCKS + 1; (g + 1) * VA_GROUP_BLOCKS <= first + count; g++) {
+    size_t from = (first + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
+    for (size_t g = from; (g + 1) * VA_GROUP_BLOCKS <= first + count; g++) {
         BlockGroup *group = va_group(arena, g);
         for (unsigned table = 0; table < STATE_TABLES; table++)
             if ((group->stated >> table & 1) != 0 &&

@@ -17,10 +17,10 @@ MapResult va_space_commit(Arena *arena, Zone *zone, size_t end);
  * large a process it can copy at a fork. */
 void va_space_trim(Arena *arena, Zone *zone);
 
-/* Maps the states of the slots of these blocks; false if the kernel refuses. Unmaps those of the
- * groups within free blocks that are about to be one run, but for the first group. Purges those of
+/* Maps the states of the slots of these blocks. Unmaps those of the groups within free blocks that
+ * are about to be one run without slots. Purges those of
  * blocks of one group that are free and clean. */
-bool va_space_states(const Arena *arena, size_t first, size_t count);
+MapResult va_space_states(const Arena *arena, size_t first, size_t count);
 void va_space_drop_states(const Arena *arena, size_t first, size_t count);
 void va_space_purge_states(const Arena *arena, size_t first, size_t count);
 

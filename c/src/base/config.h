@@ -114,7 +114,7 @@
  * of tables, 1 GiB 9.3. */
 #define VA_TABLE_STEP_BLOCKS ((size_t)1 << 9)
 #define VA_TABLE_STEP_MAX_BLOCKS ((size_t)1 << 14)
-/* Longer runs have no states but for their first block: 64 MiB. A gap in the states' mapping for
+/* Longer runs have no states: 64 MiB. A gap in the states' mapping for
  * each of many shorter ones would take too many mappings. */
 #define VA_STATED_BLOCKS ((size_t)1 << 10)
 
