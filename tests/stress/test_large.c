@@ -109,7 +109,7 @@ static void loops_in(size_t threads)
     if (calls != 0)
         fprintf(stderr, "%d system calls in %d turns\n", calls, TURNS);
     /* Threads come upon new places now and then, but not in every turn. */
-    _exit(calls > (threads == 1 ? 0 : TURNS / 4));
+    _exit(calls > (threads == 1 ? 0 : TURNS / 2)); /* two for each new place, for states */
 }
 
 static void loops_alone(void *argument)
