@@ -44,7 +44,7 @@ static void there_are_arenas_until_there_is_no_room(void **state)
             count++;
         }
         assert_int_equal(errno, ENOMEM);
-        assert_true(count > 30 && count < BLOCKS && va_arena_count > 2);
+        assert_true(count > 16 && count < BLOCKS && va_arena_count > 2);
         unsigned char *small = valloc_malloc(100);
         assert_non_null(small);
         valloc_free(small);

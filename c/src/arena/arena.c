@@ -96,10 +96,11 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Bloc
     size_t end = first + blocks;
     if (end > zone->end || (end > zone->top && !grow))
         return 0;
-    MapResult result = va_space_commit(arena, zone, end);
-    if (VALLOC_CHECKS && va_unlikely(result == MAP_REFUSED && blocks >= VA_STATED_BLOCKS)) {
+    bool stated = blocks < VA_STATED_BLOCKS;
+    MapResult result = va_space_commit(arena, zone, end, stated);
+    if (VALLOC_CHECKS && va_unlikely(result == MAP_REFUSED && !stated)) {
         va_space_drop_states(arena, first, va_min(end, va_max(first, zone->tabled)) - first);
-        result = va_space_commit(arena, zone, end);
+        result = va_space_commit(arena, zone, end, stated);
     }
     if (va_unlikely(result != MAP_DONE)) {
         va_use.refused |= result == MAP_REFUSED;
@@ -109,7 +110,7 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Bloc
         size_t most = va_min(wanted.count * blocks, zone->committed - first);
         count = va_runs_free_from(arena, zone, first, most) / blocks;
     }
-    if (VALLOC_CHECKS && blocks < VA_STATED_BLOCKS)
+    if (VALLOC_CHECKS && stated)
         result = va_space_states(arena, first, count * blocks);
     if (va_unlikely(result != MAP_DONE)) {
         va_use.refused |= result == MAP_REFUSED;
@@ -286,7 +287,7 @@ static bool grow_locked(Block *run, size_t first, size_t more)
     size_t end = first + more;
     if (run->moved || more > rest_of_limit_locked() || end > zone->end ||
         va_runs_free_from(arena, zone, first, more) < more ||
-        va_space_commit(arena, zone, end) != MAP_DONE)
+        va_space_commit(arena, zone, end, false) != MAP_DONE)
         return false;
     run->zero &= borrow_locked(arena, zone, first, more) == 0;
     return true;
@@ -434,7 +435,8 @@ VA_COLD void va_arena_stats(ArenaStats *stats)
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_acquire);
     *stats = (ArenaStats){.committed = va_use.committed_blocks << VA_BLOCK_SHIFT,
                           .lent = va_use.lent_blocks << VA_BLOCK_SHIFT,
-                          .dirty = va_use.dirty_blocks << VA_BLOCK_SHIFT};
+                          .dirty = va_use.dirty_blocks << VA_BLOCK_SHIFT,
+                          .metadata = va_use.states_bytes};
     for (unsigned i = 0; i < arenas; i++) {
         const Arena *arena = &va_arenas[i];
         stats->metadata += arena->entries_mapped.end - arena->entries_mapped.start;

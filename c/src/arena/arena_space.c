@@ -126,14 +126,6 @@ static VA_STARTUP MapResult extend_blocks(const Arena *arena, const Zone *zone, 
     return zone->committed == zone->first ? va_os_map_at(there, bytes) : va_os_extend(there, bytes);
 }
 
-/* Both at once: tables first. */
-static VA_STARTUP MapResult extend(Arena *arena, Zone *zone, size_t end, size_t *wanted)
-{
-    MapResult result = extend_tables(arena, zone, end);
-    *wanted = va_max(end, va_min(*wanted, va_min(zone->tabled, zone->end)));
-    return result == MAP_DONE ? extend_blocks(arena, zone, *wanted) : result;
-}
-
 /* ---- States ---- */
 
 /* The states of a block's slots and of all that follow. */
@@ -155,6 +147,7 @@ VA_STARTUP MapResult va_space_states(const Arena *arena, size_t first, size_t co
             if (va_unlikely(result != MAP_DONE))
                 return result;
             group->stated |= (uint8_t)(1u << table);
+            va_use_add(&va_use.states_bytes, GROUP_BYTES >> va_state_shift(table));
         }
     }
     return MAP_DONE;
@@ -165,11 +158,14 @@ VA_COLD void va_space_drop_states(const Arena *arena, size_t first, size_t count
     size_t from = (first + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
     for (size_t g = from; (g + 1) * VA_GROUP_BLOCKS <= first + count; g++) {
         BlockGroup *group = va_group(arena, g);
-        for (unsigned table = 0; table < STATE_TABLES; table++)
+        for (unsigned table = 0; table < STATE_TABLES; table++) {
+            size_t bytes = GROUP_BYTES >> va_state_shift(table);
             if ((group->stated >> table & 1) != 0 &&
-                va_os_unmap(states_at(arena, table, g * VA_GROUP_BLOCKS),
-                            GROUP_BYTES >> va_state_shift(table)))
+                va_os_unmap(states_at(arena, table, g * VA_GROUP_BLOCKS), bytes)) {
                 group->stated &= (uint8_t) ~(1u << table);
+                va_use_add(&va_use.states_bytes, (size_t)0 - bytes);
+            }
+        }
         atomic_store_explicit(&group->states, 0, memory_order_relaxed);
     }
 }
@@ -201,6 +197,18 @@ VA_COLD void va_space_purge_states(const Arena *arena, size_t first, size_t coun
     for (unsigned table = 0; table < STATE_TABLES; table++)
         purge_table(arena, table, first, count);
     atomic_fetch_and_explicit(&group->states, ~mask, memory_order_relaxed);
+}
+
+/* All at once: tables first, then states if they are wanted. */
+static VA_STARTUP MapResult extend(Arena *arena, Zone *zone, size_t end, bool stated,
+                                   size_t *wanted)
+{
+    MapResult result = extend_tables(arena, zone, end);
+    *wanted = va_max(end, va_min(*wanted, va_min(zone->tabled, zone->end)));
+    size_t more = *wanted - zone->committed;
+    if (VALLOC_CHECKS && stated && result == MAP_DONE)
+        result = va_space_states(arena, zone->committed, more);
+    return result == MAP_DONE ? extend_blocks(arena, zone, *wanted) : result;
 }
 
 /* ---- Huge pages ---- */
@@ -278,7 +286,8 @@ VA_COLD void va_space_populate(const Block *slab, size_t bytes)
 
 /* Once growth was refused, by a limit, it goes on in small steps, and leaves a little to the
  * program, for the stacks of its threads. */
-static VA_COLD MapResult extend_limited(Arena *arena, Zone *zone, size_t end, size_t *wanted)
+static VA_COLD MapResult extend_limited(Arena *arena, Zone *zone, size_t end, bool stated,
+                                        size_t *wanted)
 {
     size_t heap = va_use.committed_blocks << VA_BLOCK_SHIFT;
     size_t bytes = va_min(VA_LEAVE_BYTES, va_align_up(heap / 16 + 1, VA_BLOCK_BYTES));
@@ -286,24 +295,24 @@ static VA_COLD MapResult extend_limited(Arena *arena, Zone *zone, size_t end, si
     if (left == NULL)
         return MAP_REFUSED;
     *wanted = end;
-    MapResult result = extend(arena, zone, end, wanted);
+    MapResult result = extend(arena, zone, end, stated, wanted);
     va_os_unmap(left, bytes);
     return result;
 }
 
 /* By 2 MiB: larger steps would save next to nothing, since touching a step takes a hundred times as
  * long as mapping it. In a process that locks its memory mapping does both, under the lock. */
-VA_STARTUP MapResult va_space_commit(Arena *arena, Zone *zone, size_t end)
+VA_STARTUP MapResult va_space_commit(Arena *arena, Zone *zone, size_t end, bool stated)
 {
     size_t from = zone->committed;
     if (end <= from)
         return MAP_DONE;
     size_t wanted = va_min(va_align_up(end, HUGE_BLOCKS), zone->end);
     static bool limited; /* arena lock */
-    MapResult result = limited ? MAP_REFUSED : extend(arena, zone, end, &wanted);
+    MapResult result = limited ? MAP_REFUSED : extend(arena, zone, end, stated, &wanted);
     if (va_unlikely(result == MAP_REFUSED)) {
         limited = true;
-        result = extend_limited(arena, zone, end, &wanted);
+        result = extend_limited(arena, zone, end, stated, &wanted);
     }
     if (result == MAP_BLOCKED) /* shorter runs may still fit, and few tries are in vain */
         zone->end = from + (end - 1 - from) / 2;
@@ -400,7 +409,7 @@ static VA_COLD void unmap_table(Mapped mapped)
 static VA_STARTUP MapResult start_arena(Arena *arena)
 {
     Zone *zone = va_zone_at(arena, arena->first);
-    MapResult result = va_space_commit(arena, zone, arena->first + 1);
+    MapResult result = va_space_commit(arena, zone, arena->first + 1, true);
     if (va_likely(result == MAP_DONE))
         return result;
     unmap_table(arena->entries_mapped);

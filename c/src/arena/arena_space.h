@@ -8,9 +8,10 @@
 /* A new arena, with room for a run of so many blocks; NULL if there is no memory or no place. */
 Arena *va_space_add(size_t blocks);
 
-/* Makes blocks of a zone below `end` accessible, and some more if that is granted. Blocked:
- * something else is mapped there, and the zone ends before it from now on. */
-MapResult va_space_commit(Arena *arena, Zone *zone, size_t end);
+/* Makes blocks of a zone below `end` accessible, and some more if that is granted; with states of
+ * their slots, if these are wanted. Blocked: something else is mapped there, and the zone ends
+ * before it from now on. */
+MapResult va_space_commit(Arena *arena, Zone *zone, size_t end, bool stated);
 
 /* Unmaps the free and clean blocks at the end of what a zone has mapped, if they are many. What was
  * freed then counts no more for limits, for the kernel's decision what it can grant, and for how
