@@ -284,13 +284,28 @@ VA_COLD void va_space_populate(const Block *slab, size_t bytes)
 
 /* ---- Growth and its reverse ---- */
 
-/* Once growth was refused, by a limit, it goes on in small steps, and leaves a little to the
- * program, for the stacks of its threads. */
+/* What growth leaves to the program under a limit, for the stacks of its threads. */
+static VA_STARTUP size_t bytes_left(void)
+{
+    size_t heap = va_use.committed_blocks << VA_BLOCK_SHIFT;
+    return va_min(VA_LEAVE_BYTES, va_align_up(heap / 16 + 1, VA_BLOCK_BYTES));
+}
+
+/* Whether a limit on address space has room for a step, and for what is left. */
+static VA_STARTUP bool has_room(size_t step_bytes)
+{
+    size_t bytes = step_bytes + bytes_left();
+    if (bytes_left() < VA_LEAVE_BYTES / 4) /* a small heap spares the calls */
+        return true;
+    void *room = va_os_map_inaccessible(bytes);
+    return room != NULL && va_os_unmap(room, bytes);
+}
+
+/* Once growth was refused, by a limit, it goes on in small steps. */
 static VA_COLD MapResult extend_limited(Arena *arena, Zone *zone, size_t end, bool stated,
                                         size_t *wanted)
 {
-    size_t heap = va_use.committed_blocks << VA_BLOCK_SHIFT;
-    size_t bytes = va_min(VA_LEAVE_BYTES, va_align_up(heap / 16 + 1, VA_BLOCK_BYTES));
+    size_t bytes = bytes_left();
     void *left = va_os_map(bytes);
     if (left == NULL)
         return MAP_REFUSED;
@@ -309,7 +324,8 @@ VA_STARTUP MapResult va_space_commit(Arena *arena, Zone *zone, size_t end, bool 
         return MAP_DONE;
     size_t wanted = va_min(va_align_up(end, HUGE_BLOCKS), zone->end);
     static bool limited; /* arena lock */
-    MapResult result = limited ? MAP_REFUSED : extend(arena, zone, end, stated, &wanted);
+    bool fits = !limited && has_room((wanted - from) << VA_BLOCK_SHIFT);
+    MapResult result = fits ? extend(arena, zone, end, stated, &wanted) : MAP_REFUSED;
     if (va_unlikely(result == MAP_REFUSED)) {
         limited = true;
         result = extend_limited(arena, zone, end, stated, &wanted);

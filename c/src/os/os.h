@@ -41,6 +41,9 @@ bool va_os_unmap(void *address, size_t bytes);
 /* New zeroed memory for valloc's own tables, kept out of core dumps. */
 void *va_os_map(size_t bytes);
 
+/* A range that traps; nothing of it counts as memory. NULL if a limit has no room for it. */
+void *va_os_map_inaccessible(size_t bytes);
+
 /* Drops the pages: the memory stays accessible and reads as zero. False if that is refused, or is
  * never done here whatever the kernel says. */
 bool va_os_purge(void *address, size_t bytes);
@@ -105,10 +108,9 @@ bool va_os_life_take_over(Life *life);
 /* Lets the library that this code is in stay loaded for ever. */
 void va_os_stay_loaded(void);
 
-/* For secure builds: random bytes; a range that traps; pages that trap whatever touches them, which
+/* For secure builds: random bytes; pages that trap whatever touches them, which
  * stay so when purged (false if the kernel has no such thing), and back. */
 void va_os_random(void *buffer, size_t bytes);
-void *va_os_map_inaccessible(size_t bytes);
 bool va_os_guard(void *address, size_t bytes);
 void va_os_unguard(void *address, size_t bytes);
 

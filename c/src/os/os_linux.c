@@ -218,6 +218,11 @@ void *va_os_map(size_t bytes)
     return address;
 }
 
+void *va_os_map_inaccessible(size_t bytes)
+{
+    return map(NULL, bytes, PROT_NONE, MAP_NORESERVE);
+}
+
 static _Atomic size_t purged_bytes; /* relaxed: a statistic */
 
 /* Emulators and sandboxes exist where the advice does nothing and is said to be done: a page of our
@@ -487,11 +492,6 @@ void va_os_random(void *buffer, size_t bytes)
 #endif
 
 #if VALLOC_SECURE_GUARD
-void *va_os_map_inaccessible(size_t bytes)
-{
-    return map(NULL, bytes, PROT_NONE, MAP_NORESERVE);
-}
-
 bool va_os_guard(void *address, size_t bytes)
 {
     return advise(address, bytes, MADV_GUARD_INSTALL);
