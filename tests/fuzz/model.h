@@ -154,7 +154,7 @@ static Held *hold(void *ptr, size_t size, size_t alignment, Kind kind, MemoryAll
                   .allocator = allocator,
                   .fill = (unsigned char)(held_count * 11 + 1)};
     demand((uintptr_t)ptr % (alignment < 16 ? 16 : alignment) == 0);
-    demand(block.usable >= size && block.usable > 0);
+    demand(block.usable >= size && (block.usable > 0 || size == 0));
     demand(valloc_owner(ptr) == allocator);
     for (size_t i = 0; i < held_count; i++)
         demand(held[i].ptr + held[i].usable <= block.ptr ||

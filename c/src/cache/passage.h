@@ -72,11 +72,12 @@ VA_INLINE void va_slot_wipe(char *slot, size_t bytes)
         va_canary_erase(slot + bytes);
 }
 
-/* Whether the slot before, in the same block, was written to beyond its end; or this one before its
- * start. Memory that is nobody's is zero there. */
+/* Whether the slot before was written to beyond its end, or this one before its start. Memory that
+ * is nobody's is zero there. Only on the same page: a page that was purged stays away. */
 VA_INLINE bool va_slot_before_is_damaged(const void *slot, size_t bytes)
 {
-    return VALLOC_SECURE_ZERO && va_block_offset(slot) >= bytes &&
+    return VALLOC_SECURE_ZERO && (uintptr_t)slot % VA_META_PAGE_BYTES != 0 &&
+           va_block_offset(slot) >= bytes &&
            va_canary_is_damaged((const char *)slot, bytes);
 }
 
