@@ -17,6 +17,8 @@
 #include "table/block_table.c"
 #include "table/slot_state.c"
 
+#include "profile/stack_walk.c"
+
 #include "harden/secure.c"
 #include "harden/zero_size.c"
 

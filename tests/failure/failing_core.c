@@ -113,10 +113,10 @@ static long failing_syscall(long number, ...)
         /* A wake has no time. */
         result = failing_futex(word, operation, value,
                                operation % 128 == 1 ? NULL : va_arg(rest, const struct timespec *));
-    } else { /* write, getrandom */
+    } else { /* write, getrandom; rt_sigprocmask has a set's size behind */
         long first = va_arg(rest, long);
         long second = va_arg(rest, long);
-        result = syscall(number, first, second, va_arg(rest, long));
+        result = syscall(number, first, second, va_arg(rest, long), sizeof(uint64_t));
     }
     va_end(rest);
     return result;

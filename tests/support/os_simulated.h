@@ -69,10 +69,10 @@ static long test_syscall(long number, ...)
             operation % 128 == 1 /* FUTEX_WAKE */
                 ? syscall(number, word, operation, value, NULL, NULL, 0)
                 : test_futex_wait(word, operation, value, va_arg(rest, const struct timespec *));
-    } else { /* write, getrandom */
+    } else { /* write, getrandom; rt_sigprocmask has a set's size behind */
         long first = va_arg(rest, long);
         long second = va_arg(rest, long);
-        result = syscall(number, first, second, va_arg(rest, long));
+        result = syscall(number, first, second, va_arg(rest, long), sizeof(uint64_t));
     }
     va_end(rest);
     return result;

@@ -382,6 +382,11 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * many at a time make a quarter of the mappings that the kernel grants a process by default. */
 #define VA_MOVED_RUNS_MAX ((size_t)8 << 10)
 
+/* A walk ends at a frame larger than this, or a return address below that: both are of code that
+ * uses the frame pointer for something else. */
+#define VA_STACK_FRAME_BYTES ((uintptr_t)256 << 10)
+#define VA_STACK_CODE_BYTES ((uintptr_t)4 << 10)
+
 /* How often a lock is looked at again before its waiter sleeps. */
 #define VA_LOCK_SPINS 64
 

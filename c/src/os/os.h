@@ -91,6 +91,9 @@ void va_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t ms);
 void va_os_wake_one(_Atomic uint32_t *word);
 void va_os_wake_all(_Atomic uint32_t *word);
 
+/* Whether the word at the address, other than NULL, can be read; false in case of doubt. */
+bool va_os_is_readable(const void *address);
+
 /* A thread on which no signal handler of the program runs. */
 bool va_os_start_thread(pthread_t *thread, void *(*run)(void *));
 

@@ -382,6 +382,17 @@ VA_COLD void va_os_wake_all(_Atomic uint32_t *word)
     errno = saved;
 }
 
+/* The kernel reads the set before it finds that there is no such way to use it. As cheap as a call
+ * gets, 0.2 us, and sandboxes allow it, since libc needs it for threads. */
+VA_COLD bool va_os_is_readable(const void *address)
+{
+    int saved = errno;
+    bool readable =
+        syscall(SYS_rt_sigprocmask, -1L, address, NULL, sizeof(uint64_t)) != 0 && errno == EINVAL;
+    errno = saved;
+    return readable;
+}
+
 VA_COLD bool va_os_start_thread(pthread_t *thread, void *(*run)(void *))
 {
     int saved = errno;
