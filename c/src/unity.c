@@ -17,7 +17,9 @@
 #include "table/block_table.c"
 #include "table/slot_state.c"
 
+#include "profile/weight.c"
 #include "profile/stack_walk.c"
+#include "profile/sample_table.c"
 
 #include "harden/secure.c"
 #include "harden/zero_size.c"

@@ -382,6 +382,20 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * many at a time make a quarter of the mappings that the kernel grants a process by default. */
 #define VA_MOVED_RUNS_MAX ((size_t)8 << 10)
 
+/* The heap profiler: so many bytes per sample, as jemalloc has it, and frames of a call stack. */
+#define VA_PROFILE_RATE_BYTES ((size_t)512 << 10)
+#define VA_PROFILE_DEPTH ((size_t)64)
+#define VA_PROFILE_DEPTH_MAX ((size_t)128)
+/* What it can hold: live samples for a heap of 32 GiB at the default rate, call stacks, their
+ * frames and the addresses in them, names of allocators; 10 MiB of address space. Powers of two. A
+ * profile of 2,000 samples and 500 call stacks makes 0.9 MiB resident. */
+#define VA_PROFILE_SAMPLES ((size_t)64 << 10)
+#define VA_PROFILE_CALL_STACKS ((size_t)16 << 10)
+#define VA_PROFILE_FRAMES ((size_t)512 << 10)
+#define VA_PROFILE_LOCATIONS ((size_t)64 << 10)
+#define VA_PROFILE_LABELS ((size_t)64)
+#define VA_PROFILE_LABEL_BYTES ((size_t)32)
+#define VA_PROFILE_PROGRAM_BYTES ((size_t)1 << 10)
 /* A walk ends at a frame larger than this, or a return address below that: both are of code that
  * uses the frame pointer for something else. */
 #define VA_STACK_FRAME_BYTES ((uintptr_t)256 << 10)
