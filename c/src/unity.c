@@ -20,6 +20,10 @@
 #include "profile/weight.c"
 #include "profile/stack_walk.c"
 #include "profile/sample_table.c"
+#include "profile/modules.c"
+#include "profile/dump.c"
+#include "profile/dump_pprof.c"
+#include "profile/profile.c"
 
 #include "harden/secure.c"
 #include "harden/zero_size.c"

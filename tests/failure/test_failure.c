@@ -17,6 +17,7 @@
 #include "inject.h"
 
 #define VALLOC_NO_SHORT_NAMES
+#include "profile/profile.h"
 #include "valloc.h"
 
 #define KIB ((size_t)1 << 10)
@@ -391,6 +392,34 @@ static void sleepers(void)
             pthread_join(threads[i], NULL);
 }
 
+static bool take_bytes(void *length, const void *bytes, size_t count)
+{
+    (void)bytes;
+    *(size_t *)length += count;
+    return true;
+}
+
+/* Samples of what was not allocated are as good as others. */
+static void profiled(void)
+{
+    if (!va_profile_start(1000, PROFILE_ALL, 0)) {
+        must(refusable);
+        return;
+    }
+    for (uintptr_t i = 1; i <= 100; i++) {
+        ProfileAllocation allocation = {.pointer = (void *)(i * 16), .size = i, .probability = 0.5};
+        must(va_profile_sample(&allocation, VA_STACK_CALLER));
+    }
+    for (int format = PROFILE_PPROF; format <= PROFILE_TEXT; format++) {
+        size_t length = 0;
+        bool done = va_profile_dump((ProfileFormat)format, take_bytes, &length);
+        must(done ? length != 0 : refusable && length == 0);
+    }
+    for (uintptr_t i = 1; i <= 100; i++)
+        must(va_profile_forget((void *)(i * 16)));
+    va_profile_stop();
+}
+
 /* ---- All of them ---- */
 
 typedef struct Scenario {
@@ -404,7 +433,7 @@ static const Scenario scenarios[] = {
     {"vast", vast, false},           {"growing", growing, false},   {"aligned", aligned, false},
     {"instances", instances, false}, {"purges", purges, false},     {"forks", forks, false},
     {"threads", threads, false},     {"sleepers", sleepers, false}, {"late_uses", late_uses, true},
-    {"limited", limited, false},
+    {"limited", limited, false},     {"profiled", profiled, false},
 };
 
 typedef struct Run {

@@ -396,6 +396,14 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_PROFILE_LABELS ((size_t)64)
 #define VA_PROFILE_LABEL_BYTES ((size_t)32)
 #define VA_PROFILE_PROGRAM_BYTES ((size_t)1 << 10)
+/* A dump: segments of code, their files' paths and build ids; its buffer, and the largest message
+ * in it; call stacks that the text for a person shows. */
+#define VA_PROFILE_MODULES ((size_t)512)
+#define VA_PROFILE_PATHS_BYTES ((size_t)64 << 10)
+#define VA_PROFILE_BUILD_ID_BYTES ((size_t)32)
+#define VA_PROFILE_BUFFER_BYTES ((size_t)4 << 10)
+#define VA_PROFILE_MESSAGE_BYTES ((size_t)1 << 10)
+#define VA_PROFILE_TEXT_STACKS 30u
 /* A walk ends at a frame larger than this, or a return address below that: both are of code that
  * uses the frame pointer for something else. */
 #define VA_STACK_FRAME_BYTES ((uintptr_t)256 << 10)

@@ -20,6 +20,7 @@
 #include "heap/background.h"
 #include "table/meta.h"
 #include "heap/orphans.h"
+#include "profile/profile.h"
 #include "os/os.h"
 
 /* Beside libc's own thread-local data, on a page that libc writes in the child. */
@@ -33,10 +34,12 @@ static VA_COLD void lock_all(void)
     va_registry_lock_all();
     va_lock_acquire_for_fork(&va_use.lock);
     va_lock_acquire_for_fork(&va_meta_lock);
+    va_lock_acquire_for_fork(&va_profile_lock);
 }
 
 static VA_COLD void unlock_all(void)
 {
+    va_lock_release_after_fork(&va_profile_lock);
     va_lock_release_after_fork(&va_meta_lock);
     va_lock_release_after_fork(&va_use.lock);
     va_registry_unlock_all();
@@ -51,6 +54,7 @@ static VA_COLD void reset_all(void)
     CacheStats stats;
     va_lock_forks = 0;
     va_os_reset_streams();
+    va_lock_reset(&va_profile_lock);
     va_lock_reset(&va_meta_lock);
     va_lock_reset(&va_use.lock);
     va_registry_reset_all(survivor);

@@ -94,6 +94,9 @@ void va_os_wake_all(_Atomic uint32_t *word);
 /* Whether the word at the address, other than NULL, can be read; false in case of doubt. */
 bool va_os_is_readable(const void *address);
 
+/* Stores the path of the program's file without a terminating zero; nothing if it is unknown. */
+void va_os_program_path(char *path, size_t bytes);
+
 /* A thread on which no signal handler of the program runs. */
 bool va_os_start_thread(pthread_t *thread, void *(*run)(void *));
 

@@ -393,6 +393,14 @@ VA_COLD bool va_os_is_readable(const void *address)
     return readable;
 }
 
+/* The kernel's vector has the name of a script, too, or a relative path. */
+VA_COLD void va_os_program_path(char *path, size_t bytes)
+{
+    int saved = errno;
+    (void)!readlink("/proc/self/exe", path, bytes);
+    errno = saved;
+}
+
 VA_COLD bool va_os_start_thread(pthread_t *thread, void *(*run)(void *))
 {
     int saved = errno;
