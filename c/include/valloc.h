@@ -243,6 +243,67 @@ VALLOC_API void valloc_stats_print(valloc_stats_format format,
  * caches in use of all allocators. Keeps errno. */
 VALLOC_API void valloc_stats_write(int file);
 
+/* ---- Heap profile ----
+ *
+ * Tells where the memory in use was allocated, by samples: of the bytes that the program asks for,
+ * one in `rate` is chosen at random, and the allocation that has it is recorded with its call
+ * stack. An allocation of S bytes is sampled with probability p = 1 - e^(-S/rate), and stands for
+ * 1/p objects and S/p bytes; sums of these are unbiased. Call stacks are followed by frame
+ * pointers: compile with -fno-omit-frame-pointer. docs/profiling.md is a guide.
+ *
+ * VALLOC_PROFILE=FILE in the environment starts a profile before main, and writes it for pprof when
+ * the process exits. */
+
+typedef enum valloc_profile_mode {
+    VALLOC_PROFILE_LIVE, /* only of what is in use */
+    VALLOC_PROFILE_ALL   /* dumps also tell what was allocated since the start */
+} valloc_profile_mode;
+
+typedef enum valloc_profile_format {
+    VALLOC_PROFILE_PPROF,       /* profile.proto, for `go tool pprof` */
+    VALLOC_PROFILE_HEAP,        /* the text that google-pprof reads */
+    VALLOC_PROFILE_FOLDED,      /* "main;f;g BYTES" in use, for flame graphs */
+    VALLOC_PROFILE_FOLDED_PEAK, /* the same at the peak of the heap */
+    VALLOC_PROFILE_FOLDED_ALL,  /* the same of all that was allocated */
+    VALLOC_PROFILE_TEXT         /* for a person */
+} valloc_profile_format;
+
+/* Starts a profile, with a mean of so many bytes between samples; 0 is the default, 512 KiB. An
+ * earlier one is dropped. While it is on malloc and free take slower paths. Other threads take part
+ * from the next time that they find their cache empty; what they allocate before is not sampled.
+ * Purges, so that this is soon. Returns 0, or -1 with errno EBUSY if a profile is on, ENOMEM, or
+ * ENOTSUP in a build without the profiler (VALLOC_CHECKS=OFF, Valgrind, AddressSanitizer). */
+VALLOC_API int valloc_profile_start(size_t rate, valloc_profile_mode mode);
+
+/* Takes no more samples. Those in use are followed until they are freed or reallocated, and can be
+ * dumped. */
+VALLOC_API void valloc_profile_stop(void);
+
+/* Writes the profile, of now: calls write(context, bytes, count) with one piece after another until
+ * it returns other than 0. It may allocate. Returns 0, or -1: no profile was started, write ended
+ * it, or there is no memory. */
+VALLOC_API int valloc_profile_dump(valloc_profile_format format,
+                                   int (*write)(void *context, const void *bytes, size_t count),
+                                   void *context);
+
+/* A sample in use. */
+typedef struct valloc_profile_sample {
+    const void *ptr;
+    size_t size;            /* bytes that were asked for */
+    double objects, bytes;  /* that it stands for */
+    uint64_t age_ms;        /* since it was allocated */
+    const char *allocator;  /* the name of its allocator */
+    const uintptr_t *stack; /* return addresses, the innermost first; valid during the call */
+    size_t depth;
+    uint32_t thread; /* id of the thread that allocated it */
+} valloc_profile_sample;
+
+/* Calls visit(sample, context) for each sample in use until it returns other than 0; returns that,
+ * or 0. It may allocate and free. */
+VALLOC_API int valloc_profile_visit(int (*visit)(const valloc_profile_sample *sample,
+                                                 void *context),
+                                    void *context);
+
 /* ---- Allocators ----
  *
  * A MemoryAllocator is an allocator of your own, for example for one request or one subsystem. Its

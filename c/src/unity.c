@@ -66,4 +66,5 @@
 #include "api/emergency.c"
 #include "api/watch.c"
 #include "api/leaks.c"
+#include "api/sampling.c"
 #include "api/api.c"

@@ -1,7 +1,8 @@
-"""options.py WRONG_SIZES: options from the environment: sized frees with wrong sizes, statistics to
-a file descriptor, and that a program with more rights than its caller reads none of them."""
+"""options.py WRONG_SIZES [profiler]: options from the environment: sized frees with wrong sizes,
+statistics to a file descriptor, a heap profile if the build has a profiler, and that a program with more rights than its caller reads none of them."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -78,8 +79,27 @@ def check_rights():
     print("more rights: no options")
 
 
+def check_profile():
+    with tempfile.TemporaryDirectory() as directory:
+        options = {"VALLOC_TOLERATE_SIZES": "1", "VALLOC_PROFILE": f"{directory}/a%p-%p.pb",
+                   "VALLOC_PROFILE_RATE": "1", "VALLOC_PROFILE_MODE": "all"}
+        status, _, said, told = run(VALLOC_SHOW_LEAKS="1", VALLOC_STATS_FD="{}", **options)
+        files = list(Path(directory).iterdir())
+        must(status == 0 and len(files) == 1, f"{status}, {files}, {said}")
+        must(re.fullmatch(r"a(\d+)-\1\.pb", files[0].name), files[0].name)
+        must(files[0].stat().st_size > 100, "a short profile")
+        must("heap profile, a sample per 1 bytes\n" in told, told)
+        copy = more_rights(directory)
+        if copy is not None:
+            run(copy, **options)
+            must(len(list(Path(directory).glob("a*"))) == 1, "a program with more rights wrote a profile")
+    print("a heap profile: at exit, to the file that is asked for")
+
+
 for name in [name for name in os.environ if name.startswith("VALLOC_")]:
     del os.environ[name]
 check_sizes()
 check_descriptor()
 check_rights()
+if "profiler" in sys.argv[2:]:
+    check_profile()

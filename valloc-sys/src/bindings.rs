@@ -319,6 +319,109 @@ extern "C" {
  caches in use of all allocators. Keeps errno.*/
     pub fn valloc_stats_write(file: ::core::ffi::c_int);
 }
+/// only of what is in use
+pub const VALLOC_PROFILE_LIVE: valloc_profile_mode = 0;
+/// dumps also tell what was allocated since the start
+pub const VALLOC_PROFILE_ALL: valloc_profile_mode = 1;
+/** ---- Heap profile ----
+
+ Tells where the memory in use was allocated, by samples: of the bytes that the program asks for,
+ one in `rate` is chosen at random, and the allocation that has it is recorded with its call
+ stack. An allocation of S bytes is sampled with probability p = 1 - e^(-S/rate), and stands for
+ 1/p objects and S/p bytes; sums of these are unbiased. Call stacks are followed by frame
+ pointers: compile with -fno-omit-frame-pointer. docs/profiling.md is a guide.
+
+ VALLOC_PROFILE=FILE in the environment starts a profile before main, and writes it for pprof when
+ the process exits.*/
+pub type valloc_profile_mode = ::core::ffi::c_uint;
+/// profile.proto, for `go tool pprof`
+pub const VALLOC_PROFILE_PPROF: valloc_profile_format = 0;
+/// the text that google-pprof reads
+pub const VALLOC_PROFILE_HEAP: valloc_profile_format = 1;
+/// "main;f;g BYTES" in use, for flame graphs
+pub const VALLOC_PROFILE_FOLDED: valloc_profile_format = 2;
+/// the same at the peak of the heap
+pub const VALLOC_PROFILE_FOLDED_PEAK: valloc_profile_format = 3;
+/// the same of all that was allocated
+pub const VALLOC_PROFILE_FOLDED_ALL: valloc_profile_format = 4;
+/// for a person
+pub const VALLOC_PROFILE_TEXT: valloc_profile_format = 5;
+pub type valloc_profile_format = ::core::ffi::c_uint;
+extern "C" {
+    /** Starts a profile, with a mean of so many bytes between samples; 0 is the default, 512 KiB. An
+ earlier one is dropped. While it is on malloc and free take slower paths. Other threads take part
+ from the next time that they find their cache empty; what they allocate before is not sampled.
+ Purges, so that this is soon. Returns 0, or -1 with errno EBUSY if a profile is on, ENOMEM, or
+ ENOTSUP in a build without the profiler (VALLOC_CHECKS=OFF, Valgrind, AddressSanitizer).*/
+    pub fn valloc_profile_start(
+        rate: usize,
+        mode: valloc_profile_mode,
+    ) -> ::core::ffi::c_int;
+}
+extern "C" {
+    /** Takes no more samples. Those in use are followed until they are freed or reallocated, and can be
+ dumped.*/
+    pub fn valloc_profile_stop();
+}
+extern "C" {
+    /** Writes the profile, of now: calls write(context, bytes, count) with one piece after another until
+ it returns other than 0. It may allocate. Returns 0, or -1: no profile was started, write ended
+ it, or there is no memory.*/
+    pub fn valloc_profile_dump(
+        format: valloc_profile_format,
+        write: ::core::option::Option<
+            unsafe extern "C" fn(
+                context: *mut ::core::ffi::c_void,
+                bytes: *const ::core::ffi::c_void,
+                count: usize,
+            ) -> ::core::ffi::c_int,
+        >,
+        context: *mut ::core::ffi::c_void,
+    ) -> ::core::ffi::c_int;
+}
+/// A sample in use.
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct valloc_profile_sample {
+    pub ptr: *const ::core::ffi::c_void,
+    /// bytes that were asked for
+    pub size: usize,
+    /// that it stands for
+    pub objects: f64,
+    /// that it stands for
+    pub bytes: f64,
+    /// since it was allocated
+    pub age_ms: u64,
+    /// the name of its allocator
+    pub allocator: *const ::core::ffi::c_char,
+    /// return addresses, the innermost first; valid during the call
+    pub stack: *const usize,
+    pub depth: usize,
+    /// id of the thread that allocated it
+    pub thread: u32,
+}
+impl Default for valloc_profile_sample {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+extern "C" {
+    /** Calls visit(sample, context) for each sample in use until it returns other than 0; returns that,
+ or 0. It may allocate and free.*/
+    pub fn valloc_profile_visit(
+        visit: ::core::option::Option<
+            unsafe extern "C" fn(
+                sample: *const valloc_profile_sample,
+                context: *mut ::core::ffi::c_void,
+            ) -> ::core::ffi::c_int,
+        >,
+        context: *mut ::core::ffi::c_void,
+    ) -> ::core::ffi::c_int;
+}
 /** The structure may be static, on the stack or in other memory. From valloc_init to valloc_destroy
  it must not be copied or moved. Before valloc_init its bytes may have any value. To use it then
  is a bug, which is reported if the bytes are zero.

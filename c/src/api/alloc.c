@@ -127,7 +127,7 @@ VA_APART bool va_free_kept(void *pointer, size_t size)
         return false;
     ThreadCache *cache = (ThreadCache *)front;
     Block *run = &va_arenas[0].records[va_index_fast(front, pointer)];
-    if (va_block_offset(pointer) != 0 || run->allocator != &va_process || run->moved ||
+    if (va_block_offset(pointer) != 0 || run->allocator != &va_process || run->special != 0 ||
         (size != 0 && run->run_blocks != va_large_blocks(size)))
         return false;
     va_idle_enter(cache);
@@ -302,6 +302,7 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
         return false;
     if (VALLOC_SECURE_ZERO && blocks > run->run_blocks && size < old_bytes)
         return false; /* a guard page takes the room: a copy gives up what has to be cleared */
+    va_pass_end_sample(pointer, run, entry);
     va_guard_end(run);
     va_canary_erase((char *)pointer + old_bytes + VA_CANARY_BYTES);
     if (blocks > run->run_blocks)
@@ -454,8 +455,7 @@ VA_COLD size_t va_good_size(size_t size)
     return bytes - VA_CANARY_BYTES;
 }
 
-/* The entry and the record of a block in use, 0 for any other pointer. */
-static VA_COLD uint32_t find_entry(const void *pointer, Block **block)
+VA_COLD uint32_t va_find_entry(const void *pointer, Block **block)
 {
     Arena *arena = va_arena_find(pointer);
     if (arena == NULL)
@@ -469,7 +469,7 @@ static VA_COLD uint32_t find_entry(const void *pointer, Block **block)
 VA_COLD Allocator *va_owner(const void *pointer)
 {
     Block *block;
-    uint32_t entry = find_entry(pointer, &block);
+    uint32_t entry = va_find_entry(pointer, &block);
     if (va_zero_size_holds(pointer) && va_zero_size_is_live(pointer))
         return &va_process;
     return entry != 0 ? allocator_of(block, entry) : NULL;
@@ -478,6 +478,6 @@ VA_COLD Allocator *va_owner(const void *pointer)
 VA_COLD size_t va_usable_size_unchecked(const void *pointer)
 {
     Block *block;
-    uint32_t entry = find_entry(pointer, &block);
+    uint32_t entry = va_find_entry(pointer, &block);
     return entry != 0 ? block_bytes(block, entry) : 0;
 }

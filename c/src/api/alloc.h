@@ -49,6 +49,9 @@ size_t va_usable_size_unchecked(const void *pointer);
 /* The usable size of a request; `size` itself if it cannot be served. */
 size_t va_good_size(size_t size);
 
+/* The entry and the record of a block in use, 0 for any other pointer. */
+uint32_t va_find_entry(const void *pointer, Block **block);
+
 /* The allocator of a block in use, NULL if there is none. */
 Allocator *va_owner(const void *pointer);
 

@@ -6,6 +6,7 @@
 
 #define VALLOC_NO_SHORT_NAMES
 #include "../../include/valloc.h"
+#include "api/sampling.h"
 #include "heap/background.h"
 #include "report/inspect.h"
 #include "report/print.h"
@@ -31,11 +32,31 @@ static bool is_alignment(size_t alignment)
     return false;
 }
 
+/* ---- While a heap profile is on ---- */
+
+/* The slow halves jump to these, so that the call stack begins at the program's call. */
+static VA_APART void *allocate_sampled(Allocator *allocator, size_t size, size_t alignment,
+                                       bool zero)
+{
+    return or_no_memory(va_sampling_allocate(allocator, size, alignment, zero, VA_STACK_CALLER));
+}
+
+static VA_APART void *reallocate_sampled(Allocator *allocator, void *ptr, size_t size,
+                                         size_t alignment, const char *function)
+{
+    return or_no_memory(
+        va_sampling_reallocate(allocator, ptr, size, alignment, function, VA_STACK_CALLER));
+}
+
+/* ---- The process ---- */
+
 static VA_APART void *malloc_large(size_t size)
 {
     void *run = va_allocate_kept(size);
     if (va_likely(run != NULL))
         return run;
+    if (va_sampling_wants(size))
+        return allocate_sampled(&va_process, size, VA_MIN_ALIGN, false);
     return or_no_memory(va_route_allocate(&va_process, size, VA_MIN_ALIGN));
 }
 
@@ -45,13 +66,12 @@ static VA_APART void free_large(void *pointer)
         va_route_free(pointer, "free");
 }
 
-VA_NOINLINE void *va_api_malloc_slow(size_t size)
+static VA_NOINLINE void *malloc_slower(size_t size)
 {
-    void *run = va_allocate_run_fast(size);
-    if (va_likely(run != NULL))
-        return run;
     if (size > VA_RUN_MAX)
         return malloc_large(size);
+    if (va_sampling_wants(size))
+        return allocate_sampled(&va_process, size, VA_MIN_ALIGN, false);
     return or_no_memory(va_route_allocate(&va_process, size, VA_MIN_ALIGN));
 }
 
@@ -59,7 +79,7 @@ static VA_NOINLINE void free_slower(void *pointer)
 {
     if (va_is_large_fast(pointer))
         free_large(pointer);
-    else
+    else if (va_likely(va_thread_covered == NULL) || !va_free_to(va_thread_covered, pointer))
         va_route_free(pointer, "free");
 }
 
@@ -83,12 +103,26 @@ static VA_APART void free_sized_slow(void *pointer, size_t size)
     } else if (va_is_large_fast(pointer) && va_free_kept(pointer, size)) {
         return;
     }
-    va_route_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
+    if (va_likely(va_thread_covered == NULL) || !va_free_sized_to(va_thread_covered, pointer, size))
+        va_route_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
+}
+
+VA_NOINLINE void *va_api_malloc_slow(size_t size)
+{
+    void *run = va_allocate_run_fast(size);
+    return va_likely(run != NULL) ? run : malloc_slower(size);
 }
 
 VA_ENTRY void *valloc_malloc(size_t size)
 {
     return va_api_malloc(size);
+}
+
+static VA_NOINLINE void *calloc_slow(size_t bytes)
+{
+    if (va_sampling_wants(bytes))
+        return allocate_sampled(&va_process, bytes, VA_MIN_ALIGN, true);
+    return or_no_memory(va_route_allocate_zeroed(&va_process, bytes, VA_MIN_ALIGN));
 }
 
 void *valloc_calloc(size_t count, size_t size)
@@ -99,13 +133,15 @@ void *valloc_calloc(size_t count, size_t size)
     void *slot = va_allocate_fast(bytes);
     if (va_likely(slot != NULL))
         return memset(slot, 0, bytes);
-    return or_no_memory(va_route_allocate_zeroed(&va_process, bytes, VA_MIN_ALIGN));
+    return calloc_slow(bytes);
 }
 
 static VA_NOINLINE void *realloc_slow(void *ptr, size_t size)
 {
     if (ptr == NULL)
         return va_api_malloc(size);
+    if (va_sampling_wants(size))
+        return reallocate_sampled(&va_process, ptr, size, VA_MIN_ALIGN, "realloc");
     return or_no_memory(va_route_reallocate(&va_process, ptr, size, VA_MIN_ALIGN, "realloc"));
 }
 
@@ -140,6 +176,13 @@ VA_APART void valloc_free_aligned_sized(void *ptr, size_t alignment, size_t size
         va_route_free_sized(ptr, size, alignment, "free_aligned_sized");
 }
 
+static VA_NOINLINE void *aligned_alloc_slow(size_t alignment, size_t size)
+{
+    if (va_sampling_wants(size))
+        return allocate_sampled(&va_process, size, alignment, false);
+    return or_no_memory(va_route_allocate(&va_process, size, alignment));
+}
+
 void *valloc_aligned_alloc(size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
@@ -147,13 +190,15 @@ void *valloc_aligned_alloc(size_t alignment, size_t size)
     void *slot = va_allocate_aligned_fast(size, alignment);
     if (va_likely(slot != NULL))
         return slot;
-    return or_no_memory(va_route_allocate(&va_process, size, alignment));
+    return aligned_alloc_slow(alignment, size);
 }
 
 VA_COLD void *valloc_aligned_calloc(size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
+    if (va_sampling_wants(size))
+        return allocate_sampled(&va_process, size, alignment, true);
     return or_no_memory(va_route_allocate_zeroed(&va_process, size, alignment));
 }
 
@@ -161,7 +206,20 @@ VA_COLD void *valloc_aligned_realloc(void *ptr, size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
+    if (va_sampling_wants(size))
+        return reallocate_sampled(&va_process, ptr, size, alignment, "aligned_realloc");
     return or_no_memory(va_route_reallocate(&va_process, ptr, size, alignment, "aligned_realloc"));
+}
+
+static VA_APART int posix_memalign_slow(void **out, size_t alignment, size_t size)
+{
+    void *result = va_sampling_wants(size)
+                       ? va_sampling_allocate(&va_process, size, alignment, false, VA_STACK_CALLER)
+                       : va_route_allocate(&va_process, size, alignment);
+    if (va_unlikely(result == NULL))
+        return ENOMEM;
+    *out = result;
+    return 0;
 }
 
 VA_APART int valloc_posix_memalign(void **out, size_t alignment, size_t size)
@@ -170,9 +228,7 @@ VA_APART int valloc_posix_memalign(void **out, size_t alignment, size_t size)
         return EINVAL;
     void *result = va_allocate_aligned_fast(size, alignment);
     if (va_unlikely(result == NULL))
-        result = va_route_allocate(&va_process, size, alignment);
-    if (va_unlikely(result == NULL))
-        return ENOMEM;
+        return posix_memalign_slow(out, alignment, size);
     *out = result;
     return 0;
 }
@@ -202,7 +258,11 @@ valloc_sized_ptr valloc_malloc_at_least(size_t size)
 
 VA_COLD void *valloc_expand(void *ptr, size_t size)
 {
-    return ptr != NULL && va_route_expand(ptr, size, "expand") ? ptr : NULL;
+    if (ptr == NULL)
+        return NULL;
+    bool done = va_sampling_wants(size) ? va_sampling_expand(ptr, size, VA_STACK_CALLER)
+                                        : va_route_expand(ptr, size, "expand");
+    return done ? ptr : NULL;
 }
 
 VA_COLD size_t valloc_purge(void)
@@ -325,6 +385,8 @@ VA_INLINE void *allocate_fast(const MemoryAllocator *allocator, size_t size)
 static VA_APART void *allocate_slow(MemoryAllocator *allocator, size_t size)
 {
     Allocator *own = allocator_of_handle(allocator, "valloc_allocate");
+    if (va_sampling_wants(size))
+        return allocate_sampled(own, size, VA_MIN_ALIGN, false);
     return or_no_memory(va_route_allocate(own, size, VA_MIN_ALIGN));
 }
 
@@ -352,6 +414,8 @@ VA_COLD void *valloc_allocate_aligned(MemoryAllocator *allocator, size_t alignme
     Allocator *own = allocator_of_handle(allocator, "valloc_allocate_aligned");
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
+    if (va_sampling_wants(size))
+        return allocate_sampled(own, size, alignment, false);
     return or_no_memory(va_route_allocate(own, size, alignment));
 }
 
@@ -361,6 +425,8 @@ VA_COLD void *valloc_allocate_aligned_zeroed(MemoryAllocator *allocator, size_t 
     Allocator *own = allocator_of_handle(allocator, "valloc_allocate_zeroed");
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
+    if (va_sampling_wants(size))
+        return allocate_sampled(own, size, alignment, true);
     return or_no_memory(va_route_allocate_zeroed(own, size, alignment));
 }
 
@@ -375,6 +441,8 @@ VA_COLD void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr, s
     Allocator *own = allocator_of_handle(allocator, "valloc_reallocate");
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
+    if (va_sampling_wants(size))
+        return reallocate_sampled(own, ptr, size, alignment, "valloc_reallocate");
     return or_no_memory(va_route_reallocate(own, ptr, size, alignment, "valloc_reallocate"));
 }
 
@@ -428,4 +496,66 @@ VA_COLD void valloc_dump(MemoryAllocator *allocator, void (*write)(void *, const
                          void *context)
 {
     va_print_allocator(allocator_of_handle(allocator, "valloc_dump"), write, context);
+}
+
+/* ---- Profile ---- */
+
+VA_COLD int valloc_profile_start(size_t rate, valloc_profile_mode mode)
+{
+    int error = va_sampling_start(rate, (ProfileMode)mode);
+    if (error == 0)
+        return 0;
+    errno = error;
+    return -1;
+}
+
+VA_COLD void valloc_profile_stop(void)
+{
+    va_profile_stop();
+}
+
+typedef struct Sink {
+    int (*take)(void *context, const void *bytes, size_t count);
+    void *context;
+} Sink;
+
+static VA_COLD bool pass_on(void *context, const void *bytes, size_t count)
+{
+    const Sink *sink = context;
+    return sink->take(sink->context, bytes, count) == 0;
+}
+
+VA_COLD int valloc_profile_dump(valloc_profile_format format,
+                                int (*write)(void *context, const void *bytes, size_t count),
+                                void *context)
+{
+    Sink sink = {write, context};
+    return va_profile_dump((ProfileFormat)format, pass_on, &sink) ? 0 : -1;
+}
+
+typedef struct Visit {
+    int (*visit)(const valloc_profile_sample *sample, void *context);
+    void *context;
+} Visit;
+
+static VA_COLD int show(const ProfileSample *sample, void *context)
+{
+    const Visit *visit = context;
+    valloc_profile_sample shown = {.ptr = sample->pointer,
+                                   .size = sample->size,
+                                   .objects = sample->objects,
+                                   .bytes = sample->bytes,
+                                   .age_ms = sample->age_ms,
+                                   .allocator = sample->label,
+                                   .stack = sample->stack,
+                                   .depth = sample->depth,
+                                   .thread = sample->thread};
+    return visit->visit(&shown, visit->context);
+}
+
+VA_COLD int valloc_profile_visit(int (*visit)(const valloc_profile_sample *sample, void *context),
+                                 void *context)
+{
+    Visit chosen = {visit, context};
+    return va_profile_visit(show, &chosen);
 }

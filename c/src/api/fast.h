@@ -175,9 +175,8 @@ VA_INLINE bool va_free_away_fast(void *pointer, uint32_t class_offsets_from,
 }
 
 /* The same for a size known: one compare of the whole entry checks owner and class. */
-VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
+VA_INLINE bool va_free_sized_to(CacheFront *front, void *pointer, size_t size)
 {
-    CacheFront *front = VA_THREAD_FRONT;
     if (va_unlikely(size > VA_SMALL_MAX - VA_CANARY_BYTES))
         return false;
     uint32_t offset = va_small_class_offset(size + VA_CANARY_BYTES);
@@ -185,6 +184,11 @@ VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
     if (va_unlikely(va_entry_fast(front, index) != (front->tag | offset)))
         return false;
     return va_push_fast(front, offset, pointer);
+}
+
+VA_INLINE bool va_free_sized_fast(void *pointer, size_t size)
+{
+    return va_free_sized_to(VA_THREAD_FRONT, pointer, size);
 }
 
 /* The class offset of a small request with an alignment, a power of two: that of the size rounded

@@ -11,6 +11,7 @@
 #include "os/options.h"
 #include "os/os.h"
 #include "api/watch.h"
+#include "profile/profile.h"
 
 typedef struct Leaks {
     size_t slots[VA_CLASSES + 1]; /* by class; the last one is of large runs */
@@ -56,6 +57,13 @@ static VA_COLD void line_of_caches(void)
     va_os_write((int)va_options.stats_file, report.line, report.length);
 }
 
+static VA_COLD bool write_profile(void *context, const void *bytes, size_t count)
+{
+    (void)context;
+    va_os_write((int)va_options.stats_file, bytes, count);
+    return true;
+}
+
 VA_COLD void va_leaks_report(void)
 {
     Leaks leaks;
@@ -77,6 +85,7 @@ VA_COLD void va_leaks_report(void)
     if (leaks.slots[VA_CLASSES] != 0)
         leak_line(leaks.slots[VA_CLASSES], " larger ones", 0, leaks.bytes[VA_CLASSES]);
     line_of_caches();
+    va_profile_dump(PROFILE_TEXT, write_profile, NULL); /* if there is one: where from */
 }
 
 /* Before main, so that the handler runs after the program's own. */

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "api/fast.h"
+#include "api/sampling.h"
 #include "base/check.h"
 
 #define VALLOC_NO_SHORT_NAMES
@@ -174,8 +175,11 @@ static VA_COLD void *fail_nothrow(size_t size, Alignment alignment, bool array, 
 /* ---- new ---- */
 
 /* malloc and aligned_alloc of the process, as the runtimes call them. */
-static VA_APART void *allocate(size_t size, Alignment alignment)
+static VA_APART void *allocate(size_t size, Alignment alignment, StackFrame caller)
 {
+    if (va_sampling_wants(size) && is_all_own() && (alignment & (alignment - 1)) == 0)
+        return va_sampling_allocate(&va_process, size, va_max(alignment, VA_MIN_ALIGN), false,
+                                    caller);
     if (alignment == 0)
         return malloc(va_max(size, 1));
     if (is_all_own())
@@ -186,7 +190,7 @@ static VA_APART void *allocate(size_t size, Alignment alignment)
 static VA_APART void *new_slow(size_t size, Alignment alignment, const void *caller)
 {
     is_all_own(); /* the next one may take the fast path */
-    void *block = allocate(size, alignment);
+    void *block = allocate(size, alignment, VA_STACK_CALLER);
     return va_likely(block != NULL) ? block : fail(size, alignment, caller);
 }
 
@@ -195,7 +199,7 @@ static VA_APART void *new_nothrow_slow(size_t size, Alignment alignment, bool ar
 {
     if (!is_all_own())
         return va_new_or_null(size, alignment, array);
-    void *block = allocate(size, alignment);
+    void *block = allocate(size, alignment, VA_STACK_CALLER);
     return va_likely(block != NULL) ? block : fail_nothrow(size, alignment, array, nothrow, caller);
 }
 

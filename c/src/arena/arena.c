@@ -124,7 +124,7 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Bloc
         run->next = NULL;
         run->zero = dirty == 0;
         run->dirty_blocks = (uint32_t)(dirty - va_min(dirty, i * blocks));
-        run->moved = false;
+        run->special = 0;
     }
     return count;
 }

@@ -395,6 +395,7 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_PROFILE_LOCATIONS ((size_t)64 << 10)
 #define VA_PROFILE_LABELS ((size_t)64)
 #define VA_PROFILE_LABEL_BYTES ((size_t)32)
+#define VA_PROFILE_FILE_BYTES ((size_t)1 << 10)
 #define VA_PROFILE_PROGRAM_BYTES ((size_t)1 << 10)
 /* A dump: segments of code, their files' paths and build ids; its buffer, and the largest message
  * in it; call stacks that the text for a person shows. */

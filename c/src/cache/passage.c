@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "os/os.h"
+#include "profile/profile.h"
 
 static bool is_large(uint32_t entry)
 {
@@ -84,9 +85,21 @@ VA_COLD bool va_pass_clear(char *start, size_t bytes)
     return true;
 }
 
+void va_pass_end_sample(const void *pointer, Block *block, uint32_t entry)
+{
+    bool sampled = is_large(entry) ? block->sampled
+                                   : va_slot_end_sample(block, va_entry_class(entry), pointer);
+    if (va_likely(!sampled))
+        return;
+    if (is_large(entry))
+        block->sampled = false;
+    va_profile_forget(pointer);
+}
+
 void va_pass_in_slow(void *pointer, Block *block, uint32_t entry, const char *function)
 {
     va_pass_check(pointer, block, entry, function);
+    va_pass_end_sample(pointer, block, entry);
     size_t bytes = bytes_of(block, entry);
     if (is_large(entry)) {
         block->zero = VALLOC_SECURE_ZERO && va_pass_clear(pointer, bytes);

@@ -98,6 +98,9 @@ VA_INLINE bool va_pass_in(CacheFront *front, uint32_t class_offset, void *slot)
 /* The same for any slot, run or large run: reports what is wrong. */
 void va_pass_in_slow(void *pointer, Block *block, uint32_t entry, const char *function);
 
+/* An allocation that was checked ends for the heap profile, if there is a sample of it. */
+void va_pass_end_sample(const void *pointer, Block *block, uint32_t entry);
+
 /* Reports what is no live allocation, or has lost its canary. */
 void va_pass_check(const void *pointer, const Block *block, uint32_t entry, const char *function);
 

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "cache/holes.h"
 #include "table/meta.h"
+#include "profile/profile.h"
 #include "os/os.h"
 
 static struct {
@@ -93,6 +94,7 @@ VA_COLD void va_allocator_destroy(Allocator *allocator)
         live.first = allocator->next;
     if (allocator->next != NULL)
         allocator->next->previous = allocator->previous;
+    va_profile_forget_allocator(allocator);
     for (ThreadCache *cache = allocator->caches; cache != NULL;) {
         ThreadCache *next = cache->next;
         va_idle_forget(cache);
@@ -109,9 +111,7 @@ VA_COLD void va_allocator_destroy(Allocator *allocator)
 /* 0 after the thread's exit, or if there is no memory. */
 static VA_APART uint32_t get_thread_id(void)
 {
-    if (va_unlikely(va_thread_id == 0))
-        va_thread_attach();
-    return va_thread_id;
+    return va_likely(va_thread_id != 0) ? va_thread_id : va_thread_attach();
 }
 
 /* A new cache for a thread, 0 for several. */

@@ -16,8 +16,9 @@ Options va_options = {
 };
 
 /* A choice if `unit` is 0: the value is the place among the names that are understood. Else a
- * number from `least` to `most`, which is multiplied by the unit. Arrays instead of pointers: they
- * need no relocation when a program starts. */
+ * number from `least` to `most`, which is multiplied by the unit; with no `most` it is a text,
+ * which stays where it is. Arrays instead of pointers: they need no relocation when a program
+ * starts. */
 static const struct Setting {
     char name[24], understood[28];
     uint32_t offset, unit;
@@ -37,6 +38,9 @@ static const struct Setting {
     CHOICE("VALLOC_BACKGROUND", background, "0, 1"),
     CHOICE("VALLOC_SHOW_LEAKS", show_leaks, "0, 1"),
     CHOICE("VALLOC_TOLERATE_SIZES", tolerate_sizes, "0, 1"),
+    CHOICE("VALLOC_PROFILE_MODE", profile_mode, "live, all"),
+    NUMBER("VALLOC_PROFILE", profile, "a file", 1, 0, 0),
+    NUMBER("VALLOC_PROFILE_RATE", profile_rate, "bytes, at least 1", 1, 1, UINT64_MAX),
     NUMBER("VALLOC_STATS_FD", stats_file, "a file descriptor", 1, 0, INT_MAX),
     NUMBER("VALLOC_PURGE_DELAY_MS", purge_delay_ms, "milliseconds", 1, 0, UINT64_MAX),
     NUMBER("VALLOC_RESERVE_MIB", reserve_bytes, "8 to 1048576", VA_MIB,
@@ -55,6 +59,10 @@ static VA_COLD bool parse_number(const struct Setting *setting, const char *text
     uint64_t number = 0;
     if (*text == '\0')
         return false;
+    if (setting->most == 0) {
+        *value = (uint64_t)(uintptr_t)text;
+        return true;
+    }
     for (; *text != '\0'; text++) {
         if (*text < '0' || *text > '9' || number > (UINT64_MAX >> 24) / 10)
             return false;

@@ -13,6 +13,9 @@
  *   VALLOC_STATS_FD=N                     they, and leaks, go to this file descriptor
  *   VALLOC_BACKGROUND=0|1                 a thread gives memory back while the others idle
  *   VALLOC_SHOW_LEAKS=0|1                 what is still allocated at exit is listed on stderr
+ *   VALLOC_PROFILE=FILE                   a heap profile, written at exit; %p is the process id
+ *   VALLOC_PROFILE_RATE=N                 the mean of bytes between its samples
+ *   VALLOC_PROFILE_MODE=live|all          what is in use at exit, or also what was allocated
  */
 #ifndef VA_OPTIONS_H
 #define VA_OPTIONS_H
@@ -29,6 +32,8 @@ typedef struct Options {
     uint64_t foreign;                                /* Foreign */
     uint64_t stats;                                  /* StatsOption */
     uint64_t background, show_leaks, tolerate_sizes; /* 0 or 1 */
+    const char *profile;                             /* NULL: none. In the environment */
+    uint64_t profile_rate, profile_mode;             /* 0: the default; ProfileMode */
     uint64_t stats_file;
     uint64_t purge_delay_ms;
     uint64_t reserve_bytes, soft_limit_bytes, hard_limit_bytes;

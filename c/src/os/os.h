@@ -114,9 +114,11 @@ bool va_os_life_take_over(Life *life);
 /* Lets the library that this code is in stay loaded for ever. */
 void va_os_stay_loaded(void);
 
-/* For secure builds: random bytes; pages that trap whatever touches them, which
- * stay so when purged (false if the kernel has no such thing), and back. */
+/* Random bytes. */
 void va_os_random(void *buffer, size_t bytes);
+
+/* For secure builds: pages that trap whatever touches them, which stay so when purged (false if the
+ * kernel has no such thing), and back. */
 bool va_os_guard(void *address, size_t bytes);
 void va_os_unguard(void *address, size_t bytes);
 
@@ -125,5 +127,11 @@ void va_os_unguard(void *address, size_t bytes);
 /* Writes to stderr, or to a file descriptor. Async-signal-safe. */
 void va_os_report(const char *text, size_t length);
 void va_os_write(int file, const char *text, size_t length);
+
+uint64_t va_os_process_id(void);
+
+/* A new file, or an old one made empty, and its end. -1 if that fails. */
+int va_os_create(const char *path);
+void va_os_close(int file);
 
 #endif

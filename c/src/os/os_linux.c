@@ -10,6 +10,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -495,7 +496,6 @@ VA_STARTUP void va_os_stay_loaded(void)
 #endif
 }
 
-#if VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY
 /* Before the kernel's pool is ready, or without the call, what it gave this process at its start.
  * In libc's function a thread may be cancelled. */
 void va_os_random(void *buffer, size_t bytes)
@@ -508,7 +508,6 @@ void va_os_random(void *buffer, size_t bytes)
                 (unsigned char)(given[i % 16] ^ (unsigned char)(place_number() >> 11));
     errno = saved;
 }
-#endif
 
 #if VALLOC_SECURE_GUARD
 bool va_os_guard(void *address, size_t bytes)
@@ -534,6 +533,26 @@ VA_COLD void va_os_write(int file, const char *text, size_t length)
         text += done;
         length -= done;
     }
+    errno = saved;
+}
+
+VA_COLD uint64_t va_os_process_id(void)
+{
+    return (uint64_t)getpid();
+}
+
+VA_COLD int va_os_create(const char *path)
+{
+    int saved = errno;
+    long file = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    errno = saved;
+    return (int)file;
+}
+
+VA_COLD void va_os_close(int file)
+{
+    int saved = errno;
+    syscall(SYS_close, file);
     errno = saved;
 }
 

@@ -5,6 +5,7 @@
 #include "profile/dump.h"
 
 Lock va_profile_lock;
+_Atomic size_t va_profile_above = PTRDIFF_MAX;
 
 static struct {
     SampleTable *table; /* va_profile_lock; NULL before the first start */
@@ -36,6 +37,7 @@ VA_COLD bool va_profile_start(size_t rate, ProfileMode mode, size_t depth)
         atomic_store_explicit(&profile.depth, depth, memory_order_relaxed);
         profile.mode = mode;
         atomic_store_explicit(&profile.rate, profile.last_rate, memory_order_relaxed);
+        atomic_store_explicit(&va_profile_above, 0, memory_order_relaxed);
     }
     va_lock_release(&va_profile_lock);
     return starts;
@@ -44,6 +46,7 @@ VA_COLD bool va_profile_start(size_t rate, ProfileMode mode, size_t depth)
 VA_COLD void va_profile_stop(void)
 {
     va_lock_acquire(&va_profile_lock);
+    atomic_store_explicit(&va_profile_above, PTRDIFF_MAX, memory_order_relaxed);
     atomic_store_explicit(&profile.rate, 0, memory_order_relaxed);
     va_lock_release(&va_profile_lock);
 }

@@ -38,6 +38,9 @@ bool va_profile_start(size_t rate, ProfileMode mode, size_t depth);
 /* Takes no more samples; those that live are followed, and can be dumped. */
 void va_profile_stop(void);
 
+/* Requests above it are sampled: 0 while a profile is on, else PTRDIFF_MAX. A hint, too. */
+extern _Atomic size_t va_profile_above;
+
 /* The mean of bytes between samples, 0 if no profile is on. A hint: it takes no lock. */
 size_t va_profile_rate(void);
 

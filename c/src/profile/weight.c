@@ -26,6 +26,31 @@ VA_COLD double va_weight_probability(size_t bytes, size_t rate)
     return q;
 }
 
+/* For 0 < x <= 1: x is m * 2^e with m from 1 to 2, and ln m = 2 * (s + s^3/3 + s^5/5 + ...) with s
+ * = (m - 1) / (m + 1), which is below 1/3. */
+static VA_COLD double natural_log(double x)
+{
+    static const double ln_2 = 0.69314718055994530942;
+    double exponent = 0;
+    double series = 0;
+    while (x < 1) {
+        x *= 2;
+        exponent--;
+    }
+    double s = (x - 1) / (x + 1);
+    for (int power = 27; power > 0; power -= 2)
+        series = series * s * s + 1.0 / power;
+    return exponent * ln_2 + 2 * s * series;
+}
+
+/* Exponentially distributed: the distance exceeds x with probability e^(-x/R). */
+VA_COLD uint64_t va_weight_distance(uint64_t random, size_t rate)
+{
+    double fraction = ((double)(random >> 11) + 1) / 9007199254740992.0; /* 2^53 */
+    double bytes = -natural_log(fraction) * (double)rate;
+    return bytes < (double)PTRDIFF_MAX ? (uint64_t)bytes : PTRDIFF_MAX;
+}
+
 static VA_COLD void sum(Totals *totals, double sign, double bytes, double probability)
 {
     double variance = sign * (1 - probability) / (probability * probability);

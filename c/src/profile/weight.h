@@ -29,6 +29,9 @@ double va_weight_probability(size_t bytes, size_t rate);
 void va_weight_add(Totals *totals, size_t bytes, double probability);
 void va_weight_subtract(Totals *totals, size_t bytes, double probability);
 
+/* The bytes to the next point, by a random number. */
+uint64_t va_weight_distance(uint64_t random, size_t rate);
+
 /* The square root, for a standard error. */
 double va_weight_root(double value);
 

@@ -51,17 +51,23 @@ typedef struct Block {
     uint16_t free_count; /* bits set in the slab's bitmap, all below fresh */
     bool listed;         /* on the owner's list */
     bool zero;           /* never-used memory reads as zero */
-    bool arriving;       /* slab: taken from its old owner, not on the new one's list yet */
-    bool moved;          /* run: a mapping of its own, see va_arena_move */
-    uint8_t arena;       /* const: index into va_arenas */
-    uint8_t guarded;     /* secure builds: see secure.h */
-    uint16_t absent;     /* slab: pieces that surely have no page, a bit each; owner's mutex */
+    union {
+        struct {
+            bool moved;   /* run: a mapping of its own, see va_arena_move */
+            bool sampled; /* large run: a heap profile has a sample of it */
+        };
+        uint16_t special; /* not 0 if it is either */
+    };
+    uint8_t arena;   /* const: index into va_arenas */
+    uint8_t guarded; /* secure builds: see secure.h */
+    uint16_t absent; /* slab: pieces that surely have no page, a bit each; owner's mutex */
     /* Whose it is while it is lent; the other runs of that allocator, by their references: under
      * its mutex, and only if it is not the allocator of the process. */
     uint32_t next_held;
     Allocator *allocator;
     uint32_t previous_held;
     bool draining; /* slab: on the owner's other list, see drain.h; owner's mutex */
+    bool arriving; /* slab: taken from its old owner, not on the new one's list yet */
 } Block;
 static_assert(sizeof(Block) == 64, "a block record is one cache line");
 

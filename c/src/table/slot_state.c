@@ -34,7 +34,8 @@ void va_states_start(const Block *block, unsigned class)
 
 bool va_slot_is_live(const Block *block, unsigned class, const void *slot)
 {
-    return va_state_is_live(va_state_of(&va_arenas[block->arena], class, slot), slot);
+    const uint8_t *state = va_state_of(&va_arenas[block->arena], class, slot);
+    return va_state_is_live(state, slot) || va_state_is_sampled(state, slot);
 }
 
 void va_slot_begin(const Block *block, unsigned class, const void *slot)
@@ -45,6 +46,21 @@ void va_slot_begin(const Block *block, unsigned class, const void *slot)
 void va_slot_end(const Block *block, unsigned class, const void *slot)
 {
     va_state_end(va_state_of(&va_arenas[block->arena], class, slot));
+}
+
+VA_COLD void va_slot_sample(const Block *block, unsigned class, const void *slot)
+{
+    VA_PUBLISH(*va_state_of(&va_arenas[block->arena], class, slot),
+               va_state_live(slot) ^ VA_STATE_FLIP ^ 1);
+}
+
+bool va_slot_end_sample(const Block *block, unsigned class, const void *slot)
+{
+    uint8_t *state = va_state_of(&va_arenas[block->arena], class, slot);
+    if (va_likely(!va_state_is_sampled(state, slot)))
+        return false;
+    va_state_begin(state, slot);
+    return true;
 }
 
 #else
@@ -68,6 +84,17 @@ void va_slot_begin(const Block *block, unsigned class, const void *slot)
 void va_slot_end(const Block *block, unsigned class, const void *slot)
 {
     (void)block, (void)class, (void)slot;
+}
+
+void va_slot_sample(const Block *block, unsigned class, const void *slot)
+{
+    (void)block, (void)class, (void)slot;
+}
+
+bool va_slot_end_sample(const Block *block, unsigned class, const void *slot)
+{
+    (void)block, (void)class, (void)slot;
+    return false;
 }
 
 #endif

@@ -6,12 +6,14 @@
  * Slots of 64 bytes and more start in different 64 bytes, so a state is found by one shift of the
  * slot's address. Smaller slots use the fine table, whose pages no other class touches.
  *
- *   live:  the lowest byte of the slot's address
- *   free:  the same with its highest bit flipped
+ *   live:     the lowest byte of the slot's address
+ *   free:     the same with its highest bit flipped
+ *   sampled:  the same with its lowest bit set, too: live, and a heap profile has a sample of it
  *
- * All addresses that share a state agree in that bit. So the state of a free slot matches none of
- * them, and that of a live slot only the slot's own address: not one inside it, not an unaligned
- * one. All states of a block are free when it becomes a slab or a run.
+ * All addresses that share a state agree in the highest bit. So the state of a free slot matches
+ * none of them, and that of a live slot only the slot's own address: not one inside it, not an
+ * unaligned one. A sampled slot matches none either: the fast paths leave it to the slow ones,
+ * which know it. All states of a block are free when it becomes a slab or a run.
  *
  * Who frees a slot holds it, and who allocates it has taken it from a stack or a slab: nobody else
  * uses its byte meanwhile, so plain loads and stores are enough. Two threads that free one slot in
@@ -42,6 +44,12 @@ VA_INLINE bool va_state_is_live(const uint8_t *state, const void *slot)
     return VA_GLANCE(*state) == va_state_live(slot);
 }
 
+VA_INLINE bool va_state_is_sampled(const uint8_t *state, const void *slot)
+{
+    return VA_GLANCE(*state) == (va_state_live(slot) ^ VA_STATE_FLIP ^ 1) &&
+           (va_state_live(slot) & 1) == 0;
+}
+
 VA_INLINE void va_state_begin(uint8_t *state, const void *slot)
 {
     VA_PUBLISH(*state, va_state_live(slot));
@@ -63,11 +71,15 @@ VA_INLINE void va_state_end(uint8_t *state)
 /* Makes all slots of a block free that becomes a slab or run of a class. */
 void va_states_start(const Block *block, unsigned class);
 
-/* Whether the program holds this slot or run of a class, which starts there. */
+/* Whether the program holds this slot or run of a class, which starts there; sampled or not. */
 bool va_slot_is_live(const Block *block, unsigned class, const void *slot);
 
 /* A slot or run goes to the program, or comes back. Any thread. */
 void va_slot_begin(const Block *block, unsigned class, const void *slot);
 void va_slot_end(const Block *block, unsigned class, const void *slot);
+
+/* A live one is sampled from now on, until it comes back, or no more: then, was it? */
+void va_slot_sample(const Block *block, unsigned class, const void *slot);
+bool va_slot_end_sample(const Block *block, unsigned class, const void *slot);
 
 #endif

@@ -9,7 +9,10 @@
 
 #include <pthread.h>
 
+#include "profile/profile.h"
+
 _Thread_local CacheFront *va_thread_front = VA_NO_FRONT;
+_Thread_local CacheFront *va_thread_covered;
 _Thread_local uint32_t va_thread_id;
 _Thread_local bool va_thread_reports;
 static _Thread_local ThreadCache *own_cache;
@@ -42,6 +45,7 @@ static VA_COLD void at_exit(void *cache)
     if (++exit_rounds < VA_EXIT_ROUNDS && pthread_setspecific(exit_notice.key, cache) == 0)
         return;
     set_front(VA_NO_FRONT);
+    va_thread_covered = NULL;
     own_cache = NULL;
     va_thread_id = 0;
     retire(cache);
@@ -102,11 +106,28 @@ static VA_COLD ThreadCache *acquire_shared(void)
     return shared_cache;
 }
 
+static void uncover(void)
+{
+    if (va_thread_covered == NULL || va_profile_rate() != 0)
+        return;
+    va_thread_id = own_cache->id;
+    set_front(va_thread_covered);
+    va_thread_covered = NULL;
+}
+
+VA_COLD void va_thread_cover(void)
+{
+    va_thread_covered = VA_THREAD_FRONT;
+    va_thread_id = 0;
+    set_front(VA_NO_FRONT);
+}
+
 VA_STARTUP ThreadCache *va_thread_acquire_slow(void)
 {
     ThreadCache *cache = own_cache;
     if (va_thread_reports)
         return NULL;
+    uncover();
     if (cache == NULL && !(VA_TSAN && exit_rounds != 0)) /* it would end in the last round */
         cache = attach();
     return cache != NULL ? cache : acquire_shared();
@@ -131,10 +152,14 @@ VA_STARTUP bool va_thread_is_inside(void)
            (own_cache != NULL && atomic_load_explicit(&own_cache->busy, memory_order_relaxed));
 }
 
-VA_COLD void va_thread_attach(void)
+VA_COLD uint32_t va_thread_attach(void)
 {
-    if (own_cache == NULL && !va_thread_reports)
+    if (va_thread_reports)
+        return 0;
+    uncover();
+    if (own_cache == NULL)
         attach();
+    return own_cache != NULL ? own_cache->id : 0;
 }
 
 VA_COLD void va_thread_describe_owner(Report *report, uint32_t owner)
@@ -158,6 +183,7 @@ VA_COLD void va_thread_begin_report(void)
 {
     va_thread_reports = true;
     set_front(VA_NO_FRONT);
+    va_thread_covered = NULL;
     own_cache = NULL;
     va_thread_id = 0;
 }

@@ -54,11 +54,18 @@ bool va_thread_is_inside(void);
 /* Has the thread reported an error? It then has no cache, and gets none: see emergency.h. */
 extern _Thread_local bool va_thread_reports __attribute__((tls_model("initial-exec")));
 
-/* The id of the calling thread: of its cache. 0 before its first use and after its exit. */
+/* The id of the calling thread: of its cache. 0 before its first use, after its exit, and while its
+ * caches are covered. */
 extern _Thread_local uint32_t va_thread_id __attribute__((tls_model("initial-exec")));
 
-/* Gives the thread its cache and id, unless there is no memory. */
-void va_thread_attach(void);
+/* Gives the thread its cache and id, unless there is no memory. Returns the id, or 0. */
+uint32_t va_thread_attach(void);
+
+/* While a heap profile is on: hides the thread's caches from the fast paths, as if it had none yet.
+ * All its requests then take the slow paths, which find the caches. The first one after the
+ * profile has stopped ends that. The front that is hidden, or NULL. */
+void va_thread_cover(void);
+extern _Thread_local CacheFront *va_thread_covered __attribute__((tls_model("initial-exec")));
 
 /* Registers the handlers of fork.c, at its first call. Called with no lock held, by a thread that
  * is about to take its first one while there are others. */
