@@ -13,6 +13,7 @@
 //! * [`usable_size`], [`good_size`]: how many bytes a request really gets;
 //! * [`purge`], [`background_purge`]: return free memory to the kernel;
 //! * [`stats`], [`visit_classes`], [`visit_caches`], [`print_stats`], [`write_stats`]: statistics;
+//! * [`profile`]: a heap profile, which tells where the memory in use was allocated;
 //! * [`version`].
 //!
 //! A [`Heap`] is an allocator of your own. Its memory is limited, inspected and freed as a whole.
@@ -36,6 +37,7 @@
 mod global;
 mod heap;
 mod info;
+pub mod profile;
 mod stats;
 #[cfg_attr(valloc_forwards, path = "system.rs")]
 #[cfg_attr(not(valloc_forwards), path = "port.rs")]

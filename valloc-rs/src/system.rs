@@ -17,9 +17,11 @@ use std::string::String;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use valloc_sys::{
-    valloc_cache_stats, valloc_class_stats, valloc_options, valloc_stats, valloc_stats_format,
-    MemoryAllocator, MemoryBlock, VALLOC_BLOCK_BYTES, VALLOC_BLOCK_OCCUPIED, VALLOC_MAX_THREADS,
-    VALLOC_STATS_JSON, VALLOC_STATS_TEXT,
+    valloc_cache_stats, valloc_class_stats, valloc_options, valloc_profile_format,
+    valloc_profile_mode, valloc_stats, valloc_stats_format, MemoryAllocator, MemoryBlock,
+    VALLOC_BLOCK_BYTES, VALLOC_BLOCK_OCCUPIED, VALLOC_MAX_THREADS, VALLOC_PROFILE_ALL,
+    VALLOC_PROFILE_FOLDED, VALLOC_PROFILE_LIVE, VALLOC_PROFILE_PPROF, VALLOC_STATS_JSON,
+    VALLOC_STATS_TEXT,
 };
 
 // SAFETY: every call is the system's own.
@@ -116,6 +118,22 @@ unsafe fn print(write: Write, context: *mut c_void, text: String) {
 }
 
 pub unsafe fn valloc_stats_write(_: c_int) {}
+
+// ---- Heap profile: there is none ----
+
+pub unsafe fn valloc_profile_start(_: usize, _: valloc_profile_mode) -> c_int {
+    -1
+}
+
+pub unsafe fn valloc_profile_stop() {}
+
+pub unsafe fn valloc_profile_dump(
+    _: valloc_profile_format,
+    _: Option<unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> c_int>,
+    _: *mut c_void,
+) -> c_int {
+    -1
+}
 
 // ---- Heaps ----
 
