@@ -1,9 +1,8 @@
 /* profile.h: the heap profiler but for the choice of samples.
  *
- * The functions that allocate ask for the rate and draw each allocation, or each slot of a refill,
- * with va_weight_probability. What they draw they record, with the frame of the function that the
- * program has called. They mark it, so that a free of it leaves the fast path and tells of its end.
- * An allocation that changes its size ends and is recorded again.
+ * api/sampling.h draws allocations. What it draws it records, with the frame of the function that
+ * the program has called, and marks, so that a free of it leaves the fast path and tells of its
+ * end. An allocation that changes its size ends and is drawn again.
  *
  * Until a profile starts nothing is mapped and nothing runs. One lock guards the table: samples
  * are rare (one per 512 KiB allocated). It is a leaf: no other lock is taken under it, and no
