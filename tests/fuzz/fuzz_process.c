@@ -44,7 +44,7 @@ static void allocate_plain(uint8_t how)
     }
     if (expect(ptr, true)) {
         hold(ptr, size, 16, KIND_PLAIN, valloc_process());
-        demand(valloc_good_size(size) == valloc_usable_size(ptr));
+        demand(size == 0 || valloc_good_size(size) == valloc_usable_size(ptr));
     }
 }
 

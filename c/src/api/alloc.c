@@ -380,7 +380,7 @@ void *va_reallocate(Allocator *allocator, void *pointer, size_t size, size_t ali
     if (va_unlikely(entry == 0 && !va_zero_size_holds(pointer)))
         return va_foreign_reallocate(pointer, size, alignment);
     if (va_unlikely(entry == 0)) {
-        void *moved = va_allocate(allocator, size, alignment);
+        void *moved = va_allocate(&va_process, size, alignment);
         if (moved != NULL)
             free_apart(pointer, function);
         return moved;

@@ -77,8 +77,7 @@ VA_INLINE void va_slot_wipe(char *slot, size_t bytes)
 VA_INLINE bool va_slot_before_is_damaged(const void *slot, size_t bytes)
 {
     return VALLOC_SECURE_ZERO && (uintptr_t)slot % VA_META_PAGE_BYTES != 0 &&
-           va_block_offset(slot) >= bytes &&
-           va_canary_is_damaged((const char *)slot, bytes);
+           va_block_offset(slot) >= bytes && va_canary_is_damaged((const char *)slot, bytes);
 }
 
 /* A slot comes back that a stack of the first arena may take. False if something is wrong. */
