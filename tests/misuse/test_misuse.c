@@ -14,7 +14,7 @@ typedef struct Case {
 static void commit(void *argument)
 {
     const Case *one = argument;
-    _exit(commit_crime(one->crime, one->size));
+    _exit((int)commit_crime(one->crime, one->size));
 }
 
 static const char *expected_letters(const Crime *crime)

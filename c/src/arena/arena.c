@@ -147,8 +147,6 @@ static size_t lend_locked(Wanted wanted, ZoneKind kind, Block **runs)
         return 0;
     if (va_use.lent_blocks + wanted.blocks * wanted.count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
         kind = ZONE_SPARSE;
-    bool refused = va_use.refused;
-    va_use.refused = false;
     size_t count = lend_of_kind(wanted, kind, false, runs);
     if (count == 0 && wanted.blocks < LARGE_BLOCKS)
         count = lend_of_kind(wanted, 1 - kind, false, runs);
@@ -156,10 +154,7 @@ static size_t lend_locked(Wanted wanted, ZoneKind kind, Block **runs)
         count = lend_of_kind(wanted, kind, true, runs);
     if (count == 0)
         count = lend_of_kind(wanted, 1 - kind, true, runs);
-    bool full = !va_use.refused; /* and not only without memory: that a further arena lacks, too */
-    va_use.refused |= refused;
-    if (va_unlikely(count == 0) && full &&
-        va_space_add(wanted.blocks + wanted.align_blocks - 1) != NULL)
+    if (va_unlikely(count == 0) && va_space_add(wanted.blocks + wanted.align_blocks - 1) != NULL)
         count = lend_of_kind(wanted, ZONE_SPARSE, true, runs);
     return count;
 }
