@@ -101,9 +101,10 @@ static VA_COLD ThreadCache *acquire_shared(void)
         if (shared_cache != NULL)
             shared_cache->shared = true;
     }
-    if (shared_cache == NULL)
+    ThreadCache *cache = shared_cache; /* once released, another thread may make it */
+    if (cache == NULL)
         va_lock_release(&va_thread_shared_lock);
-    return shared_cache;
+    return cache;
 }
 
 static void uncover(void)
