@@ -1,8 +1,6 @@
 /* slot_state.c: see slot_state.h. */
 #include "table/slot_state.h"
 
-#include <string.h>
-
 #if VALLOC_CHECKS
 
 /* States of free slots. 128 bytes of a block have the highest bit of their addresses' lowest byte
@@ -12,10 +10,13 @@
 #define FLIP_8 FLIP_2, FLIP_2, FLIP_2, FLIP_2
 #define COARSE_8 FLIP_2, 0, 0, FLIP_2, 0, 0
 #define FINE_16 FLIP_8, 0, 0, 0, 0, 0, 0, 0, 0
-static VA_TABLE const uint8_t free_states[STATE_TABLES][ROW] = {
-    [STATES_COARSE] = {COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8,
-                       COARSE_8},
-    [STATES_FINE] = {FINE_16, FINE_16, FINE_16, FINE_16}};
+typedef struct StateRow {
+    uint8_t states[ROW];
+} StateRow;
+static VA_TABLE const StateRow free_states[STATE_TABLES] = {
+    [STATES_COARSE] = {{COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8,
+                        COARSE_8}},
+    [STATES_FINE] = {{FINE_16, FINE_16, FINE_16, FINE_16}}};
 
 void va_states_start(const Block *block, unsigned class)
 {
@@ -29,7 +30,7 @@ void va_states_start(const Block *block, unsigned class)
     uint8_t *state = va_state_of(arena, class, va_block_address(block));
     const uint8_t *end = state + (VA_BLOCK_BYTES >> va_state_shift(table));
     for (; state < end; state += ROW)
-        memcpy(state, free_states[table], ROW);
+        *(StateRow *)(void *)state = free_states[table];
 }
 
 bool va_slot_is_live(const Block *block, unsigned class, const void *slot)
