@@ -43,9 +43,11 @@ static void must_be_flat(const char *what, const long *series, size_t count)
     for (size_t i = 0; i < count; i++)
         printf(" %ld", series[i]);
     printf("\n");
+    /* How many threads meet in the first turn is up to the scheduler. */
+    long start = count > 2 && series[1] > series[0] ? series[1] : series[0];
     for (size_t i = 1; i < count; i++)
-        if (series[i] > series[0] + SLACK_KIB)
-            fail_msg("%s: from %ld to %ld KiB", what, series[0], series[i]);
+        if (series[i] > start + SLACK_KIB)
+            fail_msg("%s: from %ld to %ld KiB", what, start, series[i]);
 }
 
 static void *short_life(void *left)
