@@ -1,5 +1,4 @@
-/* quarantine.c: see quarantine.h. thread_cache.c gives up what waits with everything else that a
- * cache holds. */
+/* quarantine.c: see quarantine.h. */
 #include "cache/quarantine.h"
 
 #if VALLOC_SECURE_QUARANTINE
@@ -16,6 +15,19 @@ void va_quarantine_free(ThreadCache *cache, void *slot, Block *block, uint32_t e
         entry = va_entry_load(va_block_entry(block));
     }
     va_cache_free(cache, slot, block, entry, function);
+}
+
+VA_COLD void va_quarantine_end(ThreadCache *cache)
+{
+    void **slots = (void **)&cache->quarantine;
+    for (size_t i = 0; i < VA_QUARANTINE_SLOTS; i++) {
+        void *slot = slots[i];
+        slots[i] = NULL;
+        if (slot != NULL) {
+            Block *block = va_block_of(slot);
+            va_cache_free(cache, slot, block, va_entry_load(va_block_entry(block)), "flush");
+        }
+    }
 }
 
 #endif

@@ -74,7 +74,15 @@ VA_INLINE void va_quarantine_free_fast(CacheFront *front, uint32_t class_offset,
 void va_quarantine_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
                         const char *function);
 
+/* Frees all that waits. */
+void va_quarantine_end(ThreadCache *cache);
+
 #else
+
+VA_INLINE void va_quarantine_end(ThreadCache *cache)
+{
+    (void)cache;
+}
 
 VA_INLINE bool va_quarantine_takes(const CacheFront *front, uint32_t class_offset)
 {

@@ -10,6 +10,7 @@
 #include "os/options.h"
 #include "os/os.h"
 #include "cache/passage.h"
+#include "cache/quarantine.h"
 #include "slab/slab.h"
 #include "cache/stack_size.h"
 
@@ -513,32 +514,6 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
     va_slot_stack_push(stack, slot);
 }
 
-/* ---- Quarantine ---- */
-
-#if VALLOC_SECURE_QUARANTINE
-static VA_COLD void free_waiting(ThreadCache *cache, void **slots, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        void *slot = slots[i];
-        slots[i] = NULL;
-        if (slot != NULL) {
-            Block *block = va_block_of(slot);
-            va_cache_free(cache, slot, block, va_entry_load(va_block_entry(block)), "flush");
-        }
-    }
-}
-#endif
-
-/* Frees all that waits. */
-static VA_COLD void end_quarantine(ThreadCache *cache)
-{
-#if VALLOC_SECURE_QUARANTINE
-    free_waiting(cache, (void **)&cache->quarantine, VA_QUARANTINE_SLOTS);
-#else
-    (void)cache;
-#endif
-}
-
 /* ---- Life of a cache ---- */
 
 VA_STARTUP ThreadCache *va_cache_attach(void)
@@ -620,7 +595,7 @@ VA_COLD void va_cache_give_up(ThreadCache *cache)
 
 static VA_COLD void flush_stacks(ThreadCache *cache)
 {
-    end_quarantine(cache);
+    va_quarantine_end(cache);
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
         size_t held = va_stack_count(cache, class);
         if (held > 0)
@@ -666,7 +641,7 @@ static VA_COLD bool may_stay_warm(ThreadCache *cache)
 
 VA_COLD void va_cache_retire(ThreadCache *cache)
 {
-    end_quarantine(cache);
+    va_quarantine_end(cache);
     bool warm = may_stay_warm(cache);
     if (!warm) {
         flush_stacks(cache);
