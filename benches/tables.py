@@ -309,7 +309,7 @@ def runs(samples):
 
 
 # Features of valloc's secure builds.
-FEATURES = ("exact", "random", "quarantine", "zero", "canary", "guard")
+FEATURES = ("random", "quarantine", "zero", "canary", "guard")
 
 
 def secure(samples):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Measures the cost of the secure build's features, each alone and all together, and mimalloc, mimalloc's
-secure build and scudo. Prints a Markdown table of medians: nanoseconds per operation of micro.c, and
-processor seconds of whole programs, measured in turns.
+"""Measures the cost of the checks and of the secure build's features, each alone and all together, and
+mimalloc, mimalloc's secure build and scudo. Prints a Markdown table of medians: nanoseconds per operation
+of micro.c, and processor seconds of whole programs, measured in turns.
 
 secure.py BUILD [--out FOLDER] [--rounds N] [--programs A,B] [--only A,B]
 
@@ -25,8 +25,8 @@ sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "benches" / "programs")]
 import run as whole  # noqa: E402
 import tables  # noqa: E402
 
-FEATURES = ["exact", "random", "quarantine", "zero", "canary", "guard"]
-BUILDS = ["valloc", *FEATURES, "all", "mimalloc", "mimalloc secure", "scudo"]
+FEATURES = ["random", "quarantine", "zero", "canary", "guard"]
+BUILDS = ["unchecked", "valloc", *FEATURES, "all", "mimalloc", "mimalloc secure", "scudo"]
 COLUMNS = ["subject", "allocator", "round", "ns", "cpu_s", "peak_mib"]
 PATTERNS = [("pair", "64"), ("pair", "4096"), ("replace", "100000"), ("bulk", "64", "random")]
 
@@ -38,11 +38,11 @@ def run(*command, **more):
     return done.stdout.strip()
 
 
-def variant(build, feature):
-    """The override library with one feature, or all of them (ON)."""
-    folder = build.parent / f"secure-{feature.lower()}"
+def variant(build, name, option):
+    """The override library with one feature, with all of them, or without checks."""
+    folder = build.parent / f"secure-{name}"
     run("cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-        "-DVALLOC_BUILD_TESTS=OFF", f"-DVALLOC_SECURE={feature}")
+        "-DVALLOC_BUILD_TESTS=OFF", option)
     run("cmake", "--build", folder, "--target", "valloc_override")
     return folder / "libvalloc-override.so"
 
@@ -63,9 +63,11 @@ def secure_mimalloc(build):
 def library(build, name):
     """The library to preload, built if necessary."""
     if name in FEATURES:
-        return variant(build, name)
+        return variant(build, name, f"-DVALLOC_SECURE={name}")
     if name == "all":
-        return variant(build, "ON")
+        return variant(build, "on", "-DVALLOC_SECURE=ON")
+    if name == "unchecked":
+        return variant(build, name, "-DVALLOC_CHECKS=OFF")
     if name == "mimalloc secure":
         return secure_mimalloc(build)
     if name == "scudo":

@@ -19,7 +19,7 @@ from secure import run, secure_mimalloc  # noqa: E402
 
 BUILD = Path(sys.argv[1]).resolve()
 CRIMES = BUILD / "tests" / "crimes"
-LETTERS = "RLFHUX-"
+LETTERS = "RLFHUC-"
 SECONDS = 20
 
 
@@ -68,8 +68,8 @@ def outcome(library, crime, size):
         done = subprocess.run([CRIMES, str(crime), str(size)], env={**os.environ, "LD_PRELOAD": str(library)},
                               capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        return "X"
-    letter = chr(done.returncode) if done.returncode > 0 else "X"
+        return "C"
+    letter = chr(done.returncode) if done.returncode > 0 else "C"
     if letter not in LETTERS:
         sys.exit(f"crime {crime}, size {size} on {library}: exit {done.returncode}\n{done.stderr.decode()}")
     return letter
@@ -86,7 +86,7 @@ def cell(letters):
 def bad(letters):
     """Unnoticed, or a crash, at so many sizes of so many."""
     real = letters.replace("-", "")
-    return sum(letter in "UX" for letter in real), len(real)
+    return sum(letter in "UC" for letter in real), len(real)
 
 
 def row(*cells):
@@ -137,7 +137,7 @@ next allocation has the place.
 - H: harmless. The process continues, and nothing bad was seen.
 - U: unnoticed. The process continues. Memory had two owners, another allocation's contents changed, or what was not
   the program's could be read.
-- X: the process crashes in another way, or hangs.
+- C: the process crashes in another way, or hangs.
 - -: the allocator lacks the function, or the crime does not exist at the size.
 
 Ten letters are those of 16, 48 and 256 bytes, 1, 16, 28, 64 and 256 KiB, 1 and 8 MiB. A single letter holds for all of

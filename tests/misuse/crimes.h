@@ -29,7 +29,7 @@ typedef enum Outcome {
     REPORTED = 'R',  /* stopped with a message, by the wrong call */
     LATER = 'L',     /* stopped with a message, by a later call */
     FAULT = 'F',     /* stopped by the hardware, at the wrong access */
-    CRASH = 'X',     /* the process dies in another way */
+    CRASH = 'C',     /* the process dies in another way */
     EITHER = 'E',    /* in the table: unharmed or reported later, by chance */
     ABSENT = '-', /* the allocator lacks the function, or the crime does not exist at this size */
 } Outcome;

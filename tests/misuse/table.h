@@ -5,7 +5,7 @@
  *   R  reported, by the wrong call                L  reported later
  *   F  a fault at the wrong access                H  unharmed: nothing bad was seen
  *   U  unnoticed                                  -  does not exist at this size
- *   X  a fault elsewhere                          E  H or L, by chance
+ *   C  a crash elsewhere                          E  H or L, by chance
  *
  * ALL(R) is R at all sizes; a single letter is that of a crime without a size. An outcome that is
  * better than its letter fails the test, too: change the letter. */
@@ -224,7 +224,7 @@ static const Crime crimes[] = {
     {"malloc(0), write 1 byte", "writes to a block of no bytes",
      use_empty, LOOP, 1, 0, "free: " BEYOND, "H", "H", "F"},
     {"malloc(0), write 64 bytes", "the same with more",
-     use_empty, LOOP, 64, 0, "free: " BEYOND, "U", "U", "X"},
+     use_empty, LOOP, 64, 0, "free: " BEYOND, "U", "U", "C"},
     {"malloc(0), read 1 byte", "reads it",
      use_empty, READ_LOOP, 1, 0, "free: " BEYOND, "H", "H", "F"},
     /* ---- Uses after free ---- */

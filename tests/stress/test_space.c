@@ -59,6 +59,35 @@ static void a_limit_that_comes_late_is_kept(void)
     valloc_free(block);
 }
 
+/* Wherever the limit lies, and however the heap came there. */
+static void fill_and_start_threads(void *more)
+{
+    pthread_attr_t attributes;
+    pthread_t threads[4];
+    require(valloc_malloc(1000) != NULL);
+    limit_address_space(64 * MIB + (uintptr_t)more);
+    while (valloc_malloc(2000) != NULL)
+        ;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 * KIB);
+    for (int i = 0; i < 4; i++)
+        require(pthread_create(&threads[i], &attributes, return_it, NULL) == 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    _exit(0);
+}
+
+static void a_full_heap_leaves_room_for_threads(void)
+{
+    for (size_t more = 0; more < 2 * MIB; more += 200 * KIB) {
+        Child child = child_run(fill_and_start_threads, (void *)more);
+        if (child.status != 0) {
+            fprintf(stderr, "%zu KiB more: '%s'\n", more / KIB, child.text);
+            require(0);
+        }
+    }
+}
+
 /* When nothing more is granted, what was freed serves, in every class and thread. */
 static void free_slots_serve_at_a_limit(void)
 {
@@ -227,6 +256,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_small_heap_takes_little_address_space),
         CASE(a_limit_that_comes_late_is_kept),
+        CASE(a_full_heap_leaves_room_for_threads),
         CASE(free_slots_serve_at_a_limit),
         CASE(what_memory_cannot_hold_is_refused),
         CASE(memory_that_is_not_touched_is_not_resident),

@@ -58,7 +58,7 @@
 /* The end of a slot or run that is no user's: the canary. */
 #define VA_CANARY_BYTES ((size_t)(VALLOC_SECURE_CANARY ? 8 : 0))
 /* The slack before it that is filled, and checked at the free. */
-#define VA_SLACK_BYTES ((size_t)256)
+#define VA_SLACK_BYTES ((size_t)64)
 /* Bytes of a free slot that are checked to be zero when it is allocated. */
 #define VA_CHECKED_BYTES ((size_t)512)
 /* Allocations of no bytes that secure builds make inaccessible at a time. */
