@@ -427,20 +427,10 @@ VA_COLD size_t va_arena_scan(ScanCursor *cursor, RunView *views, size_t most)
 
 VA_COLD void va_arena_stats(ArenaStats *stats)
 {
-    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_acquire);
     *stats = (ArenaStats){.committed = va_use.committed_blocks << VA_BLOCK_SHIFT,
                           .lent = va_use.lent_blocks << VA_BLOCK_SHIFT,
                           .dirty = va_use.dirty_blocks << VA_BLOCK_SHIFT,
-                          .metadata = va_use.states_bytes};
-    for (unsigned i = 0; i < arenas; i++) {
-        const Arena *arena = &va_arenas[i];
-        stats->metadata += arena->entries_mapped.end - arena->entries_mapped.start;
-        for (unsigned kind = 0; kind < ZONES; kind++) {
-            const Mapped *tables = arena->zones[kind].tables;
-            for (unsigned k = 0; k < ZONE_TABLES; k++)
-                stats->metadata += tables[k].end - tables[k].start;
-        }
-    }
+                          .metadata = va_use.table_bytes};
     stats->reserved = stats->committed + stats->metadata;
 }
 

@@ -59,15 +59,13 @@ static VA_STARTUP MapResult cover(Mapped *mapped, void *from, void *to)
     size_t page = va_os_page_bytes();
     uintptr_t start = va_align_down((uintptr_t)from, page);
     uintptr_t end = va_align_up((uintptr_t)to, page);
+    size_t before = mapped->end - mapped->start;
     MapResult result = MAP_DONE;
-    if (mapped->end == 0) {
-        result = va_os_map_at((void *)start, end - start);
-        if (result == MAP_DONE)
-            *mapped = (Mapped){start, end};
-        return result;
-    }
+    if (before == 0)
+        *mapped = (Mapped){start, start};
     if (end > mapped->end) {
-        result = va_os_extend((void *)mapped->end, end - mapped->end);
+        result = before == 0 ? va_os_map_at((void *)start, end - start)
+                             : va_os_extend((void *)mapped->end, end - mapped->end);
         if (result == MAP_DONE)
             mapped->end = end;
     }
@@ -76,6 +74,7 @@ static VA_STARTUP MapResult cover(Mapped *mapped, void *from, void *to)
         if (result == MAP_DONE)
             mapped->start = start;
     }
+    va_use_add(&va_use.table_bytes, mapped->end - mapped->start - before);
     return result;
 }
 
@@ -147,7 +146,7 @@ VA_STARTUP MapResult va_space_states(const Arena *arena, size_t first, size_t co
             if (va_unlikely(result != MAP_DONE))
                 return result;
             group->stated |= (uint8_t)(1u << table);
-            va_use_add(&va_use.states_bytes, GROUP_BYTES >> va_state_shift(table));
+            va_use_add(&va_use.table_bytes, GROUP_BYTES >> va_state_shift(table));
         }
     }
     return MAP_DONE;
@@ -163,7 +162,7 @@ VA_COLD void va_space_drop_states(const Arena *arena, size_t first, size_t count
             if ((group->stated >> table & 1) != 0 &&
                 va_os_unmap(states_at(arena, table, g * VA_GROUP_BLOCKS), bytes)) {
                 group->stated &= (uint8_t) ~(1u << table);
-                va_use_add(&va_use.states_bytes, (size_t)0 - bytes);
+                va_use_add(&va_use.table_bytes, (size_t)0 - bytes);
             }
         }
         atomic_store_explicit(&group->states, 0, memory_order_relaxed);
@@ -419,6 +418,7 @@ static VA_STARTUP void lay_down(Arena *arena, char *base, size_t bytes, size_t r
 
 static VA_COLD void unmap_table(Mapped mapped)
 {
+    va_use_add(&va_use.table_bytes, mapped.start - mapped.end);
     va_os_unmap((void *)mapped.start, mapped.end - mapped.start);
 }
 

@@ -15,7 +15,7 @@ typedef struct ArenaUse {
     _Atomic size_t committed_blocks;
     _Atomic size_t lent_blocks;
     _Atomic size_t dirty_blocks; /* free and dirty */
-    _Atomic size_t states_bytes; /* mapped, of all states */
+    _Atomic size_t table_bytes;  /* mapped, of all tables */
     size_t peak_blocks;          /* lent and dirty at most, lately */
     size_t purged_blocks;        /* for the soft ceiling, since purged_ms */
     uint64_t purged_ms;
