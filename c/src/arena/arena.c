@@ -79,22 +79,24 @@ static size_t borrow_locked(Arena *arena, Zone *zone, size_t first, size_t block
     return dirty;
 }
 
-/* What is asked for: up to `count` runs. */
+/* What is asked for: up to `count` runs. The kernel refused to grow by `refused` blocks for them:
+ * it does not ask where, so that other zones spare the try. */
 typedef struct Wanted {
-    size_t blocks, align_blocks, count;
+    size_t blocks, align_blocks, count, refused;
 } Wanted;
 
 /* Lends up to so many runs that lie side by side in a zone, which may have to grow for the first
  * one; returns how many. */
-static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Block **runs)
+static size_t lend_from(Arena *arena, Zone *zone, Wanted *wanted, bool grow, Block **runs)
 {
-    size_t blocks = wanted.blocks;
+    size_t blocks = wanted->blocks;
     size_t count = 1;
     if (!grow && zone->free_blocks < blocks)
         return 0;
-    size_t first = find_place(arena, zone, blocks, wanted.align_blocks);
+    size_t first = find_place(arena, zone, blocks, wanted->align_blocks);
     size_t end = first + blocks;
-    if (end > zone->end || (end > zone->top && !grow))
+    size_t growth = end - va_min(end, zone->committed);
+    if (end > zone->end || (end > zone->top && !grow) || growth >= wanted->refused)
         return 0;
     bool stated = blocks < VA_STATED_BLOCKS;
     MapResult result = va_space_commit(arena, zone, end, stated);
@@ -104,10 +106,12 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Bloc
     }
     if (va_unlikely(result != MAP_DONE)) {
         va_use.refused |= result == MAP_REFUSED;
+        if (result == MAP_REFUSED && !stated) /* where it is small, tables decide */
+            wanted->refused = growth;
         return 0;
     }
-    if (wanted.count > 1) {
-        size_t most = va_min(wanted.count * blocks, zone->committed - first);
+    if (wanted->count > 1) {
+        size_t most = va_min(wanted->count * blocks, zone->committed - first);
         count = va_runs_free_from(arena, zone, first, most) / blocks;
     }
     if (VALLOC_CHECKS && stated)
@@ -129,7 +133,7 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted wanted, bool grow, Bloc
     return count;
 }
 
-static size_t lend_of_kind(Wanted wanted, ZoneKind kind, bool grow, Block **runs)
+static size_t lend_of_kind(Wanted *wanted, ZoneKind kind, bool grow, Block **runs)
 {
     unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
     size_t count = 0;
@@ -147,15 +151,16 @@ static size_t lend_locked(Wanted wanted, ZoneKind kind, Block **runs)
         return 0;
     if (va_use.lent_blocks + wanted.blocks * wanted.count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
         kind = ZONE_SPARSE;
-    size_t count = lend_of_kind(wanted, kind, false, runs);
+    size_t count = lend_of_kind(&wanted, kind, false, runs);
     if (count == 0 && wanted.blocks < LARGE_BLOCKS)
-        count = lend_of_kind(wanted, 1 - kind, false, runs);
+        count = lend_of_kind(&wanted, 1 - kind, false, runs);
     if (count == 0)
-        count = lend_of_kind(wanted, kind, true, runs);
+        count = lend_of_kind(&wanted, kind, true, runs);
     if (count == 0)
-        count = lend_of_kind(wanted, 1 - kind, true, runs);
-    if (va_unlikely(count == 0) && va_space_add(wanted.blocks + wanted.align_blocks - 1) != NULL)
-        count = lend_of_kind(wanted, ZONE_SPARSE, true, runs);
+        count = lend_of_kind(&wanted, 1 - kind, true, runs);
+    if (va_unlikely(count == 0) && wanted.blocks < wanted.refused &&
+        va_space_add(wanted.blocks + wanted.align_blocks - 1) != NULL)
+        count = lend_of_kind(&wanted, ZONE_SPARSE, true, runs);
     return count;
 }
 
@@ -177,12 +182,13 @@ static size_t lend_some(Wanted wanted, ZoneKind kind, Block **runs)
 VA_APART Block *va_arena_lend(size_t blocks, size_t align_blocks)
 {
     Block *run;
-    return lend_some((Wanted){blocks, align_blocks, 1}, ZONE_SPARSE, &run) == 0 ? NULL : run;
+    return lend_some((Wanted){blocks, align_blocks, 1, SIZE_MAX}, ZONE_SPARSE, &run) == 0 ? NULL
+                                                                                          : run;
 }
 
 size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t count)
 {
-    return lend_some((Wanted){blocks, 1, count}, zone, runs);
+    return lend_some((Wanted){blocks, 1, count, SIZE_MAX}, zone, runs);
 }
 
 /* ---- Taking back ---- */
