@@ -85,7 +85,7 @@ static void empty(size_t from_mib, size_t to_mib, size_t keep)
 static size_t small_blocks(void)
 {
     const Zone *zone = &va_arenas[0].zones[ZONE_DENSE];
-    return zone->huge_from - zone->first;
+    return zone->huge_from - zone->first + zone->small_pages * CHUNK_BLOCKS;
 }
 
 static void always_from_the_first_byte(void)
@@ -146,8 +146,8 @@ static void none_where_prctl_forbids_them(void)
     require(huge_kib() == 0);
 }
 
-/* Pages with holes are split, others stay. What was purged lies on small pages from then on, what
- * comes behind it on huge ones. */
+/* Pages with holes are split, others stay. The parts of a split page that were purged lie on small
+ * pages from then on, what comes behind it on huge ones. */
 static void pages_with_holes_are_split(void)
 {
     fill(0, 300);
@@ -155,11 +155,40 @@ static void pages_with_holes_are_split(void)
     require(small_blocks() == 0);
     empty(100, 200, 200);
     valloc_purge();
-    require(small_blocks() >= 100 * MIB / VA_BLOCK_BYTES);
+    require(small_blocks() >= 90 * MIB / VA_BLOCK_BYTES);
+    require(small_blocks() <= 110 * MIB / VA_BLOCK_BYTES);
     require(huge_kib() >= (before - (110 << 10)));
     before = huge_kib();
     fill(100, 400);
     require(huge_kib() >= before + (80 << 10));
+}
+
+/* A page that is free as a whole is huge when it is used again, also below others with holes. */
+static void free_pages_are_huge_again(void)
+{
+    fill(0, 300);
+    size_t before = huge_kib();
+    empty(80, 150, 0);
+    empty(200, 220, 200);
+    valloc_purge();
+    require(small_blocks() >= 16 * MIB / VA_BLOCK_BYTES);
+    empty(200, 220, 0);
+    valloc_purge();
+    require(small_blocks() <= 10 * MIB / VA_BLOCK_BYTES);
+    fill(80, 150);
+    fill(200, 220);
+    require(huge_kib() >= before - (40 << 10)); /* Linux before 6.14 keeps some small */
+}
+
+/* The number of mappings stays bounded. */
+static void too_many_holes_refuse_all(void)
+{
+    fill(0, 400);
+    empty(60, 380, 200);
+    valloc_purge();
+    const Zone *zone = &va_arenas[0].zones[ZONE_DENSE];
+    require(zone->small_pages == 0);
+    require(zone->huge_from - zone->first >= VA_HUGE_HOLES * CHUNK_BLOCKS);
 }
 
 /* A zone that was purged as a whole starts anew. */
@@ -311,6 +340,8 @@ static Case cases[] = {
     {slow_ones_are_not_asked_for, "auto", false},
     {some_slow_ones_are_no_reason, "auto", false},
     {never, NULL, false}, /* a real-time process */
+    {free_pages_are_huge_again, "auto", true},
+    {too_many_holes_refuse_all, "auto", true},
 };
 
 static bool become_real_time(void)
@@ -368,6 +399,8 @@ int main(int argc, char **argv)
         {"slow_ones_are_not_asked_for", in_a_child, NULL, NULL, &cases[12]},
         {"some_slow_ones_are_no_reason", in_a_child, NULL, NULL, &cases[13]},
         {"none in a real-time process", in_a_child, NULL, NULL, &cases[14]},
+        {"free_pages_are_huge_again", in_a_child, NULL, NULL, &cases[15]},
+        {"too_many_holes_refuse_all", in_a_child, NULL, NULL, &cases[16]},
     };
     return cmocka_run_group_tests_name("huge pages", tests, NULL, NULL);
 }

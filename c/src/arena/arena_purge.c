@@ -62,7 +62,7 @@ static VA_COLD size_t purge_group(Arena *arena, size_t number, Which which, size
         group->dirty &= ~mask;
         purged += count;
         va_space_purge_states(arena, first, count);
-        va_space_keep_small_locked(arena, va_zone_at(arena, first), first + count);
+        va_space_purged_locked(arena, first, count);
     }
     va_use_add(&va_use.dirty_blocks, (size_t)0 - purged);
     return purged;
@@ -182,7 +182,7 @@ VA_COLD bool va_purge_run_locking(const Block *run)
     va_lock_acquire(&va_use.lock);
     va_use_add(&va_use.lent_blocks, blocks);
     if (purged)
-        va_space_keep_small_locked(arena, va_zone_at(arena, first), first + blocks);
+        va_space_purged_locked(arena, first, blocks);
     return purged;
 }
 

@@ -18,6 +18,7 @@
 #include "arena/run_set.h"
 
 #define HUGE_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
+#define GROUP_PAGES (VA_GROUP_BLOCKS / HUGE_BLOCKS)
 #define GROUP_BYTES ((size_t)VA_GROUP_BLOCKS << VA_BLOCK_SHIFT)
 
 typedef struct Tables {
@@ -224,31 +225,79 @@ static VA_STARTUP void advise_range(const Arena *arena, const Zone *zone, size_t
         va_os_advise_huge(start, (to - huge) << VA_BLOCK_SHIFT, true);
 }
 
-VA_COLD void va_space_keep_small_locked(const Arena *arena, Zone *zone, size_t end)
+/* Forgets which huge pages of [from, to) were refused one by one. */
+static VA_COLD void forget_small(const Arena *arena, Zone *zone, size_t from, size_t to)
+{
+    for (size_t page = from / HUGE_BLOCKS; page < to / HUGE_BLOCKS && zone->small_pages != 0;
+         page++) {
+        BlockGroup *group = va_group(arena, page / GROUP_PAGES);
+        uint8_t bit = (uint8_t)(1u << page % GROUP_PAGES);
+        zone->small_pages -= (group->small & bit) != 0;
+        group->small &= (uint8_t)~bit;
+    }
+}
+
+/* Refuses huge pages below `end`. */
+static VA_COLD void refuse_below(const Arena *arena, Zone *zone, size_t end)
 {
     size_t from = atomic_load_explicit(&zone->huge_from, memory_order_relaxed);
+    end = va_align_up(end, HUGE_BLOCKS);
     if (end <= from)
         return;
-    end = va_align_up(end, HUGE_BLOCKS);
+    forget_small(arena, zone, from, va_min(end, zone->committed));
     atomic_store_explicit(&zone->huge_from, end, memory_order_relaxed);
     end = va_min(end, zone->committed);
     if (from < end)
         advise_range(arena, zone, from, end);
-    end = va_min(end, va_align_up(zone->top, HUGE_BLOCKS));
-    if (zone->top < end) /* resident with the last huge page in use */
+}
+
+/* A huge page of which a part was purged, or all that was not clean. */
+static VA_COLD void settle_page(const Arena *arena, Zone *zone, size_t page, bool empty)
+{
+    BlockGroup *group = va_group(arena, page / GROUP_PAGES);
+    uint8_t bit = (uint8_t)(1u << page % GROUP_PAGES);
+    size_t start = page * HUGE_BLOCKS;
+    size_t end = va_min(start + HUGE_BLOCKS, zone->committed);
+    if (start < atomic_load_explicit(&zone->huge_from, memory_order_relaxed) ||
+        empty == ((group->small & bit) == 0))
+        return;
+    if (!empty && zone->small_pages == VA_HUGE_HOLES) {
+        refuse_below(arena, zone, zone->committed);
+    } else {
+        char *address = arena->base + (start << VA_BLOCK_SHIFT);
+        size_t bytes = (end - start) << VA_BLOCK_SHIFT;
+        group->small ^= bit;
+        zone->small_pages += empty ? (size_t)-1 : 1;
+        if (empty) /* as a whole: Linux 6.14 gives back its page table, too, which is in the way */
+            va_os_purge(address, bytes);
+        va_os_advise_huge(address, bytes, empty);
+    }
+    if (zone->top < end) /* resident with the part in use */
         va_os_purge(arena->base + (zone->top << VA_BLOCK_SHIFT), (end - zone->top)
                                                                      << VA_BLOCK_SHIFT);
 }
 
-VA_COLD void va_space_keep_small(const Block *slab)
+VA_COLD void va_space_purged_locked(const Arena *arena, size_t first, size_t count)
+{
+    Zone *zone = va_zone_at((Arena *)arena, first);
+    for (size_t page = first / HUGE_BLOCKS; page * HUGE_BLOCKS < first + count; page++) {
+        size_t start = page * HUGE_BLOCKS;
+        size_t number = page / GROUP_PAGES;
+        const BlockGroup *group = va_group(arena, number);
+        uint64_t clean = (group->free & ~group->dirty) | va_bitmap_mask(number, first, count);
+        settle_page(arena, zone, page, (va_bitmap_mask(number, start, HUGE_BLOCKS) & ~clean) == 0);
+    }
+}
+
+VA_COLD void va_space_purged(const Block *slab)
 {
     Arena *arena = &va_arenas[slab->arena];
-    size_t end = va_block_number(slab) + 1;
-    Zone *zone = va_zone_at(arena, end - 1);
-    if (end <= atomic_load_explicit(&zone->huge_from, memory_order_relaxed))
+    size_t block = va_block_number(slab);
+    Zone *zone = va_zone_at(arena, block);
+    if (block < atomic_load_explicit(&zone->huge_from, memory_order_relaxed))
         return;
     va_lock_acquire(&va_use.lock);
-    va_space_keep_small_locked(arena, zone, end);
+    settle_page(arena, zone, block / HUGE_BLOCKS, false);
     va_lock_release(&va_use.lock);
 }
 
@@ -264,8 +313,7 @@ static VA_COLD void count_slow_locked(const Arena *arena, Zone *zone)
     if (++slow <= VA_HUGE_WINDOW / 2 || va_options.huge_pages != HUGE_PAGES_AUTO)
         return;
     slow = 0;
-    va_space_keep_small_locked(arena, zone,
-                               zone->committed + VA_HUGE_RETRY * va_use.committed_blocks);
+    refuse_below(arena, zone, zone->committed + VA_HUGE_RETRY * va_use.committed_blocks);
 }
 
 VA_COLD void va_space_populate(const Block *slab, size_t bytes)
@@ -350,6 +398,7 @@ VA_COLD void va_space_trim(Arena *arena, Zone *zone)
     if (clean < VA_TRIM_BLOCKS ||
         !va_os_unmap(arena->base + (kept << VA_BLOCK_SHIFT), count << VA_BLOCK_SHIFT))
         return;
+    forget_small(arena, zone, kept, zone->committed);
     zone->committed = kept;
     va_use_add(&va_use.committed_blocks, (size_t)0 - count);
     if (huge_from != SIZE_MAX) /* what is mapped next was never purged */

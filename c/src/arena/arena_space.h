@@ -28,11 +28,11 @@ void va_space_purge_states(const Arena *arena, size_t first, size_t count);
 /* Makes the first bytes of a new slab resident. Without the lock. */
 void va_space_populate(const Block *slab, size_t bytes);
 
-/* A part of the memory below `end` was purged: what is mapped there lies on no new huge pages. The
- * kernel would fill the hole again. The latter: the slab's pages; under the mutex of its owner,
- * takes the arena lock. */
-void va_space_keep_small_locked(const Arena *arena, Zone *zone, size_t end);
-void va_space_keep_small(const Block *slab);
+/* These blocks were purged, or a part of a slab. Huge pages that also have blocks in use are refused
+ * from now on, since the kernel would fill the hole again; those that are free and clean are
+ * allowed again. The latter: under the mutex of the slab's owner, takes the arena lock. */
+void va_space_purged_locked(const Arena *arena, size_t first, size_t count);
+void va_space_purged(const Block *slab);
 
 /* Maps the place of a moved run anew, see va_arena_move. The blocks then read as zero. False if the
  * kernel refuses: they may be unmapped. Without the lock. */

@@ -137,6 +137,9 @@
 #define VA_HUGE_SLOW_NS 1500000u
 #define VA_HUGE_WINDOW 4
 #define VA_HUGE_RETRY 3
+/* So many huge pages of a zone are refused one by one because of holes, each as a mapping of its
+ * own. With one more, all that is mapped are. */
+#define VA_HUGE_HOLES 128
 /* Arenas of this size have a sparse zone, this part of their range. Once the zone behind it is used
  * the entries of all its blocks are mapped, if not touched: 8 MiB in an arena of 1 TiB. */
 #define VA_ZONED_BYTES ((size_t)8 << 30)

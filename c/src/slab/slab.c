@@ -86,7 +86,7 @@ VA_COLD size_t va_slab_purge(Block *slab)
         pieces &= ~run;
     }
     if (bytes != 0)
-        va_space_keep_small(slab);
+        va_space_purged(slab);
     return bytes;
 }
 

@@ -92,6 +92,7 @@ typedef struct BlockGroup {
     _Atomic uint64_t states;    /* had states written since the last purge; any thread */
     FreeSpan spans[2];          /* two nodes of the tree of free runs, see run_set.c */
     uint8_t stated;             /* which tables of states are mapped, a bit each */
+    uint8_t small;              /* its huge pages that are refused because of holes, a bit each */
 } BlockGroup;
 static_assert(sizeof(BlockGroup) == 64, "a group is one cache line");
 
@@ -120,6 +121,7 @@ typedef struct Zone {
     size_t top;         /* blocks from here on were never lent */
     size_t free_blocks; /* below top */
     size_t purge_end;   /* groups from here on have nothing to purge */
+    size_t small_pages; /* huge pages that are refused because of holes */
     Mapped tables[ZONE_TABLES];
 } Zone;
 
