@@ -7,7 +7,7 @@ SANITIZERS := asan ubsan tsan
 CROSS := aarch64 riscv64 baseline musl
 # The analyzer looks at what unity.c includes, too.
 ANALYZE := -Xclang -analyzer-opt-analyze-headers
-C_FILES := $(wildcard c/src/*.[ch] c/src/*/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] benches/c/*.[ch])
+C_FILES := $(wildcard c/src/*.[ch] c/src/*/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] benches/*/*.[ch])
 # Output goes to a log, which is printed if the command fails.
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
@@ -191,7 +191,7 @@ bench-full: all bench-rust
 	    $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
 	done; \
 	$(RUST)/report --out $(OUT) >/dev/null || failed="$$failed report"; \
-	python3 benches/tables.py $(OUT) || failed="$$failed tables"; \
+	python3 benches/report/tables.py $(OUT) || failed="$$failed tables"; \
 	echo "Done, $$(date -u +%H:%M:%S) UTC: $(OUT)/index.html, $(OUT)/results.md"; \
 	test -z "$$failed" || { echo "Failed:$$failed"; cat $(OUT)/*-failures.txt 2>/dev/null; exit 1; }
 
@@ -199,30 +199,30 @@ bench-report: bench-rust
 	$(RUST)/report --out $(OUT)
 
 bench-tables:
-	@python3 benches/tables.py $(OUT)
+	@python3 benches/report/tables.py $(OUT)
 
 bench-memory: bench-rust
 	$(RUST)/memory $(MEASURE)
 
 bench-c: all bench-rust
-	python3 benches/c/own.py $(BUILD)/release $(MEASURE); own=$$?; \
-	    ($(call by_preload,c/compare.py,micro,$(if $(ROUNDS),--rounds $(ROUNDS)))) && exit $$own
+	python3 benches/speed/own.py $(BUILD)/release $(MEASURE); own=$$?; \
+	    ($(call by_preload,speed/compare.py,micro,$(if $(ROUNDS),--rounds $(ROUNDS)))) && exit $$own
 
 bench-threads: all bench-rust
-	$(call by_preload,c/threads.py,threads,$(if $(ROUNDS),--rounds $$((4 * $(ROUNDS)))))
+	$(call by_preload,threads/threads.py,threads,$(if $(ROUNDS),--rounds $$((4 * $(ROUNDS)))))
 
 bench-secure: all bench-rust
 	@.ci/setup.sh test
-	python3 benches/c/secure.py $(BUILD)/release $(MEASURE); status=$$?; \
+	python3 benches/speed/secure.py $(BUILD)/release $(MEASURE); status=$$?; \
 	    $(RUST)/report --out $(OUT) >/dev/null && exit $$status
 
 bench-startup: all bench-rust
-	$(call by_preload,c/startup.py,startup,$(if $(ROUNDS),--rounds $(ROUNDS)))
+	$(call by_preload,startup/startup.py,startup,$(if $(ROUNDS),--rounds $(ROUNDS)))
 
 bench-realtime: all
 	@.ci/setup.sh bench
 	@mkdir -p $(OUT)
-	python3 benches/c/realtime.py $(BUILD)/release --out $(OUT)/realtime-samples.csv \
+	python3 benches/threads/realtime.py $(BUILD)/release --out $(OUT)/realtime-samples.csv \
 	    $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-programs: bench-programs-rust bench-programs-c
@@ -235,13 +235,13 @@ bench-programs-c: all bench-rust
 	$(call by_preload,programs/run.py,programs-c,$(if $(ROUNDS),--rounds $(ROUNDS)))
 
 bench-instructions: all bench-rust
-	$(call by_preload,c/instructions.py,instructions)
+	$(call by_preload,speed/instructions.py,instructions)
 
 # Compares two versions of valloc: make compare OLD=revision [NEW=revision].
 compare: all
 	@.ci/setup.sh build bench
 	@test -n '$(OLD)' || { echo 'usage: make compare OLD=revision [NEW=revision]'; exit 2; }
-	python3 benches/commits.py $(BUILD)/release '$(OLD)' $(if $(NEW),'$(NEW)') \
+	python3 benches/report/commits.py $(BUILD)/release '$(OLD)' $(if $(NEW),'$(NEW)') \
 	    $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # ---- Style ----

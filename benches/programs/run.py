@@ -28,7 +28,7 @@ from collections import namedtuple
 from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "c"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
 from allocators import Part, environment, find, in_turn, known, positive, quartiles, spread  # noqa: E402
 
 NAMES = ["python3", "perl", "sqlite3", "gawk", "lua", "ruby", "clang++", "g++", "z3", "gs", "rocksdb",

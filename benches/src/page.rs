@@ -102,7 +102,7 @@ pub fn write(folder: &Path) -> Result<()> {
     for (what, value) in &circumstances {
         writeln!(page, "<tr><th>{what}</th><td>{}</td></tr>", escape(value))?;
     }
-    // For benches/tables.py.
+    // For benches/report/tables.py.
     let lines = circumstances.iter().map(|(what, value)| format!("{what}: {}\n", value.trim()));
     std::fs::write(folder.join("circumstances.txt"), lines.collect::<String>())?;
     page.push_str("</table>\n");

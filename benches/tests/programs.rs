@@ -249,15 +249,15 @@ fn tables_say_what_was_measured() {
     let runs = "runs,length,round,ns\n1000,fits,0,99\n1000,long,0,300\n1000,long,1,400\n";
     fs::write(out.join("runs-samples.csv"), runs).unwrap();
     let secure = "subject,allocator,round,ns,cpu_s,peak_mib\n\
-                  pair 64,valloc,0,3.94,,\npair 64,exact,0,5.66,,\npair 64,all,0,13.4,,\n\
-                  perl,valloc,0,,1.5,30\nperl,exact,0,,2.5,31\nperl,all,0,,3.5,32\n";
+                  pair 64,valloc,0,3.94,,\npair 64,canary,0,5.66,,\npair 64,all,0,13.4,,\n\
+                  perl,valloc,0,,1.5,30\nperl,canary,0,,2.5,31\nperl,all,0,,3.5,32\n";
     fs::write(out.join("secure-samples.csv"), secure).unwrap();
     fs::write(out.join("runs-run.txt"), "Commit 123abc, begun today.\n").unwrap();
     fs::write(out.join("secure-failures.txt"), "perl on scudo: status 11\n").unwrap();
     fs::write(out.join("circumstances.txt"), "Commit: other\nProcessor: fast, 2 cores\n").unwrap();
     let run = || {
         Command::new("python3")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tables.py"))
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/report/tables.py"))
             .arg(&out)
             .output()
             .unwrap()
@@ -290,7 +290,7 @@ fn tables_say_what_was_measured() {
         "| destroyed | 100,000 | 10 times faster |",
         "| 1,000 | 99 | 350 |",
         "| build | pair 64 B | perl |",
-        "| `exact` | 5.7 | 2.50 / 31 |",
+        "| `canary` | 5.7 | 2.50 / 31 |",
         "| **all of them** | **13.4** | **3.50 / 32** |",
         "| 1 thread | malloc | calloc | **valloc** | mimalloc | jemalloc | snmalloc |",
         "| 16 B | 12.0 | - | **2.0** | - | - | - |",
@@ -325,7 +325,7 @@ fn peers_are_built_as_in_a_release() {
     for peer in ["libmimalloc-sys", "snmalloc-sys", "tikv-jemalloc-sys"] {
         assert!(manifest.contains(&format!("\n{peer} = {{ debug = false }}\n")), "{peer}");
     }
-    for binary in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/programs")).unwrap() {
+    for binary in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/programs/on")).unwrap() {
         let name = binary.unwrap().file_name().into_string().unwrap();
         let known = ["jemalloc.rs", "mimalloc.rs", "snmalloc.rs", "system.rs", "valloc.rs"];
         assert!(known.contains(&&name[..]), "{name} is a peer that this test does not know");

@@ -89,30 +89,30 @@ fn scripts_refuse_what_they_cannot_measure() {
     let samples = out.join("own-samples.csv");
     let number = &["'0' is not a whole number from 1 on"][..];
     for (script, arguments, expected) in [
-        ("c/compare.py", "--rounds 0", number),
-        ("c/compare.py", "--only nope", &["'nope'", "pair 8", "bulk 64 random"]),
-        ("c/compare.py", "--allocators nobody", &["nobody", "valloc, glibc"]),
-        ("c/threads.py", "--rounds 0", number),
-        ("c/threads.py", "--percent 0", number),
-        ("c/threads.py", "--only nope", &["'nope'", "oneway, ring"]),
-        ("c/instructions.py", "--only nope", &["'nope'", "pair 16", "instance 64"]),
-        ("c/startup.py", "--rounds 0", number),
-        ("c/own.py", "--rounds 0", number),
-        ("c/secure.py", "--rounds 0", number),
-        ("c/secure.py", "--only nope", &["'nope'", "exact, random"]),
-        ("c/secure.py", "--programs nope", &["'nope'", "python3, perl"]),
+        ("speed/compare.py", "--rounds 0", number),
+        ("speed/compare.py", "--only nope", &["'nope'", "pair 8", "bulk 64 random"]),
+        ("speed/compare.py", "--allocators nobody", &["nobody", "valloc, glibc"]),
+        ("threads/threads.py", "--rounds 0", number),
+        ("threads/threads.py", "--percent 0", number),
+        ("threads/threads.py", "--only nope", &["'nope'", "oneway, ring"]),
+        ("speed/instructions.py", "--only nope", &["'nope'", "pair 16", "instance 64"]),
+        ("startup/startup.py", "--rounds 0", number),
+        ("speed/own.py", "--rounds 0", number),
+        ("speed/secure.py", "--rounds 0", number),
+        ("speed/secure.py", "--only nope", &["'nope'", "valloc, random"]),
+        ("speed/secure.py", "--programs nope", &["'nope'", "python3, perl"]),
         ("programs/run.py", "--rounds 0", number),
         ("programs/run.py", "--only perl,nope", &["'nope'", "python3, perl"]),
         ("programs/run.py", "--allocators nobody", &["nobody", "valloc, glibc"]),
-        ("commits.py", "--programs nope HEAD", &["'nope'", "python3, perl"]),
-        ("commits.py", "--rounds 0 HEAD", number),
+        ("report/commits.py", "--programs nope HEAD", &["'nope'", "python3, perl"]),
+        ("report/commits.py", "--rounds 0 HEAD", number),
     ] {
         let mut command = Command::new("python3");
         command.arg(format!("{ROOT}/benches/{script}")).args(arguments.split(' ')).arg(ROOT);
         match script {
-            "c/secure.py" | "c/own.py" => command.arg("--out").arg(&out),
+            "speed/secure.py" | "speed/own.py" => command.arg("--out").arg(&out),
             // It keeps no samples.
-            "commits.py" => &mut command,
+            "report/commits.py" => &mut command,
             _ => command.arg("--out").arg(&samples),
         };
         refused(&format!("{script} {arguments}"), &command.output().unwrap(), expected);

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches" / "c"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches" / "common"))
 import callgrind  # noqa: E402
 
 GOLDEN = Path(__file__).with_name("golden.json")

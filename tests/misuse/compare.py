@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benches" / "c"))
+sys.path[:0] = [str(ROOT / "benches" / folder) for folder in ("common", "speed")]
 from secure import run, secure_mimalloc  # noqa: E402
 
 BUILD = Path(sys.argv[1]).resolve()

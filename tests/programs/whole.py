@@ -22,7 +22,7 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches" / "c"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches" / "common"))
 from allocators import find, in_turn, positive, quartiles  # noqa: E402
 
 SECONDS = 120  # that a script may take

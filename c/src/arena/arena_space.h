@@ -28,9 +28,9 @@ void va_space_purge_states(const Arena *arena, size_t first, size_t count);
 /* Makes the first bytes of a new slab resident. Without the lock. */
 void va_space_populate(const Block *slab, size_t bytes);
 
-/* These blocks were purged, or a part of a slab. Huge pages that also have blocks in use are refused
- * from now on, since the kernel would fill the hole again; those that are free and clean are
- * allowed again. The latter: under the mutex of the slab's owner, takes the arena lock. */
+/* These blocks were purged, or a part of a slab. Huge pages that also have blocks in use are
+ * refused from now on, since the kernel would fill the hole again; those that are free and clean
+ * are allowed again. The latter: under the mutex of the slab's owner, takes the arena lock. */
 void va_space_purged_locked(const Arena *arena, size_t first, size_t count);
 void va_space_purged(const Block *slab);
 

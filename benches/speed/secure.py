@@ -18,10 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from allocators import Part, environment, find, in_turn, known, positive
-
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "benches" / "programs")]
+sys.path[:0] = [str(ROOT / "benches" / folder) for folder in ("common", "programs", "report")]
+from allocators import Part, environment, find, in_turn, known, positive  # noqa: E402
 import run as whole  # noqa: E402
 import tables  # noqa: E402
 
@@ -76,7 +75,7 @@ def library(build, name):
 
 
 def patterns(build, libraries, rounds, part):
-    micro = build / "benches" / "c" / "micro"
+    micro = build / "benches" / "micro"
     for place, pattern in enumerate(PATTERNS):
         for turn in range(rounds):
             for name, library in in_turn(libraries.items(), place + turn):

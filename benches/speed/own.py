@@ -15,7 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from allocators import Part, positive
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
+from allocators import Part, positive  # noqa: E402
 
 
 def measure(program, rounds, out, columns):
@@ -66,13 +67,13 @@ PROGRAMS = [("instances", instances, ["measure", "round", "ns"]),
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", help="folder with benches/c/instances and benches/c/runs")
+    parser.add_argument("build", help="folder with benches/instances and benches/runs")
     parser.add_argument("--out", type=Path, help="folder for the samples and tables")
     parser.add_argument("--rounds", type=positive, help="by default each program's own number")
     options = parser.parse_args()
     parts = []
     for name, show, columns in PROGRAMS:
-        program = Path(options.build).resolve() / "benches" / "c" / name
+        program = Path(options.build).resolve() / "benches" / name
         if not program.exists():
             sys.exit(f"{program} is not built; make builds it")
         rounds = [str(options.rounds)] if options.rounds else []

@@ -13,10 +13,12 @@ import argparse
 import os
 import statistics
 import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
-from allocators import Part, containing, environment, find, in_turn, positive
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
+from allocators import Part, containing, environment, find, in_turn, positive  # noqa: E402
 
 PATTERNS = ["small", "large", "waves"]
 Sample = namedtuple(
@@ -46,7 +48,7 @@ def main():
     parser.add_argument("--extra", action="append", default=[])
     options = parser.parse_args()
     libraries = find(options.build, options.allocators, options.extra)
-    program = Path(options.build) / "benches" / "c" / "realtime"
+    program = Path(options.build) / "benches" / "realtime"
     scheduler = become_real_time if may_be_real_time() else None
     print("under SCHED_FIFO" if scheduler else "under the usual scheduler: no right to SCHED_FIFO")
     print("the slowest call, the tenth slowest, in microseconds; the slowest times glibc's")

@@ -14,7 +14,8 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-from allocators import Part, containing, environment, find, in_turn, positive, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
+from allocators import Part, containing, environment, find, in_turn, positive, spread  # noqa: E402
 
 PATTERNS = [
     *(("pair", str(8 << shift)) for shift in range(0, 23, 2)),
@@ -30,7 +31,7 @@ Sample = namedtuple("Sample", "pattern allocator round allocation_ns free_ns tot
 
 def measure(build, libraries, pattern, rounds, part, first=0):
     """Runs a pattern on all libraries, in turns; `first` is where they begin."""
-    micro = Path(build) / "benches" / "c" / "micro"
+    micro = Path(build) / "benches" / "micro"
     label = " ".join(pattern)
     for turn in range(rounds):
         for name, library in in_turn(libraries.items(), first + turn):
@@ -67,7 +68,7 @@ def main():
     labels = {" ".join(pattern): pattern for pattern in PATTERNS}
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/micro")
+    parser.add_argument("build", help="folder with libvalloc-override.so and benches/micro")
     parser.add_argument("--out", help="file for the samples")
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--only", default=list(labels), type=containing(labels),

@@ -18,7 +18,8 @@ import tempfile
 from collections import namedtuple
 from pathlib import Path
 
-from allocators import Part, find, in_turn, positive, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
+from allocators import Part, find, in_turn, positive, spread  # noqa: E402
 
 # Name -> how many runs make one round, command.
 PROGRAMS = {

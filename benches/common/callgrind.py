@@ -1,7 +1,7 @@
 """Instructions below the functions call_* of a program, counted by callgrind.
 
 The program makes every counted call in a function of its own, named call_NAME, and does so below a
-function named `measured`, in any thread (benches/c/operations.c). The instructions of call_NAME
+function named `measured`, in any thread (benches/speed/operations.c). The instructions of call_NAME
 itself, and of the loop around it, are not counted."""
 
 import os

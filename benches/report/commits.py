@@ -16,8 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE / "c"), str(HERE / "programs")]
+BENCHES = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(BENCHES / folder) for folder in ("common", "speed", "programs")]
 import callgrind  # noqa: E402
 import compare  # noqa: E402
 import instructions  # noqa: E402
@@ -31,7 +31,7 @@ PROGRAMS = ["python3", "perl", "sqlite3", "lua", "gs"]
 
 
 def git(*arguments):
-    return subprocess.run(["git", "-C", str(HERE), *arguments], capture_output=True, text=True)
+    return subprocess.run(["git", "-C", str(BENCHES), *arguments], capture_output=True, text=True)
 
 
 def commit_of(revision):
@@ -51,13 +51,13 @@ def describe(revision):
 
 def build(name, revision, folder):
     """Builds the override library of a revision, or of the working tree; its path."""
-    source = HERE.parent
+    source = BENCHES.parent
     binary = folder / name
     shutil.rmtree(binary, ignore_errors=True)
     if revision is not None:
         source = binary / "source"
         source.mkdir(parents=True)
-        archive = subprocess.run(["git", "-C", str(HERE.parent), "archive", commit_of(revision)],
+        archive = subprocess.run(["git", "-C", str(BENCHES.parent), "archive", commit_of(revision)],
                                  check=True, capture_output=True).stdout
         subprocess.run(["tar", "x", "-C", str(source)], input=archive, check=True)
     for command in (

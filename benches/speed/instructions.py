@@ -4,7 +4,7 @@ run, unless an allocator uses the clock or random numbers.
 
 instructions.py BUILD [--out FILE] [--only WORD] [--allocators A,B] [--extra NAME=LIBRARY]...
 
-Counts the instructions of a call outside the kernel, in any library. benches/c/operations.c describes
+Counts the instructions of a call outside the kernel, in any library. benches/speed/operations.c describes
 the operations. --out writes CSV: operation (with its size and the call), allocator,
 calls, instructions (of one call)."""
 
@@ -15,8 +15,9 @@ from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import callgrind
-from allocators import Part, containing, find
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
+import callgrind  # noqa: E402
+from allocators import Part, containing, find  # noqa: E402
 
 OPERATIONS = [
     *(("pair", size) for size in (16, 64, 256, 4096, 65536, 1 << 20)),
@@ -43,7 +44,7 @@ LABELS = [label(*operation) for operation in OPERATIONS]
 def count(build, libraries, only=LABELS, fail=None):
     """Counts of these operations, by their labels, as many at a time as there are processors: other
     processes do not change them. fail: told of what failed, which ends all of it otherwise."""
-    program = Path(build) / "benches" / "c" / "operations"
+    program = Path(build) / "benches" / "operations"
     jobs = [(operation, size, name) for operation, size in OPERATIONS
             if label(operation, size) in only for name in libraries]
 
@@ -89,7 +90,7 @@ def report(counts, names):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/operations")
+    parser.add_argument("build", help="folder with libvalloc-override.so and benches/operations")
     parser.add_argument("--out", help="file for the counts")
     parser.add_argument("--only", default=LABELS, type=containing(LABELS),
                         help="operations that contain this word")

@@ -18,7 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from allocators import Part, containing, environment, find, in_turn, positive, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
+from allocators import Part, containing, environment, find, in_turn, positive, spread  # noqa: E402
 
 COLUMNS = ["pattern", "allocator", "round", "mops", "peak_mib", "final_mib"]
 PATTERNS = ["oneway", "ring", "all", "server", "freer", "sharing", "batch", "many", "spawn"]
@@ -59,7 +60,7 @@ def lock_waits(binary, pattern, percent, library):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", help="folder with libvalloc-override.so and benches/c/threads")
+    parser.add_argument("build", help="folder with libvalloc-override.so and benches/threads")
     parser.add_argument("--out", help="file for the samples")
     parser.add_argument("--rounds", type=positive, default=9)
     parser.add_argument("--percent", type=positive, default=100, help="share of the full work")
@@ -70,7 +71,7 @@ def main():
     parser.add_argument("--futex", action="store_true")
     options = parser.parse_args()
     libraries = find(options.build, options.allocators, options.extra)
-    folder = Path(options.build) / "benches" / "c"
+    folder = Path(options.build) / "benches"
     runs = {name: (folder / "threads", library) for name, library in libraries.items()}
     if (folder / "threads-valloc").exists() and not options.allocators:
         runs["linked"] = (folder / "threads-valloc", "")
