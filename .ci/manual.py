@@ -24,7 +24,7 @@ def compare(path, found, wanted):
 
 options = names("c/src/os/options.c", r'\((?:"(VALLOC_\w+)")')
 functions = names("c/include/valloc.h", r"\b((?:valloc_\w+|free_valloc))\((?!size\))")
-compare("docs/using.md", names("docs/using.md", r"^\| `(VALLOC_\w+)` \| [^|]*\| [^|]* \|$"), options)
+compare("docs/using.md", names("docs/using.md", r"^\| `(VALLOC_\w+)` \| [^|]* \| [^|]* \| [^|]* \|$"), options)
 compare("docs/man/valloc-options.7", names("docs/man/valloc-options.7", r"^\.BR (VALLOC_\w+) \""),
         options)
 compare("c/tools/valloc.in", names("c/tools/valloc.in", r"\b(VALLOC_[A-Z_]+)(?= \||\))"), options)

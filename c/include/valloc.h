@@ -129,6 +129,27 @@ VALLOC_API size_t valloc_purge(void);
  * same; by default there is no such thread. Returns 0. */
 VALLOC_API int valloc_background_purge(int on);
 
+/* Sets how long a free block stays before it may return to the kernel; 0: it returns at once. As
+ * VALLOC_PURGE_DELAY_MS in the environment; the default is 200 milliseconds. */
+VALLOC_API void valloc_set_purge_delay(size_t milliseconds);
+
+/* As VALLOC_HUGE_PAGES in the environment: for memory that is mapped from now on. NEVER also takes
+ * the advice back that earlier memory has; huge pages that are resident there stay. */
+typedef enum valloc_huge_pages {
+    VALLOC_HUGE_PAGES_AUTO, /* for small slots, once the heap is large */
+    VALLOC_HUGE_PAGES_ALWAYS,
+    VALLOC_HUGE_PAGES_NEVER
+} valloc_huge_pages;
+VALLOC_API void valloc_set_huge_pages(valloc_huge_pages choice);
+
+/* A program may define this variable: options that are compiled into it, in the form
+ * "name=value,name=value". The names are those of the environment, in lower case and without their
+ * prefix: const char *valloc_conf = "purge_delay_ms=1000,background=1"; The environment overrides
+ * it, and functions override both. It is read once, at the first allocation, also by programs that
+ * ignore their environment since they have more rights than their caller. The library defines no
+ * such variable. docs/using.md lists the options. */
+VALLOC_API extern const char *valloc_conf;
+
 /* The version of the loaded library, in the form of VALLOC_VERSION. */
 VALLOC_API int valloc_version(void);
 

@@ -1,5 +1,6 @@
-"""options.py WRONG_SIZES [profiler]: options from the environment: sized frees with wrong sizes,
-statistics to a file descriptor, a heap profile if the build has a profiler, and that a program with more rights than its caller reads none of them."""
+"""options.py WRONG_SIZES CONFIGURED... [profiler]: options from the environment: sized frees with wrong
+sizes, statistics to a file descriptor, a heap profile if the build has a profiler, and that a program with
+more rights than its caller reads none of them. Options that are compiled into a program."""
 
 import os
 import re
@@ -52,10 +53,29 @@ def check_descriptor():
     print("statistics and leaks: to a descriptor")
 
 
-def more_rights(directory):
+def check_compiled(program):
+    status, out, said, _ = run(program)
+    must(status == 0 and "limited: 1\nthen: 0\n" in out, f"{status}, {out}")
+    said = said.splitlines()
+    must(said[:4] == ["valloc: option ignored: speed=11 (understood: name=value,name=value)",
+                      "valloc: option ignored: background=maybe (understood: 0, 1)",
+                      "valloc: option ignored: VALLOC_STATS=1 (understood: name=value,name=value)",
+                      "valloc: option ignored:  (understood: name=value,name=value)"], said)
+    must("valloc" in said, "no statistics")
+    _, out, said, _ = run(program, VALLOC_HARD_LIMIT_MIB="0", VALLOC_STATS="0")
+    must("limited: 0\nthen: 0\n" in out and said.count("\n") == 4, "the environment does not override")
+    with tempfile.TemporaryDirectory() as directory:
+        copy = more_rights(directory, program)
+        if copy is not None:
+            _, out, _, _ = run(copy, VALLOC_HARD_LIMIT_MIB="0")
+            must("limited: 1\n" in out, "a program with more rights obeys the environment")
+    print("options compiled in: overridden by the environment, then by functions")
+
+
+def more_rights(directory, program=PROGRAM):
     """A copy of the program that gets another user's or group's rights; None if that cannot be."""
     copy = Path(directory) / "privileged"
-    shutil.copy(PROGRAM, copy)
+    shutil.copy(program, copy)
     os.chmod(directory, 0o755)
     groups = [group for group in os.getgroups() if group != os.getgid()]
     if os.getuid() == 0:
@@ -101,5 +121,7 @@ for name in [name for name in os.environ if name.startswith("VALLOC_")]:
 check_sizes()
 check_descriptor()
 check_rights()
-if "profiler" in sys.argv[2:]:
+for configured in sys.argv[2:4]:
+    check_compiled(configured)
+if "profiler" in sys.argv[4:]:
     check_profile()

@@ -318,6 +318,23 @@ static void some_slow_ones_are_no_reason(void)
     require(test_slow == 0 && test_huge_bytes >= 100 * MIB);
 }
 
+/* By the API, in a heap that has grown. */
+static void switched_at_run_time(void)
+{
+    fill(0, 100);
+    require(test_advised != 0);
+    unsigned advised = test_advised;
+    valloc_set_huge_pages(VALLOC_HUGE_PAGES_NEVER);
+    fill(100, 200);
+    require(test_advised == advised && small_blocks() > 200 * MIB >> VA_BLOCK_SHIFT);
+    valloc_set_huge_pages(VALLOC_HUGE_PAGES_AUTO);
+    fill(200, 300);
+    require(test_advised > advised && va_arenas[0].zones[ZONE_SPARSE].huge_from == SIZE_MAX);
+    valloc_set_huge_pages(VALLOC_HUGE_PAGES_ALWAYS);
+    advised = test_advised;
+    require(valloc_malloc(200 * MIB) != NULL && test_advised > advised);
+}
+
 typedef struct Case {
     void (*body)(void);
     const char *mode;
@@ -342,6 +359,7 @@ static Case cases[] = {
     {never, NULL, false}, /* a real-time process */
     {free_pages_are_huge_again, "auto", true},
     {too_many_holes_refuse_all, "auto", true},
+    {switched_at_run_time, "auto", false},
 };
 
 static bool become_real_time(void)
@@ -401,6 +419,7 @@ int main(int argc, char **argv)
         {"none in a real-time process", in_a_child, NULL, NULL, &cases[14]},
         {"free_pages_are_huge_again", in_a_child, NULL, NULL, &cases[15]},
         {"too_many_holes_refuse_all", in_a_child, NULL, NULL, &cases[16]},
+        {"switched_at_run_time", in_a_child, NULL, NULL, &cases[17]},
     };
     return cmocka_run_group_tests_name("huge pages", tests, NULL, NULL);
 }

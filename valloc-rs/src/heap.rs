@@ -192,6 +192,23 @@ pub struct HeapBlock {
     pub live_slots: usize,
 }
 
+/// # Safety
+///
+/// The allocator is NULL or initialised.
+pub unsafe fn limit(
+    allocator: *mut sys::MemoryAllocator,
+    soft: Option<usize>,
+    hard: Option<usize>,
+) -> Result<(), HeapError> {
+    // In C 0 means no limit, so a limit of 0 bytes becomes the smallest one.
+    let bytes = |limit: Option<usize>| limit.map_or(0, |bytes| bytes.max(1));
+    // SAFETY: the caller's promise.
+    match unsafe { sys::valloc_set_limits(allocator, bytes(soft), bytes(hard)) } {
+        0 => Ok(()),
+        _ => Err(HeapError::Invalid),
+    }
+}
+
 impl Heap {
     /// A heap with the default options.
     pub fn new() -> Result<Self, HeapError> {
@@ -350,15 +367,8 @@ impl Heap {
     /// Changes the limits, in bytes. Fails with `HeapError::Invalid` if the soft limit is above the
     /// hard limit.
     pub fn set_limits(&self, soft: Option<usize>, hard: Option<usize>) -> Result<(), HeapError> {
-        // In C 0 means no limit, so a limit of 0 bytes becomes the smallest one.
-        let bytes = |limit: Option<usize>| limit.map_or(0, |bytes| bytes.max(1));
         // SAFETY: the allocator is initialised.
-        let result = unsafe { sys::valloc_set_limits(self.raw.as_ptr(), bytes(soft), bytes(hard)) };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(HeapError::Invalid)
-        }
+        unsafe { limit(self.raw.as_ptr(), soft, hard) }
     }
 
     /// Visits every block and run in the order of addresses, until the visitor breaks. The visitor

@@ -14,6 +14,7 @@
 //! * [`purge`], [`background_purge`]: return free memory to the kernel;
 //! * [`stats`], [`visit_classes`], [`visit_caches`], [`print_stats`], [`write_stats`]: statistics;
 //! * [`profile`]: a heap profile, which tells where the memory in use was allocated;
+//! * [`configure!`], [`set_purge_delay`], [`set_huge_pages`], [`set_limits`]: options;
 //! * [`version`].
 //!
 //! A [`Heap`] is an allocator of your own. Its memory is limited, inspected and freed as a whole.
@@ -38,6 +39,7 @@ mod global;
 mod heap;
 mod info;
 pub mod profile;
+mod settings;
 mod stats;
 #[cfg_attr(valloc_forwards, path = "system.rs")]
 #[cfg_attr(not(valloc_forwards), path = "port.rs")]
@@ -46,6 +48,7 @@ mod sys;
 pub use global::{Valloc, FORWARDS};
 pub use heap::{AllocError, Heap, HeapBlock, HeapBuilder, HeapError, HeapStats, BLOCK_BYTES};
 pub use info::{background_purge, good_size, purge, usable_size, version};
+pub use settings::{set_huge_pages, set_limits, set_purge_delay, HugePages};
 pub use stats::{
     print_stats, stats, visit_caches, visit_classes, write_stats, CacheStats, ClassStats, Stats,
     StatsFormat,

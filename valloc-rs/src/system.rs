@@ -17,9 +17,10 @@ use std::string::String;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use valloc_sys::{
-    valloc_cache_stats, valloc_class_stats, valloc_options, valloc_profile_format,
-    valloc_profile_mode, valloc_stats, valloc_stats_format, MemoryAllocator, MemoryBlock,
-    VALLOC_BLOCK_BYTES, VALLOC_BLOCK_OCCUPIED, VALLOC_MAX_THREADS, VALLOC_PROFILE_ALL,
+    valloc_cache_stats, valloc_class_stats, valloc_huge_pages, valloc_options,
+    valloc_profile_format, valloc_profile_mode, valloc_stats, valloc_stats_format, MemoryAllocator,
+    MemoryBlock, VALLOC_BLOCK_BYTES, VALLOC_BLOCK_OCCUPIED, VALLOC_HUGE_PAGES_ALWAYS,
+    VALLOC_HUGE_PAGES_AUTO, VALLOC_HUGE_PAGES_NEVER, VALLOC_MAX_THREADS, VALLOC_PROFILE_ALL,
     VALLOC_PROFILE_FOLDED, VALLOC_PROFILE_LIVE, VALLOC_PROFILE_PPROF, VALLOC_STATS_JSON,
     VALLOC_STATS_TEXT,
 };
@@ -67,6 +68,15 @@ pub unsafe fn valloc_purge() -> usize {
 
 pub unsafe fn valloc_background_purge(_: c_int) -> c_int {
     -1
+}
+
+pub unsafe fn valloc_set_purge_delay(_: usize) {}
+
+pub unsafe fn valloc_set_huge_pages(_: valloc_huge_pages) {}
+
+/// The system's allocator cannot be limited.
+pub unsafe fn valloc_process() -> *mut MemoryAllocator {
+    null_mut()
 }
 
 pub unsafe fn valloc_version() -> c_int {
@@ -387,7 +397,7 @@ pub unsafe fn owns(heap: *mut MemoryAllocator, address: *const c_void) -> bool {
 }
 
 pub unsafe fn valloc_set_limits(heap: *mut MemoryAllocator, soft: usize, hard: usize) -> c_int {
-    if hard != 0 && soft > hard {
+    if heap.is_null() || (hard != 0 && soft > hard) {
         return -1;
     }
     // SAFETY: the heap is initialised.

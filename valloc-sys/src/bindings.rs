@@ -148,6 +148,21 @@ extern "C" {
     pub fn valloc_background_purge(on: ::core::ffi::c_int) -> ::core::ffi::c_int;
 }
 extern "C" {
+    /** Sets how long a free block stays before it may return to the kernel; 0: it returns at once. As
+ VALLOC_PURGE_DELAY_MS in the environment; the default is 200 milliseconds.*/
+    pub fn valloc_set_purge_delay(milliseconds: usize);
+}
+/// for small slots, once the heap is large
+pub const VALLOC_HUGE_PAGES_AUTO: valloc_huge_pages = 0;
+pub const VALLOC_HUGE_PAGES_ALWAYS: valloc_huge_pages = 1;
+pub const VALLOC_HUGE_PAGES_NEVER: valloc_huge_pages = 2;
+/** As VALLOC_HUGE_PAGES in the environment: for memory that is mapped from now on. NEVER also takes
+ the advice back that earlier memory has; huge pages that are resident there stay.*/
+pub type valloc_huge_pages = ::core::ffi::c_uint;
+extern "C" {
+    pub fn valloc_set_huge_pages(choice: valloc_huge_pages);
+}
+extern "C" {
     /// The version of the loaded library, in the form of VALLOC_VERSION.
     pub fn valloc_version() -> ::core::ffi::c_int;
 }

@@ -281,6 +281,16 @@ VA_COLD int valloc_background_purge(int on)
     return 0;
 }
 
+VA_COLD void valloc_set_purge_delay(size_t milliseconds)
+{
+    va_background_set_delay(milliseconds);
+}
+
+VA_COLD void valloc_set_huge_pages(valloc_huge_pages choice)
+{
+    va_arena_set_huge_pages((HugePages)choice);
+}
+
 int valloc_version(void)
 {
     return VALLOC_VERSION;

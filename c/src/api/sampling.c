@@ -185,10 +185,9 @@ static VA_COLD void dump_at_exit(void)
 __attribute__((constructor(103))) static VA_STARTUP void start_by_option(void)
 {
     const char *name = va_options.profile;
-    size_t bytes = name != NULL ? strlen(name) + 1 : 0;
-    if (va_likely(name == NULL) || bytes > sizeof file_name ||
+    if (va_likely(name == NULL) || va_options.profile_bytes >= sizeof file_name ||
         va_sampling_start(va_options.profile_rate, (ProfileMode)va_options.profile_mode) != 0)
         return;
-    memcpy(file_name, name, bytes);
+    memcpy(file_name, name, va_options.profile_bytes);
     atexit(dump_at_exit);
 }

@@ -366,6 +366,15 @@ VA_COLD void va_arena_limit(size_t soft, size_t hard)
     unlock_and_purge();
 }
 
+VA_COLD void va_arena_set_huge_pages(HugePages choice)
+{
+    va_lock_acquire(&va_use.lock);
+    if (!initialised)
+        initialise_locked();
+    va_space_set_huge_pages_locked(choice);
+    va_lock_release(&va_use.lock);
+}
+
 /* ---- Looking around ---- */
 
 VA_COLD bool va_arena_holds(const void *pointer)

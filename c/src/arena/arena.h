@@ -8,6 +8,8 @@
 #ifndef VA_ARENA_H
 #define VA_ARENA_H
 
+#include "os/options.h"
+
 #include "arena/arena_purge.h"
 
 /* Lends a run whose first block's address is a multiple of align_blocks blocks (a power of two).
@@ -49,6 +51,9 @@ bool va_arena_holds(const void *pointer);
 /* Bounds in blocks, 0 for none. Above the soft one nothing free is kept resident; above the hard
  * one nothing is lent. */
 void va_arena_limit(size_t soft, size_t hard);
+
+/* For what is mapped from now on. HUGE_PAGES_NEVER also takes earlier advice back. */
+void va_arena_set_huge_pages(HugePages choice);
 
 /* A run as va_arena_scan found it. */
 typedef struct RunView {

@@ -214,15 +214,16 @@ static VA_COLD void end_pass_locked(uint64_t now)
     size_t less = (va_use.peak_blocks - va_min(va_use.peak_blocks, resident)) / 2;
     va_use.peak_blocks -= less; /* what may still be purged stays the same */
     va_use.purged_blocks -= va_min(va_use.purged_blocks, less);
-    atomic_store_explicit(&next_pass_ms, now + va_options.purge_delay_ms, memory_order_relaxed);
+    uint64_t delay = atomic_load_explicit(&va_options.purge_delay_ms, memory_order_relaxed);
+    atomic_store_explicit(&next_pass_ms, now + delay, memory_order_relaxed);
 }
 
 /* A pass, or a part of it if it would purge more than max_bytes: the next visit goes on. */
 static VA_COLD void pass(uint64_t now, size_t max_bytes)
 {
-    uint64_t delay = va_options.purge_delay_ms;
     size_t bytes = 0;
     va_lock_acquire(&va_use.lock);
+    uint64_t delay = atomic_load_explicit(&va_options.purge_delay_ms, memory_order_relaxed);
     uint64_t due = atomic_load_explicit(&next_pass_ms, memory_order_relaxed);
     if (due == 0 && delay != 0) /* the first look at the clock */
         atomic_store_explicit(&next_pass_ms, now + delay, memory_order_relaxed);
@@ -240,6 +241,16 @@ static VA_COLD void pass(uint64_t now, size_t max_bytes)
         }
         let_others_in();
     }
+    va_lock_release(&va_use.lock);
+}
+
+VA_COLD void va_purge_set_delay(uint64_t ms)
+{
+    va_lock_acquire(&va_use.lock);
+    atomic_store_explicit(&va_options.purge_delay_ms, ms, memory_order_relaxed);
+    uint64_t due = va_os_clock_ms() + ms; /* the next pass may be far off by the old delay */
+    if (due < atomic_load_explicit(&next_pass_ms, memory_order_relaxed))
+        atomic_store_explicit(&next_pass_ms, due, memory_order_relaxed);
     va_lock_release(&va_use.lock);
 }
 

@@ -42,6 +42,9 @@ bool va_purge_run_locking(const Block *run);
 /* Purges dirty memory above the ceiling. No locks held. */
 void va_purge_excess(void);
 
+/* Changes the purge delay. The arenas are started. */
+void va_purge_set_delay(uint64_t ms);
+
 /* Purges what is old, a bounded part of it. Called without locks wherever blocks come and go. */
 void va_purge_visit(void);
 

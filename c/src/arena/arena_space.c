@@ -426,17 +426,39 @@ static VA_STARTUP size_t wanted_bytes(unsigned arenas)
     return va_min(va_max(va_options.reserve_bytes, part), VA_RESERVE_BYTES);
 }
 
-static VA_STARTUP void start_zone(Zone *zone, size_t first, size_t end, bool dense)
+static VA_STARTUP bool may_be_huge(ZoneKind kind)
 {
-    bool may_be_huge = va_options.huge_pages == HUGE_PAGES_ALWAYS ||
-                       (va_options.huge_pages == HUGE_PAGES_AUTO && dense);
+    return va_options.huge_pages == HUGE_PAGES_ALWAYS ||
+           (va_options.huge_pages == HUGE_PAGES_AUTO && kind == ZONE_DENSE);
+}
+
+static VA_STARTUP void start_zone(Zone *zone, size_t first, size_t end, ZoneKind kind)
+{
     *zone = (Zone){.first = first,
                    .end = end,
                    .tabled = first,
                    .top = first,
                    .committed = first,
                    .purge_end = first / VA_GROUP_BLOCKS,
-                   .huge_from = may_be_huge ? first : SIZE_MAX};
+                   .huge_from = may_be_huge(kind) ? first : SIZE_MAX};
+}
+
+VA_COLD void va_space_set_huge_pages_locked(HugePages choice)
+{
+    unsigned arenas = atomic_load_explicit(&va_arena_count, memory_order_relaxed);
+    va_options.huge_pages = choice;
+    for (unsigned i = 0; i < ZONES * arenas; i++) {
+        const Arena *arena = &va_arenas[i / ZONES];
+        Zone *zone = &va_arenas[i / ZONES].zones[i % ZONES];
+        size_t from = atomic_load_explicit(&zone->huge_from, memory_order_relaxed);
+        if (!may_be_huge((ZoneKind)(i % ZONES))) {
+            refuse_below(arena, zone, zone->committed);
+            from = SIZE_MAX;
+        } else if (from == SIZE_MAX) {
+            from = va_align_up(zone->committed, HUGE_BLOCKS);
+        }
+        atomic_store_explicit(&zone->huge_from, from, memory_order_relaxed);
+    }
 }
 
 /* Describes an arena of which nothing is mapped yet. */
@@ -461,8 +483,8 @@ static VA_STARTUP void lay_down(Arena *arena, char *base, size_t bytes, size_t r
              va_state_shift(table));
     bool zoned = bytes >= VA_ZONED_BYTES && run_bytes <= bytes / 2;
     size_t split = va_align_up(zoned ? blocks / VA_SPARSE_PART : blocks, VA_GROUP_BLOCKS);
-    start_zone(&arena->zones[ZONE_SPARSE], tables.first, va_min(split, blocks), false);
-    start_zone(&arena->zones[ZONE_DENSE], split, va_max(split, blocks), true);
+    start_zone(&arena->zones[ZONE_SPARSE], tables.first, va_min(split, blocks), ZONE_SPARSE);
+    start_zone(&arena->zones[ZONE_DENSE], split, va_max(split, blocks), ZONE_DENSE);
 }
 
 static VA_COLD void unmap_table(Mapped mapped)

@@ -3,6 +3,7 @@
 #ifndef VA_ARENA_SPACE_H
 #define VA_ARENA_SPACE_H
 
+#include "os/options.h"
 #include "table/block_table.h"
 
 /* A new arena, with room for a run of so many blocks; NULL if there is no memory or no place. */
@@ -33,6 +34,10 @@ void va_space_populate(const Block *slab, size_t bytes);
  * are allowed again. The latter: under the mutex of the slab's owner, takes the arena lock. */
 void va_space_purged_locked(const Arena *arena, size_t first, size_t count);
 void va_space_purged(const Block *slab);
+
+/* Changes the option, also for memory of the arenas that is yet to be mapped; none takes earlier
+ * advice back. */
+void va_space_set_huge_pages_locked(HugePages choice);
 
 /* Maps the place of a moved run anew, see va_arena_move. The blocks then read as zero. False if the
  * kernel refuses: they may be unmapped. Without the lock. */

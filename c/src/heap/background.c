@@ -102,6 +102,16 @@ VA_COLD void va_background_set(bool on)
         start_if_large();
 }
 
+VA_COLD void va_background_set_delay(uint64_t ms)
+{
+    va_arena_start();
+    va_purge_set_delay(ms);
+    if (atomic_load_explicit(&va_purge_helper, memory_order_relaxed) == HELPER_OFF)
+        return;
+    va_background_set(false); /* it may sleep for the old delay */
+    va_background_set(true);
+}
+
 __attribute__((constructor(102))) static VA_STARTUP void set_by_option(void)
 {
     va_arena_start();

@@ -10,6 +10,9 @@
  * before this returns. Any thread. */
 void va_background_set(bool on);
 
+/* Changes the purge delay, also of such a thread. */
+void va_background_set_delay(uint64_t ms);
+
 /* Starts the thread. */
 void va_background_start(void);
 

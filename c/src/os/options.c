@@ -1,5 +1,6 @@
-/* options.c: reads the environment without libc's help: getenv may be replaced by the program,
- * and the first malloc can come before libc has set itself up. */
+/* options.c: reads what is compiled into the program, then the environment. Without libc's help:
+ * getenv may be replaced by the program, and the first malloc can come before libc has set itself
+ * up. */
 #include "os/options.h"
 
 #include <limits.h>
@@ -9,6 +10,9 @@
 
 extern char **environ;
 
+/* Of the program, or nowhere: see valloc.h. */
+extern const char *valloc_conf __attribute__((weak, visibility("default")));
+
 Options va_options = {
     .purge_delay_ms = VA_PURGE_DELAY_MS,
     .reserve_bytes = VA_RESERVE_BYTES,
@@ -16,9 +20,9 @@ Options va_options = {
 };
 
 /* A choice if `unit` is 0: the value is the place among the names that are understood. Else a
- * number from `least` to `most`, which is multiplied by the unit; with no `most` it is a text,
- * which stays where it is. Arrays instead of pointers: they need no relocation when a program
- * starts. */
+ * number from `least` to `most`, which is multiplied by the unit; with no `most` it is a text: the
+ * place of its first byte, where it stays, then its length. Arrays instead of pointers: they need
+ * no relocation when a program starts. */
 static const struct Setting {
     char name[24], understood[28];
     uint32_t offset, unit;
@@ -49,24 +53,24 @@ static const struct Setting {
     NUMBER("VALLOC_HARD_LIMIT_MIB", hard_limit_bytes, "MiB, 0 for none", VA_MIB, 0, UINT64_MAX),
 };
 
-static VA_COLD void report(const char *text)
-{
-    va_os_report(text, strlen(text));
-}
+#define PREFIX "VALLOC_"
+#define PREFIX_BYTES (sizeof PREFIX - 1)
 
-static VA_COLD bool parse_number(const struct Setting *setting, const char *text, uint64_t *value)
+static VA_COLD bool parse_number(const struct Setting *setting, const char *text, size_t length,
+                                 uint64_t *value)
 {
     uint64_t number = 0;
-    if (*text == '\0')
+    if (length == 0)
         return false;
     if (setting->most == 0) {
-        *value = (uint64_t)(uintptr_t)text;
+        value[0] = (uint64_t)(uintptr_t)text;
+        value[1] = length;
         return true;
     }
-    for (; *text != '\0'; text++) {
-        if (*text < '0' || *text > '9' || number > (UINT64_MAX >> 24) / 10)
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9' || number > (UINT64_MAX >> 24) / 10)
             return false;
-        number = number * 10 + (uint64_t)(*text - '0');
+        number = number * 10 + (uint64_t)(text[i] - '0');
     }
     if (number < setting->least || number > setting->most)
         return false;
@@ -74,47 +78,92 @@ static VA_COLD bool parse_number(const struct Setting *setting, const char *text
     return true;
 }
 
-static VA_COLD bool parse_choice(const struct Setting *setting, const char *text, uint64_t *value)
+static VA_COLD bool parse_choice(const struct Setting *setting, const char *text, size_t length,
+                                 uint64_t *value)
 {
     const char *name = setting->understood;
     for (uint64_t place = 0; *name != '\0'; place++) {
-        size_t length = strcspn(name, ",");
-        if (strlen(text) == length && strncmp(text, name, length) == 0) {
+        size_t bytes = strcspn(name, ",");
+        if (bytes == length && strncmp(text, name, length) == 0) {
             *value = place;
             return true;
         }
-        name += length + strspn(name + length, ", ");
+        name += bytes + strspn(name + bytes, ", ");
     }
     return false;
 }
 
-/* `text` is NAME=value. */
-static VA_COLD void read_setting(const struct Setting *setting, const char *text)
+static VA_COLD void report(const char *text)
 {
-    uint64_t *value = (uint64_t *)(void *)((char *)&va_options + setting->offset);
-    size_t length = strlen(setting->name);
-    if (strncmp(text, setting->name, length) != 0 || text[length] != '=')
-        return;
-    if (setting->unit == 0 ? parse_choice(setting, text + length + 1, value)
-                           : parse_number(setting, text + length + 1, value))
-        return;
+    va_os_report(text, strlen(text));
+}
+
+static VA_COLD void ignore(const char *text, size_t length, const char *understood)
+{
     report("valloc: option ignored: ");
-    report(text);
+    va_os_report(text, length);
     report(" (understood: ");
-    report(setting->understood);
+    report(understood);
     report(")\n");
+}
+
+/* How the names of settings are written: after the prefix in capitals, or without it. */
+typedef enum Names { NAMES_IN_ENVIRONMENT, NAMES_IN_PROGRAM } Names;
+
+/* The length of the text's part before the value, 0 if that is for another setting. */
+static VA_COLD size_t match(const struct Setting *setting, Names names, const char *text,
+                            size_t length)
+{
+    const char *name = setting->name + (names == NAMES_IN_PROGRAM ? PREFIX_BYTES : 0);
+    size_t bytes = strlen(name);
+    if (bytes >= length || text[bytes] != '=')
+        return 0;
+    for (size_t i = 0; i < bytes; i++) {
+        int small = name[i] == '_' ? '_' : name[i] - 'A' + 'a';
+        if (text[i] != (names == NAMES_IN_PROGRAM ? small : name[i]))
+            return 0;
+    }
+    return bytes + 1;
+}
+
+/* The text is NAME=value. False if there is no such setting. */
+static VA_COLD bool read_text(Names names, const char *text, size_t length)
+{
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        const struct Setting *setting = &settings[i];
+        uint64_t *value = (uint64_t *)(void *)((char *)&va_options + setting->offset);
+        size_t before = match(setting, names, text, length);
+        if (before == 0)
+            continue;
+        if (!(setting->unit == 0 ? parse_choice(setting, text + before, length - before, value)
+                                 : parse_number(setting, text + before, length - before, value)))
+            ignore(text, length, setting->understood);
+        return true;
+    }
+    return false;
+}
+
+static VA_COLD void read_program(const char *text)
+{
+    while (*text != '\0') {
+        size_t length = strcspn(text, ",");
+        if (!read_text(NAMES_IN_PROGRAM, text, length))
+            ignore(text, length, "name=value,name=value");
+        text += length + (text[length] == ',');
+    }
 }
 
 VA_STARTUP void va_options_read(void)
 {
-    static VA_TABLE const char prefix[] = "VALLOC_";
+    static VA_TABLE const char prefix[] = PREFIX;
     /* The kernel clears 2 MiB at a touch: 0.2 to 0.4 ms, on virtual machines up to 5. */
     if (va_os_is_real_time())
         va_options.huge_pages = HUGE_PAGES_NEVER;
+    if (va_unlikely(&valloc_conf != NULL) && valloc_conf != NULL)
+        read_program(valloc_conf);
     if (environ == NULL || va_os_is_privileged())
         return;
     for (char **text = environ; *text != NULL; text++)
-        if (strncmp(*text, prefix, sizeof prefix - 1) == 0)
-            for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-                read_setting(&settings[i], *text);
+        if (strncmp(*text, prefix, PREFIX_BYTES) == 0)
+            read_text(NAMES_IN_ENVIRONMENT, *text, strlen(*text));
 }

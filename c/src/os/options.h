@@ -1,5 +1,5 @@
-/* options.h: what the environment may change, read once; nothing of it in a program that has more
- * rights than whoever started it.
+/* options.h: what the program, by valloc_conf, and the environment may change, read once in this
+ * order; nothing of the environment in a program that has more rights than whoever started it.
  *
  *   VALLOC_HUGE_PAGES=auto|always|never   where huge pages are advised (auto: for slots up to a
  *                                         page, past the first MiBs)
@@ -28,19 +28,21 @@ typedef enum Foreign { FOREIGN_ABORT, FOREIGN_FORWARD, FOREIGN_IGNORE } Foreign;
 typedef enum StatsOption { STATS_NONE, STATS_TEXT, STATS_JSON } StatsOption;
 
 typedef struct Options {
-    uint64_t huge_pages;                             /* HugePages */
+    _Atomic uint64_t huge_pages;                     /* HugePages; arena lock */
     uint64_t foreign;                                /* Foreign */
     uint64_t stats;                                  /* StatsOption */
     uint64_t background, show_leaks, tolerate_sizes; /* 0 or 1 */
-    const char *profile;                             /* NULL: none. In the environment */
+    const char *profile;                             /* NULL: none. Not terminated */
+    uint64_t profile_bytes;                          /* its length */
     uint64_t profile_rate, profile_mode;             /* 0: the default; ProfileMode */
     uint64_t stats_file;
-    uint64_t purge_delay_ms;
+    _Atomic uint64_t purge_delay_ms; /* written under the arena lock; relaxed: a bare number */
     uint64_t reserve_bytes, soft_limit_bytes, hard_limit_bytes;
 } Options;
 
-/* Const after va_options_read, which the first arena calls under its lock. A value that is not
- * understood is reported on stderr, with those that are, and leaves the default. */
+/* Const after va_options_read, which the first arena calls under its lock, but for atomic ones. A
+ * value that is not understood is reported on stderr, with those that are, and leaves the default.
+ */
 extern Options va_options;
 void va_options_read(void);
 
