@@ -10,6 +10,7 @@
 #include "base/check.c"
 
 #include "os/os_linux.c"
+#include "os/cgroup.c"
 #include "os/options.c"
 
 #include "table/meta.c"

@@ -1,12 +1,16 @@
 """cgroup.py EXHAUST: in a cgroup whose memory limit the kernel enforces by killing, a program whose
-limit for valloc lies below survives exhaustion, again and again; skipped where no cgroup can be made."""
+limit for valloc lies below survives exhaustion, again and again; and with VALLOC_CGROUP=1 free memory
+stays below the group's limit. Without that no file of a cgroup is opened. Skipped where no cgroup can be
+made."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from support import SKIPPED, preloaded
+from support import OVERRIDE, SKIPPED, preloaded
 
 LIMIT_MIB = 96
 
@@ -34,6 +38,52 @@ def run_in(group, command, **options):
         preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())))
 
 
+# Lends 120 MiB and frees 40, none of it touched: tells what is lent and dirty, in bytes.
+FREES = """
+import ctypes
+c = ctypes.CDLL(None)
+c.malloc.restype = ctypes.c_void_p
+blocks = [c.malloc(4 << 20) for _ in range(30)]
+for block in blocks[::3]:
+    c.free(ctypes.c_void_p(block))
+c.valloc_stats_write(1)
+"""
+
+
+def check_free_memory(group):
+    """The soft limit is 7/8 of the group's: what is lent leaves almost nothing of it."""
+    for cgroup, least, most in (("0", 24, 48), ("1", 0, 4)):
+        done = run_in(group, [sys.executable, "-c", FREES], VALLOC_CGROUP=cgroup, VALLOC_PURGE_DELAY_MS="3600000")
+        if done.returncode != 0:
+            sys.exit(f"VALLOC_CGROUP={cgroup}: {done.returncode} {done.stdout}{done.stderr}")
+        lent, dirty = (int(figure) >> 20 for figure in re.findall(r" (?:lent|dirty)=(\d+)", done.stdout))
+        if not (80 <= lent < 96 and least <= dirty <= most):
+            sys.exit(f"VALLOC_CGROUP={cgroup}: {lent} MiB lent, {dirty} dirty")
+        print(f"VALLOC_CGROUP={cgroup}: {lent} MiB lent, {dirty} dirty")
+
+
+def files_opened(**options):
+    """Under /proc and /sys; None if nothing can be traced."""
+    if shutil.which("strace") is None:
+        return None
+    done = subprocess.run(["strace", "-f", "-e", "trace=openat,open", "-E", f"LD_PRELOAD={OVERRIDE}", "true"],
+                          env={**os.environ, **options}, capture_output=True, text=True)
+    if done.returncode != 0:
+        return None
+    return re.findall(r'"(/(?:proc|sys)/[^"]*)"', done.stderr)
+
+
+def check_files():
+    plain, followed = files_opened(), files_opened(VALLOC_CGROUP="1")
+    if plain is None:
+        print("no program can be traced here")
+    elif plain or followed[:1] != ["/proc/self/cgroup"]:
+        sys.exit(f"files opened: {plain}, by option {followed}")
+    else:
+        print(f"files opened: none, by option {len(followed)}")
+
+
+check_files()
 group = make_group()
 if group is None:
     print("no cgroup can be made here")
@@ -48,5 +98,6 @@ try:
     done = run_in(group, [sys.argv[1], "40"])
     if done.returncode != -9:
         sys.exit(f"the group's limit of {LIMIT_MIB} MiB is none: {done.returncode} {done.stdout}{done.stderr}")
+    check_free_memory(group)
 finally:
     group.rmdir()

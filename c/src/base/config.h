@@ -413,6 +413,13 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_STACK_FRAME_BYTES ((uintptr_t)256 << 10)
 #define VA_STACK_CODE_BYTES ((uintptr_t)4 << 10)
 
+/* The limit of a cgroup, by option: the soft limit leaves this part of it to what else the cgroup
+ * has in memory, such as valloc's tables, stacks, code, and other processes. Bytes that are read of
+ * the list of cgroups, and of a path. */
+#define VA_CGROUP_LEFT 8
+#define VA_CGROUP_LIST_BYTES ((size_t)4 << 10)
+#define VA_CGROUP_PATH_BYTES ((size_t)1 << 10)
+
 /* How often a lock is looked at again before its waiter sleeps. */
 #define VA_LOCK_SPINS 64
 

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "os/cgroup.h"
 #include "os/os.h"
 
 extern char **environ;
@@ -40,6 +41,7 @@ static const struct Setting {
     CHOICE("VALLOC_FOREIGN", foreign, "abort, forward, ignore"),
     CHOICE("VALLOC_STATS", stats, "0, 1, json"),
     CHOICE("VALLOC_BACKGROUND", background, "0, 1"),
+    CHOICE("VALLOC_CGROUP", cgroup, "0, 1"),
     CHOICE("VALLOC_SHOW_LEAKS", show_leaks, "0, 1"),
     CHOICE("VALLOC_TOLERATE_SIZES", tolerate_sizes, "0, 1"),
     CHOICE("VALLOC_PROFILE_MODE", profile_mode, "live, all"),
@@ -153,17 +155,34 @@ static VA_COLD void read_program(const char *text)
     }
 }
 
-VA_STARTUP void va_options_read(void)
+static VA_STARTUP void read_environment(void)
 {
     static VA_TABLE const char prefix[] = PREFIX;
-    /* The kernel clears 2 MiB at a touch: 0.2 to 0.4 ms, on virtual machines up to 5. */
-    if (va_os_is_real_time())
-        va_options.huge_pages = HUGE_PAGES_NEVER;
-    if (va_unlikely(&valloc_conf != NULL) && valloc_conf != NULL)
-        read_program(valloc_conf);
     if (environ == NULL || va_os_is_privileged())
         return;
     for (char **text = environ; *text != NULL; text++)
         if (strncmp(*text, prefix, PREFIX_BYTES) == 0)
             read_text(NAMES_IN_ENVIRONMENT, *text, strlen(*text));
+}
+
+static VA_COLD void follow_cgroup(void)
+{
+    uint64_t limit = va_cgroup_limit(va_os_read_file);
+    if (limit == UINT64_MAX)
+        return;
+    limit -= limit / VA_CGROUP_LEFT;
+    if (limit < va_options.soft_limit_bytes || va_options.soft_limit_bytes == 0)
+        va_options.soft_limit_bytes = va_max(limit, VA_BLOCK_BYTES);
+}
+
+VA_STARTUP void va_options_read(void)
+{
+    /* The kernel clears 2 MiB at a touch: 0.2 to 0.4 ms, on virtual machines up to 5. */
+    if (va_os_is_real_time())
+        va_options.huge_pages = HUGE_PAGES_NEVER;
+    if (va_unlikely(&valloc_conf != NULL) && valloc_conf != NULL)
+        read_program(valloc_conf);
+    read_environment();
+    if (va_unlikely(va_options.cgroup))
+        follow_cgroup();
 }

@@ -8,6 +8,7 @@
  *   VALLOC_FOREIGN=abort|forward|ignore   what the override library does with foreign pointers
  *   VALLOC_SOFT_LIMIT_MIB=N               above it no free memory is kept; 0: none
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
+ *   VALLOC_CGROUP=0|1                     the soft limit follows the limit of the cgroup
  *   VALLOC_TOLERATE_SIZES=0|1             a sized free with a wrong size gets a warning and is done
  *   VALLOC_STATS=0|1|json                 statistics on stderr when the process exits
  *   VALLOC_STATS_FD=N                     they, and leaks, go to this file descriptor
@@ -28,13 +29,13 @@ typedef enum Foreign { FOREIGN_ABORT, FOREIGN_FORWARD, FOREIGN_IGNORE } Foreign;
 typedef enum StatsOption { STATS_NONE, STATS_TEXT, STATS_JSON } StatsOption;
 
 typedef struct Options {
-    _Atomic uint64_t huge_pages;                     /* HugePages; arena lock */
-    uint64_t foreign;                                /* Foreign */
-    uint64_t stats;                                  /* StatsOption */
-    uint64_t background, show_leaks, tolerate_sizes; /* 0 or 1 */
-    const char *profile;                             /* NULL: none. Not terminated */
-    uint64_t profile_bytes;                          /* its length */
-    uint64_t profile_rate, profile_mode;             /* 0: the default; ProfileMode */
+    _Atomic uint64_t huge_pages;                             /* HugePages; arena lock */
+    uint64_t foreign;                                        /* Foreign */
+    uint64_t stats;                                          /* StatsOption */
+    uint64_t background, cgroup, show_leaks, tolerate_sizes; /* 0 or 1 */
+    const char *profile;                                     /* NULL: none. Not terminated */
+    uint64_t profile_bytes;                                  /* its length */
+    uint64_t profile_rate, profile_mode;                     /* 0: the default; ProfileMode */
     uint64_t stats_file;
     _Atomic uint64_t purge_delay_ms; /* written under the arena lock; relaxed: a bare number */
     uint64_t reserve_bytes, soft_limit_bytes, hard_limit_bytes;

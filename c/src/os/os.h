@@ -130,6 +130,9 @@ void va_os_write(int file, const char *text, size_t length);
 
 uint64_t va_os_process_id(void);
 
+/* The first bytes of a file; returns how many, 0 if it cannot be read. */
+size_t va_os_read_file(const char *path, char *buffer, size_t bytes);
+
 /* A new file, or an old one made empty, and its end. -1 if that fails. */
 int va_os_create(const char *path);
 void va_os_close(int file);

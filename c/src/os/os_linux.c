@@ -549,6 +549,22 @@ VA_COLD int va_os_create(const char *path)
     return (int)file;
 }
 
+VA_COLD size_t va_os_read_file(const char *path, char *buffer, size_t bytes)
+{
+    int saved = errno;
+    size_t length = 0;
+    long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    long count = file >= 0 ? 1 : 0;
+    while (count > 0 && length < bytes) {
+        count = syscall(SYS_read, file, buffer + length, bytes - length);
+        length += count > 0 ? (size_t)count : 0;
+    }
+    if (file >= 0)
+        syscall(SYS_close, file);
+    errno = saved;
+    return length;
+}
+
 VA_COLD void va_os_close(int file)
 {
     int saved = errno;
