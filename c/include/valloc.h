@@ -248,12 +248,17 @@ typedef struct valloc_cache_stats {
 VALLOC_API int valloc_stats_caches(int (*visit)(const valloc_cache_stats *stats, void *context),
                                    void *context);
 
-/* Prints all statistics, as text or as JSON. The JSON is one object with the members of
- * valloc_stats, "version", and the arrays "classes" and "thread_caches". Calls write(context, text)
- * with pieces of the text; if write is NULL, prints to stderr. VALLOC_STATS=1 or VALLOC_STATS=json
- * in the environment prints this when the process exits, to the file descriptor VALLOC_STATS_FD or
- * to stderr. */
-typedef enum valloc_stats_format { VALLOC_STATS_TEXT, VALLOC_STATS_JSON } valloc_stats_format;
+/* Prints all statistics, as text, as JSON, or in Prometheus' text format. The JSON is one object
+ * with the members of valloc_stats, "version", and the arrays "classes" and "thread_caches". The
+ * metrics are those of valloc_stats and of the classes; docs/statistics.md lists them. Calls
+ * write(context, text) with pieces of the text; if write is NULL, prints to stderr. VALLOC_STATS=1,
+ * json or prometheus in the environment prints this when the process exits, to the file descriptor
+ * VALLOC_STATS_FD or to stderr. */
+typedef enum valloc_stats_format {
+    VALLOC_STATS_TEXT,
+    VALLOC_STATS_JSON,
+    VALLOC_STATS_PROMETHEUS
+} valloc_stats_format;
 VALLOC_API void valloc_stats_print(valloc_stats_format format,
                                    void (*write)(void *context, const char *text), void *context);
 

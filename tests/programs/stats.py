@@ -1,7 +1,8 @@
-"""stats.py: statistics at the exit of a program, as the environment asks for them; malloc_info and
-mallinfo2 tell the same."""
+"""stats.py SCHEMA: statistics at the exit of a program, as the environment asks for them; the JSON fits
+the schema; malloc_info and mallinfo2 tell the same."""
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -22,8 +23,22 @@ def check(condition, what):
         sys.exit(what)
 
 
+def fits(value, schema):
+    """Of JSON Schema what ours uses: every member is known and there, with its type."""
+    if schema["type"] == "object":
+        return (set(value) == set(schema["required"]) == set(schema["properties"]) and
+                all(fits(value[name], member) for name, member in schema["properties"].items()))
+    if schema["type"] == "array":
+        return isinstance(value, list) and all(fits(item, schema["items"]) for item in value)
+    if schema["type"] == "boolean":
+        return isinstance(value, bool)
+    return type(value) is int and value >= schema["minimum"]
+
+
 def check_json():
     heap = json.loads(at_exit("json"))
+    with open(sys.argv[1]) as schema:
+        check(fits(heap, json.load(schema)), "the JSON does not fit its schema")
     classes = heap["classes"]
     check(heap["lent"] == heap["live"] + heap["cached"] + heap["free_slots"] + heap["spare"] +
           heap["slack"], "the parts of `lent` are not the whole")
@@ -35,13 +50,38 @@ def check_json():
     print(f"JSON: {heap['live'] >> 10} KiB live in {len(classes)} classes")
 
 
+LINE = re.compile(r'(valloc_\w+)(?:\{slot_size="(\d+)"\})? (\d+)')
+
+
+def check_metrics():
+    types, values = {}, {}
+    for line in at_exit("prometheus").splitlines():
+        if line.startswith("# TYPE "):
+            name, types[name] = line.split()[2:]
+            continue
+        name, slot_size, value = LINE.fullmatch(line).groups()
+        check(name in types and name == list(types)[-1], f"{line}: not below its type")
+        check((name, slot_size) not in values, f"{line}: twice")
+        values[name, slot_size] = int(value)
+    with open(sys.argv[1]) as schema:
+        schema = json.load(schema)["properties"]
+    rows = [name for name in schema["classes"]["items"]["properties"] if name != "slot_size"]
+    totals = [re.sub("_bytes(_total)?$", "", name[7:]) for name in types if "_class_" not in name]
+    check(set(totals) == set(schema) - {"version", "classes", "thread_caches"}, f"{totals}")
+    check([name[13:] for name in types if "_class_" in name] == rows, f"{list(types)}")
+    check({name for name, kind in types.items() if kind == "counter"} == {"valloc_purged_bytes_total"}, types)
+    live = sum(value for (name, _), value in values.items() if name == "valloc_class_live_bytes")
+    check(values["valloc_live_bytes", None] == live > 0, "live is not the classes' sum")
+    print(f"Prometheus: {len(types)} metrics, {len(values)} values")
+
+
 def check_text():
     text = at_exit("1")
     check(text.startswith("valloc\n"), "no heading")
     check("\ncommitted" in text and "\n slot size    blocks " in text, "no table")
     check("\nthread cache 1: " in text, "no thread cache")
     check(at_exit("0") == "", "statistics unasked for")
-    check("option ignored: VALLOC_STATS=much (understood: 0, 1, json)\n" in at_exit("much"),
+    check("option ignored: VALLOC_STATS=much (understood: 0, 1, json, prometheus)\n" in at_exit("much"),
           "a wrong value is not told")
     print("text: a table, or nothing")
 
@@ -82,5 +122,6 @@ def check_libc_names():
 
 
 check_json()
+check_metrics()
 check_text()
 check_libc_names()

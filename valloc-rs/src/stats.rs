@@ -241,6 +241,8 @@ pub enum StatsFormat {
     /// `thread_caches`. If valloc [forwards](crate::FORWARDS): `version`, `"forwards":true` and two
     /// empty arrays.
     Json,
+    /// Metrics in the text format of Prometheus: the totals, and those of each size class.
+    Prometheus,
 }
 
 /// Writes all statistics: totals, size classes, thread caches.
@@ -255,6 +257,7 @@ pub fn print_stats(format: StatsFormat, out: &mut dyn fmt::Write) -> fmt::Result
     let format = match format {
         StatsFormat::Text => sys::VALLOC_STATS_TEXT,
         StatsFormat::Json => sys::VALLOC_STATS_JSON,
+        StatsFormat::Prometheus => sys::VALLOC_STATS_PROMETHEUS,
     };
     // SAFETY: `Sink::write` gets the arguments that it expects.
     Sink::collect(out, |write, sink| unsafe { sys::valloc_stats_print(format, write, sink) })

@@ -22,7 +22,7 @@ pub use valloc_sys::{
     MemoryBlock, VALLOC_BLOCK_BYTES, VALLOC_BLOCK_OCCUPIED, VALLOC_HUGE_PAGES_ALWAYS,
     VALLOC_HUGE_PAGES_AUTO, VALLOC_HUGE_PAGES_NEVER, VALLOC_MAX_THREADS, VALLOC_PROFILE_ALL,
     VALLOC_PROFILE_FOLDED, VALLOC_PROFILE_LIVE, VALLOC_PROFILE_PPROF, VALLOC_STATS_JSON,
-    VALLOC_STATS_TEXT,
+    VALLOC_STATS_PROMETHEUS, VALLOC_STATS_TEXT,
 };
 
 // SAFETY: every call is the system's own.
@@ -110,6 +110,8 @@ pub unsafe fn valloc_stats_print(format: valloc_stats_format, write: Write, cont
             "{{\"version\":{},\"forwards\":true,\"classes\":[],\"thread_caches\":[]}}\n",
             valloc_sys::VALLOC_VERSION
         )
+    } else if format == VALLOC_STATS_PROMETHEUS {
+        String::new()
     } else {
         "valloc has no port for this target: the system allocates, without statistics\n".into()
     };

@@ -308,11 +308,13 @@ extern "C" {
 }
 pub const VALLOC_STATS_TEXT: valloc_stats_format = 0;
 pub const VALLOC_STATS_JSON: valloc_stats_format = 1;
-/** Prints all statistics, as text or as JSON. The JSON is one object with the members of
- valloc_stats, "version", and the arrays "classes" and "thread_caches". Calls write(context, text)
- with pieces of the text; if write is NULL, prints to stderr. VALLOC_STATS=1 or VALLOC_STATS=json
- in the environment prints this when the process exits, to the file descriptor VALLOC_STATS_FD or
- to stderr.*/
+pub const VALLOC_STATS_PROMETHEUS: valloc_stats_format = 2;
+/** Prints all statistics, as text, as JSON, or in Prometheus' text format. The JSON is one object
+ with the members of valloc_stats, "version", and the arrays "classes" and "thread_caches". The
+ metrics are those of valloc_stats and of the classes; docs/statistics.md lists them. Calls
+ write(context, text) with pieces of the text; if write is NULL, prints to stderr. VALLOC_STATS=1,
+ json or prometheus in the environment prints this when the process exits, to the file descriptor
+ VALLOC_STATS_FD or to stderr.*/
 pub type valloc_stats_format = ::core::ffi::c_uint;
 extern "C" {
     pub fn valloc_stats_print(

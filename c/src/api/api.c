@@ -325,7 +325,7 @@ VA_COLD int valloc_stats_caches(int (*visit)(const valloc_cache_stats *, void *)
 VA_COLD void valloc_stats_print(valloc_stats_format format,
                                 void (*write)(void *context, const char *text), void *context)
 {
-    va_print_stats(format == VALLOC_STATS_JSON, write, context);
+    va_print_stats(format, write, context);
 }
 
 VA_COLD void valloc_stats_write(int file)

@@ -39,7 +39,7 @@ static const struct Setting {
     }
     CHOICE("VALLOC_HUGE_PAGES", huge_pages, "auto, always, never"),
     CHOICE("VALLOC_FOREIGN", foreign, "abort, forward, ignore"),
-    CHOICE("VALLOC_STATS", stats, "0, 1, json"),
+    CHOICE("VALLOC_STATS", stats, "0, 1, json, prometheus"),
     CHOICE("VALLOC_BACKGROUND", background, "0, 1"),
     CHOICE("VALLOC_CGROUP", cgroup, "0, 1"),
     CHOICE("VALLOC_SHOW_LEAKS", show_leaks, "0, 1"),

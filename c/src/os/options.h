@@ -10,7 +10,7 @@
  *   VALLOC_HARD_LIMIT_MIB=N               above it allocations fail; 0: none
  *   VALLOC_CGROUP=0|1                     the soft limit follows the limit of the cgroup
  *   VALLOC_TOLERATE_SIZES=0|1             a sized free with a wrong size gets a warning and is done
- *   VALLOC_STATS=0|1|json                 statistics on stderr when the process exits
+ *   VALLOC_STATS=0|1|json|prometheus      statistics on stderr when the process exits
  *   VALLOC_STATS_FD=N                     they, and leaks, go to this file descriptor
  *   VALLOC_BACKGROUND=0|1                 a thread gives memory back while the others idle
  *   VALLOC_SHOW_LEAKS=0|1                 what is still allocated at exit is listed on stderr
@@ -26,7 +26,7 @@
 /* Choices, in the order of their names in options.c. */
 typedef enum HugePages { HUGE_PAGES_AUTO, HUGE_PAGES_ALWAYS, HUGE_PAGES_NEVER } HugePages;
 typedef enum Foreign { FOREIGN_ABORT, FOREIGN_FORWARD, FOREIGN_IGNORE } Foreign;
-typedef enum StatsOption { STATS_NONE, STATS_TEXT, STATS_JSON } StatsOption;
+typedef enum StatsOption { STATS_NONE, STATS_TEXT, STATS_JSON, STATS_PROMETHEUS } StatsOption;
 
 typedef struct Options {
     _Atomic uint64_t huge_pages;                             /* HugePages; arena lock */

@@ -16,5 +16,5 @@ static VA_COLD void write_to_file(void *context, const char *text)
 __attribute__((destructor(101))) static VA_STARTUP void tell_at_exit(void)
 {
     if (va_options.stats != STATS_NONE && !va_thread_reports)
-        va_print_stats(va_options.stats == STATS_JSON, write_to_file, NULL);
+        va_print_stats((valloc_stats_format)(va_options.stats - STATS_TEXT), write_to_file, NULL);
 }

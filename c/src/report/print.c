@@ -1,4 +1,4 @@
-/* print.c: tables and JSON, line by line in a buffer of its own: stdio allocates. */
+/* print.c: tables, JSON and metrics, line by line in a buffer of its own: stdio allocates. */
 #include "report/print.h"
 
 #include <string.h>
@@ -245,6 +245,50 @@ static VA_COLD void print_json(Printer *printer, const valloc_stats *stats, cons
     end_line(printer);
 }
 
+/* # TYPE valloc_NAME gauge */
+static VA_COLD void metric(Printer *printer, const char *prefix, const char *name, const char *unit,
+                           const char *type)
+{
+    const char *const pieces[] = {"# TYPE ", prefix, name, unit, type};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+        text(printer, pieces[i]);
+    end_line(printer);
+}
+
+static VA_COLD void class_metric(Printer *printer, const Census *census, const Field *field)
+{
+    metric(printer, "valloc_class_", field->name, "", " gauge");
+    for (unsigned class = 0; class <= VA_CLASSES; class ++) {
+        if (census->rows[class].blocks == 0)
+            continue;
+        text(printer, "valloc_class_");
+        text(printer, field->name);
+        text(printer, "{slot_size=\"");
+        number(printer, census->rows[class].slot_size);
+        text(printer, "\"} ");
+        number(printer, value_of_field(&census->rows[class], field));
+        end_line(printer);
+    }
+}
+
+static VA_COLD void print_metrics(Printer *printer, const valloc_stats *stats, const Census *census)
+{
+    for (size_t i = 0; i < STATS_FIELDS; i++) {
+        const Field *field = &stats_fields[i];
+        bool grows = field->offset == offsetof(valloc_stats, purged);
+        const char *unit = grows ? "_bytes_total" : field->is_count ? "" : "_bytes";
+        metric(printer, "valloc_", field->name, unit, grows ? " counter" : " gauge");
+        text(printer, "valloc_");
+        text(printer, field->name);
+        text(printer, unit);
+        text(printer, " ");
+        number(printer, value_of_field(stats, field));
+        end_line(printer);
+    }
+    for (size_t i = 1; i < sizeof class_fields / sizeof *class_fields; i++)
+        class_metric(printer, census, &class_fields[i]);
+}
+
 static VA_COLD void print_text(Printer *printer, const valloc_stats *stats, const Census *census)
 {
     text(printer, "valloc");
@@ -261,15 +305,17 @@ static VA_COLD void print_text(Printer *printer, const valloc_stats *stats, cons
     va_stats_caches(cache_as_text, printer);
 }
 
-VA_COLD void va_print_stats(bool json, Emit *emit, void *context)
+VA_COLD void va_print_stats(valloc_stats_format format, Emit *emit, void *context)
 {
     Printer printer = start(emit, context);
     Census census;
     valloc_stats stats;
     va_stats_count(&census, NULL);
     va_stats_collect(&stats, &census);
-    if (json)
+    if (format == VALLOC_STATS_JSON)
         print_json(&printer, &stats, &census);
+    else if (format == VALLOC_STATS_PROMETHEUS)
+        print_metrics(&printer, &stats, &census);
     else
         print_text(&printer, &stats, &census);
 }
