@@ -117,6 +117,7 @@ test-rust:
 	RUSTC_BOOTSTRAP=1 RUSTDOCFLAGS='--cfg docsrs -D warnings' cargo doc --quiet --no-deps \
 	    --package valloc-sys --package valloc --features allocator-api2,nightly --target-dir target/nightly
 	cargo run --quiet --release --package valloc --example json
+	cargo run --quiet --release --package valloc --example server
 	cargo publish --workspace --dry-run --allow-dirty
 
 test-targets:

@@ -278,7 +278,7 @@ VALLOC_API void valloc_stats_write(int file);
  * pointers: compile with -fno-omit-frame-pointer. docs/profiling.md is a guide.
  *
  * VALLOC_PROFILE=FILE in the environment starts a profile before main, and writes it for pprof when
- * the process exits. */
+ * the process exits; by options also at a signal, and whenever the heap has grown. */
 
 typedef enum valloc_profile_mode {
     VALLOC_PROFILE_LIVE, /* only of what is in use */
@@ -291,7 +291,8 @@ typedef enum valloc_profile_format {
     VALLOC_PROFILE_FOLDED,      /* "main;f;g BYTES" in use, for flame graphs */
     VALLOC_PROFILE_FOLDED_PEAK, /* the same at the peak of the heap */
     VALLOC_PROFILE_FOLDED_ALL,  /* the same of all that was allocated */
-    VALLOC_PROFILE_TEXT         /* for a person */
+    VALLOC_PROFILE_TEXT,        /* for a person */
+    VALLOC_PROFILE_PPROF_ALL    /* as the first one; pprof shows first what was allocated */
 } valloc_profile_format;
 
 /* Starts a profile, with a mean of so many bytes between samples; 0 is the default, 512 KiB. An

@@ -67,5 +67,6 @@
 #include "api/emergency.c"
 #include "api/watch.c"
 #include "api/leaks.c"
+#include "api/profile_file.c"
 #include "api/sampling.c"
 #include "api/api.c"

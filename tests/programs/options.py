@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 PROGRAM = sys.argv[1]
+OVERRIDE = os.environ.pop("VALLOC_OVERRIDE", None)
 WRONG = "the size or alignment is not the allocation's (pointer 0x"
 
 
@@ -116,6 +117,42 @@ def check_profile():
     print("a heap profile: at exit, to the file that is asked for")
 
 
+RUNS = """
+import os, signal
+kept = [bytearray(100000) for _ in range(100)]
+if signal.getsignal(signal.SIGUSR2) is None:  # handled by what Python has not set
+    os.kill(os.getpid(), signal.SIGUSR2)
+kept += [bytearray(100000) for _ in range(400)]
+"""
+
+
+def files_while_running(**options):
+    """The files of a profile of 50 MB that grow, without the one at exit, and what was said."""
+    with tempfile.TemporaryDirectory() as directory:
+        done = subprocess.run([sys.executable, "-c", RUNS], capture_output=True, text=True,
+                              env={**os.environ, "LD_PRELOAD": OVERRIDE, "VALLOC_PROFILE": f"{directory}/%p",
+                                   "VALLOC_PROFILE_RATE": "20000", **options})
+        must(done.returncode == 0, done.stderr)
+        sizes = {file.name: file.stat().st_size for file in Path(directory).iterdir()}
+    must(all(size > 100 for size in sizes.values()), sizes)
+    at_exit = [name for name in sizes if "." not in name]
+    must(len(at_exit) == 1, sizes)
+    expected = {f"{at_exit[0]}.{number}" for number in range(1, len(sizes))}
+    must(set(sizes) == {at_exit[0]} | expected, sizes)
+    return len(expected), done.stderr
+
+
+def check_profile_while_running():
+    number = int(signal.SIGUSR2)
+    must(files_while_running() == (0, ""), "a profile was written unasked for")
+    must(files_while_running(VALLOC_PROFILE_SIGNAL=str(number)) == (1, ""), "not one profile at a signal")
+    grown, _ = files_while_running(VALLOC_PROFILE_GROWTH="10000000")
+    must(4 <= grown <= 6, f"{grown} profiles of 50 MB that grow, at every 10 MB")
+    count, said = files_while_running(VALLOC_PROFILE_SIGNAL="9")
+    must(count == 0 and said == "valloc: VALLOC_PROFILE_SIGNAL: a signal that has no handlers\n", said)
+    print(f"a heap profile while the program runs: at a signal, and {grown} while it grows")
+
+
 for name in [name for name in os.environ if name.startswith("VALLOC_")]:
     del os.environ[name]
 check_sizes()
@@ -125,3 +162,4 @@ for configured in sys.argv[2:4]:
     check_compiled(configured)
 if "profiler" in sys.argv[4:]:
     check_profile()
+    check_profile_while_running()

@@ -65,9 +65,43 @@ pub fn stop() {
     unsafe { sys::valloc_profile_stop() }
 }
 
+/// Stops the profile when it is dropped.
+#[derive(Debug)]
+#[must_use = "the profile stops when the guard is dropped"]
+pub struct Guard(());
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        stop();
+    }
+}
+
+/// Starts a profile for as long as the guard lives.
+///
+/// ```
+/// # if !valloc::FORWARDS {
+/// use valloc::profile::{self, Mode};
+///
+/// let guard = profile::guard(4096, Mode::All)?;
+/// let numbers: Vec<usize> = (0..100_000).collect();
+/// drop(guard); // what is allocated from now on is not sampled
+/// let dump = profile::dump_pprof_all();
+/// # assert!(!dump.is_empty() && numbers.len() == 100_000);
+/// # }
+/// # Ok::<(), valloc::profile::StartError>(())
+/// ```
+pub fn guard(rate: usize, mode: Mode) -> Result<Guard, StartError> {
+    start(rate, mode).map(|()| Guard(()))
+}
+
 /// The profile as it is now, in the format of pprof; empty if none was started.
 pub fn dump_pprof() -> Vec<u8> {
     dump(sys::VALLOC_PROFILE_PPROF)
+}
+
+/// The same, but pprof shows first what was allocated since the start, with [`Mode::All`].
+pub fn dump_pprof_all() -> Vec<u8> {
+    dump(sys::VALLOC_PROFILE_PPROF_ALL)
 }
 
 /// The memory in use by call stack, a line each, as flame graphs are made from:

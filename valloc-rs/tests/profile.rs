@@ -31,4 +31,16 @@ fn profile_tells_what_is_in_use() {
     assert!(rest < 500_000.0, "{rest}");
     profile::stop();
     assert!(!profile::dump_pprof().is_empty());
+
+    let guard = profile::guard(1, Mode::All).unwrap();
+    assert!(matches!(profile::guard(1, Mode::All), Err(StartError)));
+    let more = vec![1; 10_000];
+    let sampled = live_bytes();
+    assert!(sampled >= 10_000.0, "{sampled}");
+    drop(guard);
+    assert_eq!(profile::dump_pprof_all().len(), profile::dump_pprof().len());
+    drop(more);
+    drop(profile::guard(1, Mode::Live).unwrap());
+    assert!(profile::start(1, Mode::Live).is_ok());
+    profile::stop();
 }

@@ -349,7 +349,7 @@ pub const VALLOC_PROFILE_ALL: valloc_profile_mode = 1;
  pointers: compile with -fno-omit-frame-pointer. docs/profiling.md is a guide.
 
  VALLOC_PROFILE=FILE in the environment starts a profile before main, and writes it for pprof when
- the process exits.*/
+ the process exits; by options also at a signal, and whenever the heap has grown.*/
 pub type valloc_profile_mode = ::core::ffi::c_uint;
 /// profile.proto, for `go tool pprof`
 pub const VALLOC_PROFILE_PPROF: valloc_profile_format = 0;
@@ -363,6 +363,8 @@ pub const VALLOC_PROFILE_FOLDED_PEAK: valloc_profile_format = 3;
 pub const VALLOC_PROFILE_FOLDED_ALL: valloc_profile_format = 4;
 /// for a person
 pub const VALLOC_PROFILE_TEXT: valloc_profile_format = 5;
+/// as the first one; pprof shows first what was allocated
+pub const VALLOC_PROFILE_PPROF_ALL: valloc_profile_format = 6;
 pub type valloc_profile_format = ::core::ffi::c_uint;
 extern "C" {
     /** Starts a profile, with a mean of so many bytes between samples; 0 is the default, 512 KiB. An

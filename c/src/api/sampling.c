@@ -4,10 +4,9 @@
 #include "api/fast.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "os/options.h"
+#include "api/profile_file.h"
 #include "os/os.h"
 
 /* The thread's next point. */
@@ -63,6 +62,7 @@ static VA_COLD void sample(const void *pointer, size_t size, size_t rate, StackF
         block->sampled = true;
     else
         va_slot_sample(block, va_entry_class(entry), pointer);
+    va_profile_file_grow();
 }
 
 /* A request was served. */
@@ -75,6 +75,7 @@ VA_INLINE void count(const void *pointer, size_t size, StackFrame caller)
         sample(pointer, size, rate, caller);
     if (va_unlikely(VA_THREAD_FRONT != VA_NO_FRONT))
         va_thread_cover();
+    va_profile_file_visit();
 }
 
 /* From the thread's stacks as the fast path would, if it can. */
@@ -138,56 +139,4 @@ VA_COLD int va_sampling_start(size_t rate, ProfileMode mode)
         return va_profile_rate() != 0 ? EBUSY : ENOMEM;
     va_route_purge();
     return 0;
-}
-
-/* ---- By options ---- */
-
-/* Copied: programs write to their environment. */
-static char file_name[VA_PROFILE_FILE_BYTES];
-
-/* With the process id for each %p: after a fork there are several processes. */
-static VA_COLD void expand_file_name(char *path, size_t bytes)
-{
-    size_t length = 0;
-    for (const char *from = file_name; *from != '\0' && length < bytes - 1; from++) {
-        if (from[0] != '%' || from[1] != 'p') {
-            path[length++] = *from;
-            continue;
-        }
-        Report report = {.length = 0};
-        va_report_number(&report, va_os_process_id(), 10);
-        size_t digits = va_min(report.length, bytes - 1 - length);
-        memcpy(path + length, report.line, digits);
-        length += digits;
-        from++;
-    }
-    path[length] = '\0';
-}
-
-static VA_COLD bool append_to_file(void *descriptor, const void *bytes, size_t count)
-{
-    va_os_write(*(const int *)descriptor, bytes, count);
-    return true;
-}
-
-static VA_COLD void dump_at_exit(void)
-{
-    char path[VA_PROFILE_FILE_BYTES];
-    expand_file_name(path, sizeof path);
-    int descriptor = va_thread_reports ? -1 : va_os_create(path);
-    if (descriptor < 0)
-        return;
-    va_profile_dump(PROFILE_PPROF, append_to_file, &descriptor);
-    va_os_close(descriptor);
-}
-
-/* Before main, so that the handler runs after the program's own. */
-__attribute__((constructor(103))) static VA_STARTUP void start_by_option(void)
-{
-    const char *name = va_options.profile;
-    if (va_likely(name == NULL) || va_options.profile_bytes >= sizeof file_name ||
-        va_sampling_start(va_options.profile_rate, (ProfileMode)va_options.profile_mode) != 0)
-        return;
-    memcpy(file_name, name, va_options.profile_bytes);
-    atexit(dump_at_exit);
 }

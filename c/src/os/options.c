@@ -47,6 +47,8 @@ static const struct Setting {
     CHOICE("VALLOC_PROFILE_MODE", profile_mode, "live, all"),
     NUMBER("VALLOC_PROFILE", profile, "a file", 1, 0, 0),
     NUMBER("VALLOC_PROFILE_RATE", profile_rate, "bytes, at least 1", 1, 1, UINT64_MAX),
+    NUMBER("VALLOC_PROFILE_SIGNAL", profile_signal, "a signal's number, 1 to 64", 1, 1, 64),
+    NUMBER("VALLOC_PROFILE_GROWTH", profile_growth, "bytes, at least 1", 1, 1, UINT64_MAX),
     NUMBER("VALLOC_STATS_FD", stats_file, "a file descriptor", 1, 0, INT_MAX),
     NUMBER("VALLOC_PURGE_DELAY_MS", purge_delay_ms, "milliseconds", 1, 0, UINT64_MAX),
     NUMBER("VALLOC_RESERVE_MIB", reserve_bytes, "8 to 1048576", VA_MIB,

@@ -17,6 +17,8 @@
  *   VALLOC_PROFILE=FILE                   a heap profile, written at exit; %p is the process id
  *   VALLOC_PROFILE_RATE=N                 the mean of bytes between its samples
  *   VALLOC_PROFILE_MODE=live|all          what is in use at exit, or also what was allocated
+ *   VALLOC_PROFILE_SIGNAL=N               it is also written when this signal comes
+ *   VALLOC_PROFILE_GROWTH=N               and each time that the heap has grown by so many bytes
  */
 #ifndef VA_OPTIONS_H
 #define VA_OPTIONS_H
@@ -36,6 +38,7 @@ typedef struct Options {
     const char *profile;                                     /* NULL: none. Not terminated */
     uint64_t profile_bytes;                                  /* its length */
     uint64_t profile_rate, profile_mode;                     /* 0: the default; ProfileMode */
+    uint64_t profile_signal, profile_growth;                 /* 0: none */
     uint64_t stats_file;
     _Atomic uint64_t purge_delay_ms; /* written under the arena lock; relaxed: a bare number */
     uint64_t reserve_bytes, soft_limit_bytes, hard_limit_bytes;

@@ -100,6 +100,10 @@ void va_os_program_path(char *path, size_t bytes);
 /* A thread on which no signal handler of the program runs. */
 bool va_os_start_thread(pthread_t *thread, void *(*run)(void *));
 
+/* Sets the handler of a signal; system calls that it interrupts go on where they can. False if it
+ * can have none. */
+bool va_os_handle(int signal, void (*handler)(int signal));
+
 /* A sign of life of a thread, which the kernel ends with the thread, however that ends. Made before
  * all else; begun and ended by the thread, which succeeds in any case. */
 typedef struct Life {

@@ -415,6 +415,16 @@ VA_COLD bool va_os_start_thread(pthread_t *thread, void *(*run)(void *))
     return done;
 }
 
+VA_COLD bool va_os_handle(int signal, void (*handler)(int signal))
+{
+    int saved = errno;
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    bool done = sigaction(signal, &action, NULL) == 0;
+    errno = saved;
+    return done;
+}
+
 void _IO_list_lock(void) __attribute__((weak));
 void _IO_list_unlock(void) __attribute__((weak));
 void _IO_list_resetlock(void) __attribute__((weak));

@@ -29,7 +29,7 @@ void va_dump_bytes(Dump *dump, const void *bytes, size_t count);
 /* Passes on what is in the buffer. False if the sink has failed. */
 bool va_dump_flush(Dump *dump);
 
-void va_dump_pprof(Dump *dump);
+void va_dump_pprof(Dump *dump, ProfileFormat format);
 /* All other formats. */
 void va_dump_text(Dump *dump, ProfileFormat format);
 

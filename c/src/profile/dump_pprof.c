@@ -270,7 +270,7 @@ static VA_COLD void put_locations(Dump *dump)
     }
 }
 
-VA_COLD void va_dump_pprof(Dump *dump)
+VA_COLD void va_dump_pprof(Dump *dump, ProfileFormat format)
 {
     for (size_t i = 0; i < VALUES; i++)
         put_type(dump, SAMPLE_TYPE, value_names[i], i % 2 == 0 ? COUNT : BYTES);
@@ -282,5 +282,5 @@ VA_COLD void va_dump_pprof(Dump *dump)
     put_type(dump, PERIOD_TYPE, SPACE, BYTES);
     put_field(dump, PERIOD, dump->rate);
     put_comments(dump);
-    put_field(dump, DEFAULT_SAMPLE_TYPE, INUSE_SPACE);
+    put_field(dump, DEFAULT_SAMPLE_TYPE, format == PROFILE_PPROF_ALL ? ALLOC_SPACE : INUSE_SPACE);
 }

@@ -95,6 +95,14 @@ VA_COLD void va_profile_forget_allocator(const void *allocator)
     va_lock_release(&va_profile_lock);
 }
 
+VA_COLD uint64_t va_profile_live_bytes(void)
+{
+    va_lock_acquire(&va_profile_lock);
+    double bytes = profile.table != NULL ? profile.table->live.bytes : 0;
+    va_lock_release(&va_profile_lock);
+    return (uint64_t)bytes;
+}
+
 /* ---- Output ---- */
 
 /* A dump with a copy of the table, NULL if there is none, or no memory. */
@@ -125,8 +133,8 @@ VA_COLD bool va_profile_dump(ProfileFormat format, ProfileSink *sink, void *cont
     dump->sink = sink;
     dump->context = context;
     va_modules_read(&dump->modules, dump->table.program);
-    if (format == PROFILE_PPROF)
-        va_dump_pprof(dump);
+    if (format == PROFILE_PPROF || format == PROFILE_PPROF_ALL)
+        va_dump_pprof(dump, format);
     else
         va_dump_text(dump, format);
     bool done = va_dump_flush(dump);

@@ -24,7 +24,8 @@ typedef enum ProfileFormat {
     PROFILE_FOLDED,      /* "main;f;g BYTES", for flame graphs: of the live heap */
     PROFILE_FOLDED_PEAK, /* of the heap at its peak */
     PROFILE_FOLDED_ALL,  /* of all that was allocated */
-    PROFILE_TEXT         /* for a person */
+    PROFILE_TEXT,        /* for a person */
+    PROFILE_PPROF_ALL    /* as the first one; readers show first what was allocated */
 } ProfileFormat;
 
 /* Gets a dump piece by piece, and may end it by false. It may allocate. */
@@ -60,6 +61,9 @@ bool va_profile_sample(const ProfileAllocation *allocation, StackFrame caller);
 bool va_profile_forget(const void *pointer);
 /* All of an allocator's are. */
 void va_profile_forget_allocator(const void *allocator);
+
+/* What the live samples stand for. */
+uint64_t va_profile_live_bytes(void);
 
 /* False if no profile was ever started, there is no memory for a copy, or the sink has said so. */
 bool va_profile_dump(ProfileFormat format, ProfileSink *sink, void *context);
