@@ -64,6 +64,7 @@
 
 #include "api/foreign.c"
 #include "api/alloc.c"
+#include "api/defrag.c"
 #include "api/emergency.c"
 #include "api/watch.c"
 #include "api/leaks.c"

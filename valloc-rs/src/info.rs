@@ -49,6 +49,22 @@ pub fn purge() -> usize {
     unsafe { sys::valloc_purge() }
 }
 
+/// Whether moving the object at `ptr` to a new allocation may help to free a slab. If so, allocate
+/// and copy, then free `ptr`, in the same thread. False for any pointer that is no allocation.
+///
+/// ```
+/// let number = Box::new(7);
+/// if valloc::defrag_hint(&*number) {
+///     let copy = number.clone();
+///     drop(number);
+///     # drop(copy);
+/// }
+/// ```
+pub fn defrag_hint<T: ?Sized>(ptr: *const T) -> bool {
+    // SAFETY: any address may be asked for; it is not dereferenced.
+    unsafe { sys::valloc_defrag_hint(ptr.cast()) != 0 }
+}
+
 /// Starts or stops purging in the background while the program's threads are idle, for example in
 /// servers with quiet hours. The background thread runs only while there is something to purge, and
 /// does not keep the process alive. Returns true, or false if valloc [forwards](crate::FORWARDS).

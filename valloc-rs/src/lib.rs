@@ -11,7 +11,7 @@
 //! [`Valloc`] is the global allocator. Functions query and control it:
 //!
 //! * [`usable_size`], [`good_size`]: how many bytes a request really gets;
-//! * [`purge`], [`background_purge`]: return free memory to the kernel;
+//! * [`purge`], [`background_purge`], [`defrag_hint`]: return free memory to the kernel;
 //! * [`stats`], [`visit_classes`], [`visit_caches`], [`print_stats`], [`write_stats`]: statistics;
 //! * [`profile`]: a heap profile, which tells where the memory in use was allocated;
 //! * [`configure!`], [`set_purge_delay`], [`set_huge_pages`], [`set_limits`]: options;
@@ -47,7 +47,7 @@ mod sys;
 
 pub use global::{Valloc, FORWARDS};
 pub use heap::{AllocError, Heap, HeapBlock, HeapBuilder, HeapError, HeapStats, BLOCK_BYTES};
-pub use info::{background_purge, good_size, purge, usable_size, version};
+pub use info::{background_purge, defrag_hint, good_size, purge, usable_size, version};
 pub use settings::{set_huge_pages, set_limits, set_purge_delay, HugePages};
 pub use stats::{
     print_stats, stats, visit_caches, visit_classes, write_stats, CacheStats, ClassStats, Stats,

@@ -70,6 +70,10 @@ pub unsafe fn valloc_background_purge(_: c_int) -> c_int {
     -1
 }
 
+pub unsafe fn valloc_defrag_hint(_: *const c_void) -> c_int {
+    0
+}
+
 pub unsafe fn valloc_set_purge_delay(_: usize) {}
 
 pub unsafe fn valloc_set_huge_pages(_: valloc_huge_pages) {}

@@ -139,6 +139,16 @@ extern "C" {
     pub fn valloc_purge() -> usize;
 }
 extern "C" {
+    /** Tells a program that can move its objects whether to move the one at ptr. Returns 1 if that may
+ help to free a slab: the slab is less used than those that have room for what it holds. Else, and
+ if ptr is no allocation, returns 0. After a 1 allocate, copy, and free ptr, in the same thread:
+ from then on the slab lends nothing as long as others have room, so that the copy lies elsewhere.
+ A pass over all objects calls this for each; when none is told to move, nothing is left to gain.
+ Allocations above 32 KiB, and those in slabs of other threads, need not move. Takes bounded time,
+ some 20 ns.*/
+    pub fn valloc_defrag_hint(ptr: *const ::core::ffi::c_void) -> ::core::ffi::c_int;
+}
+extern "C" {
     /** Starts (on is not 0) or stops purging in the background, while the program's threads are idle.
  Once per purge delay a thread purges memory that was not used for a delay, including what the
  caches of all threads hold, except for one slot of each size. The thread runs only while there is

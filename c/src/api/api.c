@@ -6,6 +6,7 @@
 
 #define VALLOC_NO_SHORT_NAMES
 #include "../../include/valloc.h"
+#include "api/defrag.h"
 #include "api/sampling.h"
 #include "heap/background.h"
 #include "report/inspect.h"
@@ -268,6 +269,11 @@ VA_COLD void *valloc_expand(void *ptr, size_t size)
 VA_COLD size_t valloc_purge(void)
 {
     return va_route_purge();
+}
+
+VA_COLD int valloc_defrag_hint(const void *ptr)
+{
+    return va_defrag_hint(ptr);
 }
 
 VA_COLD void valloc_set_error_handler(void (*handler)(const char *, void *), void *context)

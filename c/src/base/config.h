@@ -420,6 +420,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_CGROUP_LIST_BYTES ((size_t)4 << 10)
 #define VA_CGROUP_PATH_BYTES ((size_t)1 << 10)
 
+/* Slabs that one hint for defragmentation compares a slab with. */
+#define VA_DEFRAG_LOOKS 16u
+
 /* How often a lock is looked at again before its waiter sleeps. */
 #define VA_LOCK_SPINS 64
 

@@ -1,0 +1,63 @@
+/* defrag.c: see defrag.h. A slab is worth emptying if it is less used than those that copies go to,
+ * and these have room for what it holds: the first ones of the list that slots are taken from. A
+ * mean over all slabs of the class would take a walk, or a counter in every refill and flush.
+ *
+ * Slabs of other threads are left alone, unless they drain anyway: their threads take from them. */
+#include "api/defrag.h"
+
+#include "api/alloc.h"
+#include "cache/delivery.h"
+#include "slab/slab.h"
+
+static VA_COLD void drain_locked(ThreadCache *cache, Block *slab)
+{
+    va_slab_unlist_locked(cache, slab);
+    slab->draining = true;
+    va_slab_list_locked(cache, slab);
+    va_entry_store(va_block_entry(slab), va_entry_make(cache->id, slab->class) | VA_ENTRY_DRAINING);
+}
+
+static VA_COLD bool is_worth_it_locked(const ThreadCache *cache, const Block *slab)
+{
+    size_t slots = 0;
+    size_t used = 0;
+    size_t mine = slab->slots - va_slab_available(slab);
+    const Block *other = cache->classes[slab->class].open.first;
+    for (unsigned i = 0; i < VA_DEFRAG_LOOKS && other != NULL; i++, other = other->next) {
+        if (other == slab)
+            continue;
+        slots += other->slots;
+        used += other->slots - va_slab_available(other);
+    }
+    return mine * slots < used * slab->slots && slots - used >= mine;
+}
+
+/* The owner's thread is here: the slab stays its own. */
+static VA_COLD bool drain_if_worth_it(ThreadCache *cache, Block *slab)
+{
+    va_lock_acquire(&cache->mutex);
+    bool drains = slab->draining;
+    if (!drains && slab->listed && is_worth_it_locked(cache, slab)) {
+        drain_locked(cache, slab);
+        drains = true;
+    }
+    va_lock_release(&cache->mutex);
+    return drains;
+}
+
+VA_COLD bool va_defrag_hint(const void *pointer)
+{
+    Block *slab;
+    bool drains = false;
+    uint32_t entry = va_find_entry(pointer, &slab);
+    if (entry == 0 || va_entry_class(entry) >= VA_CLASSES_SMALL)
+        return false;
+    if ((entry & VA_ENTRY_DRAINING) != 0)
+        return true;
+    Allocator *allocator = va_owner(pointer);
+    ThreadCache *cache = va_allocator_acquire(allocator);
+    if (cache != NULL && cache->id == va_entry_owner(entry))
+        drains = drain_if_worth_it(cache, slab);
+    va_allocator_release(allocator, cache);
+    return drains;
+}
