@@ -8,8 +8,8 @@
 #include "subject.h"
 
 #define HOUR_MS 3600000u
-#define BLOCKS 64
-#define BLOCK_BYTES ((size_t)2 << 20)
+#define SLOTS 4000
+#define SLOT_BYTES ((size_t)20000)
 
 static size_t dirty(void)
 {
@@ -18,46 +18,47 @@ static size_t dirty(void)
     return stats.dirty;
 }
 
-/* Leaves dirty blocks between live ones. */
-static void make_dirty(void **kept)
+static void *slots[SLOTS];
+
+/* Leaves dirty blocks between live ones: an eighth of 80 MB. */
+static void make_dirty(void)
 {
-    void *blocks[BLOCKS];
-    for (size_t i = 0; i < BLOCKS; i++) {
-        assert_non_null(blocks[i] = valloc_malloc(BLOCK_BYTES));
-        memset(blocks[i], 1, BLOCK_BYTES);
+    for (size_t i = 0; i < SLOTS; i++) {
+        assert_non_null(slots[i] = valloc_malloc(SLOT_BYTES));
+        memset(slots[i], 1, SLOT_BYTES);
     }
-    for (size_t i = 0; i < BLOCKS; i++)
-        if (i % 8 == 0)
-            valloc_free(blocks[i]);
-        else
-            kept[i] = blocks[i];
+    for (size_t i = 0; i < SLOTS; i++) {
+        if (i / 50 % 8 != 0)
+            continue;
+        valloc_free(slots[i]);
+        slots[i] = NULL;
+    }
 }
 
-static void free_kept(void **kept)
+static void free_rest(void)
 {
-    for (size_t i = 0; i < BLOCKS; i++)
-        valloc_free(kept[i]);
+    for (size_t i = 0; i < SLOTS; i++)
+        valloc_free(slots[i]);
 }
 
 /* Slow paths, which look at the purge clock. */
 static void visit(void)
 {
-    void *slots[1000];
+    void *few[1000];
     for (int i = 0; i < 1000; i++)
-        assert_non_null(slots[i] = valloc_malloc(1000));
+        assert_non_null(few[i] = valloc_malloc(1000));
     for (int i = 0; i < 1000; i++)
-        valloc_free(slots[i]);
+        valloc_free(few[i]);
 }
 
 static void shorter_delay_holds_at_once(void **state)
 {
-    void *kept[BLOCKS] = {NULL};
     (void)state;
     valloc_set_purge_delay(HOUR_MS);
     visit();
-    make_dirty(kept);
+    make_dirty();
     size_t before = dirty();
-    assert_true(before >= 8 << 20);
+    assert_true(before >= 4 << 20);
     pass_ms(5000);
     visit();
     assert_true(dirty() >= before / 2);
@@ -67,16 +68,15 @@ static void shorter_delay_holds_at_once(void **state)
         visit();
     }
     assert_true(dirty() < before / 4);
-    free_kept(kept);
+    free_rest();
 }
 
 static void sleeping_thread_obeys(void **state)
 {
-    void *kept[BLOCKS] = {NULL};
     (void)state;
     valloc_set_purge_delay(HOUR_MS);
     valloc_background_purge(1);
-    make_dirty(kept);
+    make_dirty();
     pass_ms(1000);
     let_others_run();
     valloc_set_purge_delay(10);
@@ -86,7 +86,7 @@ static void sleeping_thread_obeys(void **state)
     }
     assert_int_equal(dirty(), 0);
     valloc_background_purge(0);
-    free_kept(kept);
+    free_rest();
 }
 
 int main(void)

@@ -20,7 +20,7 @@ static const struct Hierarchy {
 
 /* The number in a file, UINT64_MAX if there is no such file or no limit: version 2 says "max" then,
  * version 1 a number near INT64_MAX. */
-static VA_COLD uint64_t read_number(CgroupRead *source, const char *path)
+static VA_COLD uint64_t read_limit(CgroupRead *source, const char *path)
 {
     char text[24];
     uint64_t number = 0;
@@ -46,8 +46,8 @@ static VA_COLD uint64_t lowest(CgroupRead *source, const struct Hierarchy *hiera
     memcpy(path + root, cgroup, length);
     for (;;) {
         for (unsigned i = 0; i < 2 && hierarchy->limits[i][0] != '\0'; i++) {
-            strcpy(path + root + length, hierarchy->limits[i]);
-            uint64_t limit = read_number(source, path);
+            memcpy(path + root + length, hierarchy->limits[i], sizeof hierarchy->limits[i]);
+            uint64_t limit = read_limit(source, path);
             least = limit < least ? limit : least;
         }
         if (length == 0)
