@@ -152,7 +152,7 @@ static VA_COLD void read_program(const char *text)
     while (*text != '\0') {
         size_t length = strcspn(text, ",");
         if (!read_text(NAMES_IN_PROGRAM, text, length))
-            ignore(text, length, "name=value,name=value");
+            ignore(text, length, "what valloc-options(7) lists");
         text += length + (text[length] == ',');
     }
 }
