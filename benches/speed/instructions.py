@@ -28,9 +28,10 @@ OPERATIONS = [
     ("resize", 64),
     *((operation, size) for operation in ("fresh", "ordered", "random", "remote", "exchange")
       for size in (64, 1024)),
+    ("batch", 64),
     ("instance", 64),
 ]
-FREES = ("free", "sized", "release")
+FREES = ("free", "sized", "free_batch", "release")
 Count = namedtuple("Count", "operation size call allocator calls instructions")
 
 

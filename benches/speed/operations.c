@@ -19,6 +19,8 @@
  *   loop SIZE         16 mallocs of each size up to SIZE, an eighth apart, then all frees in order
  *   remote SIZE       10,000 mallocs, all freed in order by another thread
  *   exchange SIZE     another thread's blocks freed, and malloc, in turns
+ *   batch SIZE        valloc_allocate_batch of 100, valloc_free_batch; ends with status 3
+ *                     without valloc
  *   instance SIZE     valloc_allocate, free_valloc; ends with status 3 without valloc */
 #include <pthread.h>
 #include <stdint.h>
@@ -31,12 +33,15 @@
 #include "valloc.h"
 #pragma weak valloc_init
 #pragma weak valloc_allocate
+#pragma weak valloc_allocate_batch
+#pragma weak valloc_free_batch
 #pragma weak free_valloc
 
 #define BLOCKS 10000
 /* Loops of pairs, and rounds of all blocks. */
 #define PAIRS 10000
 #define ROUNDS 4
+#define BATCH 100
 
 #define CALL static __attribute__((noinline))
 
@@ -94,6 +99,16 @@ CALL void *call_allocate(void)
     return valloc_allocate(&allocator, size);
 }
 
+CALL size_t call_allocate_batch(void)
+{
+    return valloc_allocate_batch(size, BATCH, blocks);
+}
+
+CALL void call_free_batch(void)
+{
+    valloc_free_batch(blocks, BATCH);
+}
+
 CALL void call_free(void *block)
 {
     free(block);
@@ -140,6 +155,15 @@ static void sized(void)
 static void instance(void)
 {
     pairs(call_allocate, call_release);
+}
+
+static void batch(void)
+{
+    for (int i = 0; i < PAIRS / BATCH; i++) {
+        if (call_allocate_batch() != BATCH)
+            abort();
+        call_free_batch();
+    }
 }
 
 static void growth(void)
@@ -254,7 +278,7 @@ static const struct {
     {"pair", pair},       {"calloc", zeroed}, {"aligned", aligned},   {"sized", sized},
     {"growth", growth},   {"resize", resize}, {"fresh", fill},        {"ordered", bulk},
     {"random", shuffled}, {"remote", remote}, {"exchange", exchange}, {"instance", instance},
-    {"loop", loop},
+    {"loop", loop},       {"batch", batch},
 };
 
 /* callgrind forgets what it counted before: --zero-before. */
@@ -271,6 +295,8 @@ int main(int argc, char **argv)
         turns[i] = i;
     if (strcmp(argv[1], "exchange") == 0)
         fill();
+    if (strcmp(argv[1], "batch") == 0 && valloc_allocate_batch == NULL)
+        return 3;
     if (strcmp(argv[1], "instance") == 0) {
         if (valloc_init == NULL)
             return 3;

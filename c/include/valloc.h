@@ -115,6 +115,17 @@ VALLOC_API __attribute__((warn_unused_result)) valloc_sized_ptr valloc_malloc_at
  * returns NULL and leaves the allocation and errno unchanged. Never shrinks. */
 VALLOC_API __attribute__((warn_unused_result)) void *valloc_expand(void *ptr, size_t size);
 
+/* Allocates count blocks of size bytes each, and stores their addresses in pointers. Each is an
+ * allocation of its own, as from valloc_malloc. Returns how many it allocated: fewer than count
+ * only if there is no more memory; errno is then ENOMEM, and the rest of pointers is unspecified.
+ * For many small blocks this takes a third of the time of a loop. */
+VALLOC_API __attribute__((warn_unused_result)) size_t
+valloc_allocate_batch(size_t size, size_t count, void **pointers);
+
+/* Frees count allocations, of any functions, sizes and allocators. NULLs are ignored. This is fast
+ * for small blocks of which several in a row lie near each other. */
+VALLOC_API void valloc_free_batch(void *const *pointers, size_t count);
+
 /* Purges: returns all free pages to the kernel, in free blocks and inside slabs that are partly
  * used. Other threads' caches are emptied, too, except for one slot of each size; a thread that is
  * inside valloc at that moment empties its cache later. Returns the number of bytes purged. Takes
@@ -412,6 +423,10 @@ VALLOC_MALLOC_LIKE VALLOC_SIZED(3) void *valloc_allocate_aligned(MemoryAllocator
                                                                  size_t alignment, size_t size);
 VALLOC_API VALLOC_MALLOC_LIKE VALLOC_SIZED(3) void *valloc_allocate_aligned_zeroed(
     MemoryAllocator *allocator, size_t alignment, size_t size);
+
+/* Like valloc_allocate_batch, from an initialised allocator. valloc_free_batch frees the blocks. */
+VALLOC_API __attribute__((warn_unused_result)) size_t
+valloc_allocate_batch_from(MemoryAllocator *allocator, size_t size, size_t count, void **pointers);
 
 /* Like valloc_realloc. An allocation stays in its own allocator, even if another one is passed. If
  * ptr is NULL, the allocator that is passed allocates. */

@@ -70,4 +70,5 @@
 #include "api/leaks.c"
 #include "api/profile_file.c"
 #include "api/sampling.c"
+#include "api/batch.c"
 #include "api/api.c"

@@ -23,6 +23,7 @@ FAST = [
     ("pair", 65536, {"malloc": "malloc of a run", "free": "free of a run"}),
     ("sized", 64, {"new": "operator new 64", "sized": "sized free 64"}),
     ("exchange", 64, {"free": "free of another owner's 64"}),
+    ("batch", 64, {"allocate_batch": "batch of 100, 64", "free_batch": "free of a batch of 100, 64"}),
     ("instance", 64, {"allocate": "valloc_allocate 64", "release": "free_valloc 64"}),
 ]
 # All of valloc's instructions per call, and free: libc's share depends on its version.

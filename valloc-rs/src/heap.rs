@@ -225,6 +225,11 @@ impl Heap {
         }
     }
 
+    /// The allocator, for the C functions.
+    pub(crate) fn raw(&self) -> *mut sys::MemoryAllocator {
+        self.raw.as_ptr()
+    }
+
     /// Allocates memory for the layout. It is valid until it is freed or the heap is dropped. Size
     /// 0 needs no memory.
     #[inline]

@@ -11,6 +11,7 @@
 //! [`Valloc`] is the global allocator. Functions query and control it:
 //!
 //! * [`usable_size`], [`good_size`]: how many bytes a request really gets;
+//! * [`allocate_batch`], [`deallocate_batch`]: many blocks of one layout in one call;
 //! * [`purge`], [`background_purge`], [`defrag_hint`]: return free memory to the kernel;
 //! * [`stats`], [`visit_classes`], [`visit_caches`], [`print_stats`], [`write_stats`]: statistics;
 //! * [`profile`]: a heap profile, which tells where the memory in use was allocated;
@@ -35,6 +36,7 @@
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod batch;
 mod global;
 mod heap;
 mod info;
@@ -45,6 +47,7 @@ mod stats;
 #[cfg_attr(not(valloc_forwards), path = "port.rs")]
 mod sys;
 
+pub use batch::{allocate_batch, deallocate_batch};
 pub use global::{Valloc, FORWARDS};
 pub use heap::{AllocError, Heap, HeapBlock, HeapBuilder, HeapError, HeapStats, BLOCK_BYTES};
 pub use info::{background_purge, defrag_hint, good_size, purge, usable_size, version};

@@ -2,6 +2,7 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ffi::c_void;
+use core::ptr::NonNull;
 
 pub use valloc_sys::*;
 
@@ -66,4 +67,42 @@ unsafe impl GlobalAlloc for crate::Valloc {
 pub unsafe fn owns(allocator: *mut MemoryAllocator, address: *const c_void) -> bool {
     // SAFETY: any address may be asked for; it is not dereferenced.
     core::ptr::eq(unsafe { valloc_owner(address) }, allocator)
+}
+
+/// Allocates blocks one after another, of the process if the allocator is NULL. Returns how many.
+///
+/// # Safety
+///
+/// The allocator is initialised or NULL; there is room for so many addresses.
+pub unsafe fn allocate_batch(
+    allocator: *mut MemoryAllocator,
+    layout: Layout,
+    count: usize,
+    first: *mut *mut c_void,
+) -> usize {
+    // SAFETY: the caller's promise; a layout's alignment is a power of two.
+    unsafe {
+        let allocator = if allocator.is_null() { valloc_process() } else { allocator };
+        if layout.align() <= MALLOC_ALIGN {
+            return valloc_allocate_batch_from(allocator, layout.size(), count, first);
+        }
+        for i in 0..count {
+            let block = valloc_allocate_aligned(allocator, layout.align(), layout.size());
+            if block.is_null() {
+                return i;
+            }
+            first.add(i).write(block);
+        }
+    }
+    count
+}
+
+/// Frees blocks, of any allocator.
+///
+/// # Safety
+///
+/// Each is an allocation, is there once, and is not used afterwards.
+pub unsafe fn free_batch(_: *mut MemoryAllocator, _: Layout, blocks: &[NonNull<u8>]) {
+    // SAFETY: the caller's promise.
+    unsafe { valloc_free_batch(blocks.as_ptr().cast(), blocks.len()) }
 }

@@ -87,6 +87,44 @@ pub unsafe fn valloc_version() -> c_int {
     valloc_sys::VALLOC_VERSION as c_int
 }
 
+// ---- Batches: one by one ----
+
+pub unsafe fn allocate_batch(
+    allocator: *mut MemoryAllocator,
+    layout: Layout,
+    count: usize,
+    first: *mut *mut c_void,
+) -> usize {
+    for i in 0..count {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let block = if allocator.is_null() {
+                System.alloc(layout).cast()
+            } else {
+                valloc_allocate_aligned(allocator, layout.align(), layout.size())
+            };
+            if block.is_null() {
+                return i;
+            }
+            first.add(i).write(block);
+        }
+    }
+    count
+}
+
+pub unsafe fn free_batch(allocator: *mut MemoryAllocator, layout: Layout, blocks: &[NonNull<u8>]) {
+    for block in blocks {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if allocator.is_null() {
+                System.dealloc(block.as_ptr(), layout);
+            } else {
+                free_valloc(allocator, block.as_ptr().cast());
+            }
+        }
+    }
+}
+
 // ---- Statistics: there are none ----
 
 type Write = Option<unsafe extern "C" fn(*mut c_void, *const c_char)>;

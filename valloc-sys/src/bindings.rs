@@ -132,6 +132,22 @@ extern "C" {
     ) -> *mut ::core::ffi::c_void;
 }
 extern "C" {
+    /** Allocates count blocks of size bytes each, and stores their addresses in pointers. Each is an
+ allocation of its own, as from valloc_malloc. Returns how many it allocated: fewer than count only
+ if there is no more memory; errno is then ENOMEM, and the rest of pointers is unspecified. For many
+ small blocks this takes a third of the time of a loop.*/
+    pub fn valloc_allocate_batch(
+        size: usize,
+        count: usize,
+        pointers: *mut *mut ::core::ffi::c_void,
+    ) -> usize;
+}
+extern "C" {
+    /** Frees count allocations, of any functions, sizes and allocators. NULLs are ignored. This is fast
+ for small blocks of which several in a row lie near each other.*/
+    pub fn valloc_free_batch(pointers: *const *mut ::core::ffi::c_void, count: usize);
+}
+extern "C" {
     /** Purges: returns all free pages to the kernel, in free blocks and inside slabs that are partly
  used. Other threads' caches are emptied, too, except for one slot of each size; a thread that is
  inside valloc at that moment empties its cache later. Returns the number of bytes purged. Takes
@@ -568,6 +584,15 @@ extern "C" {
         alignment: usize,
         size: usize,
     ) -> *mut ::core::ffi::c_void;
+}
+extern "C" {
+    /// Like valloc_allocate_batch, from an initialised allocator. valloc_free_batch frees the blocks.
+    pub fn valloc_allocate_batch_from(
+        allocator: *mut MemoryAllocator,
+        size: usize,
+        count: usize,
+        pointers: *mut *mut ::core::ffi::c_void,
+    ) -> usize;
 }
 extern "C" {
     /** Like valloc_realloc. An allocation stays in its own allocator, even if another one is passed. If

@@ -1,4 +1,5 @@
-/* api.c: the public functions of valloc.h. The only file that sets errno. */
+/* api.c: the public functions of valloc.h. This file and batch.c are the only ones
+ * that set errno. */
 #include "api/fast.h"
 
 #include <errno.h>
