@@ -7,7 +7,7 @@ SANITIZERS := asan ubsan tsan
 CROSS := aarch64 riscv64 baseline musl
 # The analyzer looks at what unity.c includes, too.
 ANALYZE := -Xclang -analyzer-opt-analyze-headers
-C_FILES := $(wildcard c/src/*.[ch] c/src/*/*.[ch] c/include/*.h c/examples/*.c tests/*/*.[ch] benches/*/*.[ch])
+C_FILES := $(wildcard c/src/*.[ch] c/src/*/*.[ch] c/include/*.h c/include/*.hpp c/examples/*.c tests/*/*.[ch] benches/*/*.[ch])
 # Output goes to a log, which is printed if the command fails.
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 

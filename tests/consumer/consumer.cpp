@@ -1,9 +1,9 @@
-// The header from C++, after the standard library's own headers and without the short names.
+// The headers from C++, after the standard library's own ones and without the short names.
 #define VALLOC_NO_SHORT_NAMES
 #include <cstdlib>
 #include <iostream>
 #include <string>
-#include <valloc.h>
+#include <valloc.hpp>
 
 int main()
 {
@@ -11,6 +11,8 @@ int main()
     if (block == nullptr || reinterpret_cast<std::uintptr_t>(block) % 256 != 0)
         return 1;
     valloc_free_aligned_sized(block, 256, 1000);
-    std::cout << std::string("valloc in C++") << std::endl;
+    std::cout << std::basic_string<char, std::char_traits<char>, valloc_allocator<char>>(
+                     "valloc in C++")
+              << std::endl;
     return 0;
 }
