@@ -135,13 +135,22 @@ static void *test_map_below(size_t bytes, int protection, int flags)
     uintptr_t none = 0;
     atomic_compare_exchange_strong(&test_floor, &none, test_address_end());
     uintptr_t floor = test_floor;
-    do {
-        if (bytes > floor || floor - bytes < (uintptr_t)1 << 30) { /* programs lie there */
-            errno = ENOMEM;
-            return MAP_FAILED;
+    uintptr_t start = floor;
+    /* As the kernel does, below what somebody mapped at a place of their choice. */
+    while (start >= bytes && start - bytes >= (uintptr_t)1 << 30) { /* programs lie there */
+        start -= bytes;
+        void *address = mmap((void *)start, bytes, protection, flags | MAP_FIXED_NOREPLACE, -1, 0);
+        if (address != MAP_FAILED) {
+            if (start + bytes == floor)
+                atomic_compare_exchange_strong(&test_floor, &floor, start);
+            return address;
         }
-    } while (!atomic_compare_exchange_weak(&test_floor, &floor, floor - bytes));
-    return mmap((void *)(floor - bytes), bytes, protection, flags | MAP_FIXED_NOREPLACE, -1, 0);
+        if (errno != EEXIST)
+            return MAP_FAILED;
+        start += bytes - test_page_bytes() * ((bytes / 16 / test_page_bytes()) + 1);
+    }
+    errno = ENOMEM;
+    return MAP_FAILED;
 }
 
 static void *test_map_anywhere(size_t bytes, int protection, int flags)
