@@ -210,11 +210,12 @@ static void freed_slots_wait(void **state)
     (void)state;
     if (!VALLOC_SECURE_QUARANTINE)
         skip();
-    for (size_t i = 0; i < SIZES && sizes[i] + VA_CANARY_BYTES <= VA_QUARANTINE_SLOT_BYTES; i++) {
+    for (size_t i = 0; i < SIZES && sizes[i] + VA_CANARY_BYTES <= VA_RUN_MAX; i++) {
         size_t bytes = sizes[i] + VA_CANARY_BYTES;
         int waits_for = bytes <= VA_QUARANTINE_FINE_BYTES     ? VA_QUARANTINE_FINE_SLOTS
                         : bytes <= VA_QUARANTINE_MIDDLE_BYTES ? VA_QUARANTINE_MIDDLE_SLOTS
-                                                              : VA_QUARANTINE_COARSE_SLOTS;
+                        : bytes <= VA_SMALL_MAX               ? VA_QUARANTINE_COARSE_SLOTS
+                                                              : VA_QUARANTINE_RUNS;
         for (int turn = 0; turn < 50; turn++) {
             uintptr_t freed = (uintptr_t)valloc_malloc(sizes[i]);
             valloc_free((void *)freed);

@@ -177,7 +177,8 @@ typedef struct Quarantine {
     void *fine[2][VA_QUARANTINE_FINE_SLOTS];
     void *middle[2][VA_QUARANTINE_MIDDLE_SLOTS];
     void *coarse[2][VA_QUARANTINE_COARSE_SLOTS];
-    uint32_t fine_turn, middle_turn, coarse_turn;
+    void *runs[2][VA_QUARANTINE_RUNS];
+    uint32_t fine_turn, middle_turn, coarse_turn, runs_turn;
 } Quarantine;
 #define VA_QUARANTINE_SLOTS (offsetof(Quarantine, fine_turn) / sizeof(void *))
 #endif

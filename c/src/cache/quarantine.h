@@ -1,8 +1,8 @@
-/* quarantine.h: freed slots wait before they can be used again, in secure builds: a stale pointer
- * then meets memory that is nobody's. A freed slot takes a random place in a pool; whoever had it
- * moves to the end of a queue; whoever leaves its head goes where freed slots go. So a slot waits
- * for as many frees as the queue is long, and then some. Slots that come in have been checked, and
- * zeroed if the build does that.
+/* quarantine.h: freed slots and runs wait before they can be used again, in secure builds: a stale
+ * pointer then meets memory that is nobody's. A freed slot takes a random place in a pool; whoever
+ * had it moves to the end of a queue; whoever leaves its head goes where freed slots go. So a slot
+ * waits for as many frees as the queue is long, and then some. Slots that come in have been
+ * checked, and zeroed if the build does that.
  *
  * Called by the thread that uses the cache. A fork finds no slot in two places. */
 #ifndef VA_QUARANTINE_H
@@ -12,13 +12,15 @@
 
 #if VALLOC_SECURE_QUARANTINE
 
-/* Do slots of this class wait? All that waits is then at most half of the thread's share of the
+/* Do slots, or runs, of this class wait? Those that are at most a part of the thread's share of the
  * caches' budget. */
 VA_INLINE bool va_quarantine_takes(const CacheFront *front, uint32_t class_offset)
 {
-    return va_size_classes[class_offset >> VA_CLASS_SHIFT].bytes <=
-           va_min(VA_QUARANTINE_SLOT_BYTES,
-                  ((const ThreadCache *)front)->share / VA_QUARANTINE_SHARE);
+    uint32_t bytes = va_size_classes[class_offset >> VA_CLASS_SHIFT].bytes;
+    size_t part = bytes <= VA_QUARANTINE_FINE_BYTES ? VA_QUARANTINE_FINE_PART
+                  : bytes <= VA_SMALL_MAX           ? VA_QUARANTINE_COARSE_PART
+                                                    : VA_QUARANTINE_RUN_PART;
+    return bytes <= ((const ThreadCache *)front)->share / part;
 }
 
 /* Who leaves the pool and then the queue for this one; NULL while there is room. */
@@ -47,8 +49,10 @@ VA_INLINE void *va_quarantine_exchange(ThreadCache *cache, uint32_t class_offset
     if (bytes <= VA_QUARANTINE_MIDDLE_BYTES)
         return va_quarantine_move(cache, *waiting->middle, VA_QUARANTINE_MIDDLE_SLOTS,
                                   &waiting->middle_turn, slot);
-    return va_quarantine_move(cache, *waiting->coarse, VA_QUARANTINE_COARSE_SLOTS,
-                              &waiting->coarse_turn, slot);
+    if (bytes <= VA_SMALL_MAX)
+        return va_quarantine_move(cache, *waiting->coarse, VA_QUARANTINE_COARSE_SLOTS,
+                                  &waiting->coarse_turn, slot);
+    return va_quarantine_move(cache, *waiting->runs, VA_QUARANTINE_RUNS, &waiting->runs_turn, slot);
 }
 
 /* Frees a slot of such a class, for the fast paths. Inline: the call took a tenth of the time of a
