@@ -37,6 +37,7 @@
 
 #include "slab/slab.c"
 #include "slab/large.c"
+#include "slab/sealed.c"
 
 #include "cache/passage.c"
 #include "cache/registry.c"

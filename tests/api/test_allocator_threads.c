@@ -274,6 +274,7 @@ static void limit_of_the_process(void *unused)
         if (large == NULL)
             abort();
         valloc_free(large);
+        valloc_purge(); /* secure builds keep it out of use, lent, until memory is short */
     }
 }
 

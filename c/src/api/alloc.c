@@ -13,6 +13,7 @@
 #include "harden/zero_size.h"
 #include "api/foreign.h"
 #include "slab/large.h"
+#include "slab/sealed.h"
 #include "os/options.h"
 #include "cache/stack_size.h"
 
@@ -198,7 +199,9 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
         va_quarantine_free(cache, pointer, block, entry, function);
     } else {
         va_large_end(block, pointer, function);
-        if (cache != NULL) {
+        if (va_sealed_put(block)) {
+            va_purge_visit(); /* a loop over one size comes by no other clock */
+        } else if (cache != NULL) {
             if (va_index_fast(&cache->front, pointer) >= cache->front.blocks)
                 va_cache_update_view(cache); /* for va_free_kept */
             va_large_cache_put(cache, block);

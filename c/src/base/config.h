@@ -89,6 +89,11 @@
 #define VA_QUARANTINE_RUNS 1
 #define VA_QUARANTINE_RUN_PART 2
 
+/* Freed large runs that are sealed: the second mapping that each may cost is a part of the 65,530
+ * that the kernel grants a process, and so much address space cannot be dense. */
+#define VA_SEALED_RUNS ((size_t)64)
+#define VA_SEALED_BLOCKS (((size_t)256 << 20) >> VA_BLOCK_SHIFT)
+
 /* A freed slot is cleared by pieces of this size: above, glibc has the processor do it by one
  * instruction, which starts slowly. Pairs of 2100 bytes take 0.5 of the time so, of 4 KiB 0.7, of 8
  * KiB 0.8, of 12 KiB 0.9, larger ones gain nothing. */

@@ -10,6 +10,7 @@
 #include "table/meta.h"
 #include "profile/profile.h"
 #include "os/os.h"
+#include "slab/sealed.h"
 
 static struct {
     Lock lock; /* after what exited threads share, before every allocator's */
@@ -224,7 +225,7 @@ static VA_COLD bool empty_caches_locked(const Allocator *allocator, bool all)
 VA_COLD bool va_allocator_can_relieve(size_t bytes)
 {
     CacheStats stats;
-    if (bytes <= VA_LARGE_KEEP_BYTES)
+    if (bytes <= VA_LARGE_KEEP_BYTES || va_sealed_bytes() != 0)
         return true;
     va_registry_stats(&stats);
     return bytes / VA_RELIEF_RATIO <= stats.capacity_bytes + va_large_cache_kept();
@@ -240,10 +241,12 @@ VA_COLD void va_allocator_relieve(Allocator *allocator)
     va_lock_acquire(&live.lock);
     empty_caches_locked(allocator, true);
     va_lock_release(&live.lock);
-    if (allocator == &va_process)
+    if (allocator == &va_process) {
+        va_sealed_end();
         va_cache_release_unused();
-    else
+    } else {
         release_slabs(allocator);
+    }
 }
 
 /* What the calling thread holds in another allocator, and what others share. */

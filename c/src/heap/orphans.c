@@ -16,6 +16,7 @@
 #include "arena/arena.h"
 #include "cache/delivery.h"
 #include "arena/run_set.h"
+#include "slab/sealed.h"
 #include "slab/slab.h"
 
 /* ---- Runs that are kept unused ---- */
@@ -125,6 +126,8 @@ static VA_COLD void mark_all(void)
 {
     CacheStats stats;
     va_registry_stats(&stats);
+    for (size_t i = 0; va_sealed_nth(i) != NULL; i++)
+        mark(va_sealed_nth(i));
     for (uint32_t i = 0; i < stats.all; i++)
         mark_kept(va_registry_nth(stats.made, i));
     va_process.shown.used_blocks = 0;

@@ -121,7 +121,10 @@ void va_os_stay_loaded(void);
 /* Random bytes. */
 void va_os_random(void *buffer, size_t bytes);
 
-/* For secure builds: pages that trap whatever touches them, which stay so when purged (false if the
+/* For secure builds: takes the access to a range away, or gives it back. False if the mappings
+ * would be too many. */
+bool va_os_protect(void *address, size_t bytes, bool accessible);
+/* Pages that trap whatever touches them, which stay so when purged (false if the
  * kernel has no such thing), and back. */
 bool va_os_guard(void *address, size_t bytes);
 void va_os_unguard(void *address, size_t bytes);

@@ -519,6 +519,16 @@ void va_os_random(void *buffer, size_t bytes)
     errno = saved;
 }
 
+#if VALLOC_SECURE_QUARANTINE
+bool va_os_protect(void *address, size_t bytes, bool accessible)
+{
+    int saved = errno;
+    bool done = mprotect(address, bytes, accessible ? PROT_READ | PROT_WRITE : PROT_NONE) == 0;
+    errno = saved;
+    return done;
+}
+#endif
+
 #if VALLOC_SECURE_GUARD
 bool va_os_guard(void *address, size_t bytes)
 {
