@@ -155,7 +155,7 @@ static void moved_runs_are_bounded(void **state)
     assert_true(copied_bytes >= 20 * size);
     size_t sealed = VALLOC_SECURE_QUARANTINE ? VA_SEALED_RUNS : 0; /* each counts as moved, too */
     assert_true(copied_bytes <= (60 + sealed) * size);
-    assert_true(mappings() <= before + 2 * VA_MOVED_RUNS_MAX + 32);
+    assert_true(mappings() <= before + 2 * (VA_MOVED_RUNS_MAX + sealed) + 32);
     for (size_t i = 0; i < count; i++)
         valloc_free(buffers[i]);
     valloc_free(buffers);
@@ -251,7 +251,7 @@ static void shrinking_gives_back_the_tail(void **state)
     valloc_purge();
     assert_true(resident_now_kib() - before < 8 << 10);
     /* From run to run in place, from run to slot by a copy of what is left. */
-    block = valloc_realloc(block, VA_MIB - SECURED_BYTES);
+    block = valloc_realloc(block, VA_RUN_MAX - SECURED_BYTES);
     char *same = valloc_realloc(block, 700 * VA_KIB);
     assert_ptr_equal(same, block);
     assert_true(valloc_usable_size(same) < 800 * VA_KIB);

@@ -321,6 +321,8 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
     }
     if (va_entry_class(va_entry_load(va_block_entry(run))) == VA_CLASS_LARGE)
         va_guard_run(run);
+    else
+        va_guard_class(run);
     va_pass_out_run(run, done ? size : old_size);
     return done;
 }

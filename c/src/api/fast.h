@@ -113,9 +113,7 @@ VA_INLINE void *va_allocate_run_fast(size_t size)
 {
     if (va_unlikely(size <= VA_SMALL_MAX || size > VA_RUN_MAX - VA_CANARY_BYTES))
         return NULL;
-    unsigned class =
-        va_run_classes[(size + VA_CANARY_BYTES + VA_BLOCK_BYTES - 1) >> VA_BLOCK_SHIFT];
-    uintptr_t offset = class << VA_CLASS_SHIFT;
+    uintptr_t offset = va_class_of(size + VA_CANARY_BYTES) << VA_CLASS_SHIFT;
     CacheFront *front = VA_THREAD_FRONT;
     if (va_unlikely(VA_GLANCE(*va_front_stack(front, offset)->top) == NULL))
         return NULL; /* the front may be none */

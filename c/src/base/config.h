@@ -49,7 +49,9 @@
 /* Small classes end at half a block, so that a slab has two slots or more. Classes of whole
  * runs go on to 1 MiB through the thread caches; above, an allocation is large. */
 #define VA_SMALL_MAX ((size_t)32 << 10)
-#define VA_RUN_MAX ((size_t)1 << 20)
+#define VA_RUN_MAX (((size_t)1 << 20) - VA_RUN_GUARD_BYTES)
+/* The end of a run that secure builds guard: a page, where pages have 4 KiB. */
+#define VA_RUN_GUARD_BYTES ((size_t)(VALLOC_SECURE_GUARD ? 4 << 10 : 0))
 
 /* Slots of a slab at most, hence bits of its bitmap: a block of 16-byte slots. */
 #define VA_SLAB_SLOTS_MAX (VA_BLOCK_BYTES / VA_MIN_ALIGN)

@@ -380,7 +380,7 @@ static VA_NOINLINE uint32_t take_runs(ThreadCache *cache, unsigned class, void *
     for (size_t i = 0; i < taken; i++) {
         runs[i]->class = (uint16_t) class;
         va_states_start(runs[i], class);
-        va_guard_end(runs[i]); /* an idle block may have been a slab */
+        va_guard_class(runs[i]);
         va_entry_store(va_block_entry(runs[i]), va_entry_make(cache->id, class));
         storage[taken - i] = va_block_address(runs[i]);
     }

@@ -97,6 +97,12 @@ VA_COLD void va_guard_slab(Block *slab)
         va_guard_run(slab);
 }
 
+VA_COLD void va_guard_class(Block *run)
+{
+    if (va_guard_bytes() <= VA_RUN_GUARD_BYTES)
+        va_guard_run(run);
+}
+
 VA_COLD void va_guard_end(Block *run)
 {
     if ((run->guarded & GUARD_END) != 0)

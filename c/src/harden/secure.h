@@ -208,6 +208,9 @@ uint32_t va_guard_slots(const Block *slab, uint32_t slot_bytes, uint32_t slots);
 void va_guard_slab(Block *slab);
 void va_guard_run(Block *run);
 
+/* The same for a run of a class, which gives up VA_RUN_GUARD_BYTES for it. */
+void va_guard_class(Block *run);
+
 /* Makes the last page accessible. */
 void va_guard_end(Block *run);
 
@@ -248,6 +251,11 @@ VA_INLINE void va_guard_slab(Block *slab)
 }
 
 VA_INLINE void va_guard_run(Block *run)
+{
+    (void)run;
+}
+
+VA_INLINE void va_guard_class(Block *run)
 {
     (void)run;
 }

@@ -8,8 +8,9 @@
                                  .slots = VA_BLOCK_BYTES / (size),                                 \
                                  .run_blocks = 1},
 #define RUN(blocks)                                                                                \
-    [VA_CLASS_OF_BLOCKS(blocks)] = {                                                               \
-        .bytes = (blocks) << VA_BLOCK_SHIFT, .reciprocal = 1, .run_blocks = (blocks)},
+    [VA_CLASS_OF_BLOCKS(blocks)] = {.bytes = ((blocks) << VA_BLOCK_SHIFT) - VA_RUN_GUARD_BYTES,    \
+                                    .reciprocal = 1,                                               \
+                                    .run_blocks = (blocks)},
 VA_TABLE const SizeClass va_size_classes[VA_CLASSES] = {VA_SMALL_CLASSES(SMALL)
                                                             VA_RUN_CLASSES(RUN)};
 
@@ -23,8 +24,7 @@ VA_TABLE const SizeClass va_size_classes[VA_CLASSES] = {VA_SMALL_CLASSES(SMALL)
 VA_TABLE const uint16_t va_class_offsets[VA_SMALL_MAX / 16 + 1] = {VA_SMALL_CLASSES(UP_TO_SLOT)};
 
 #define UP_TO_RUN(blocks) [0 ...(blocks)] = VA_CLASS_OF_BLOCKS(blocks),
-VA_TABLE const uint8_t va_run_classes[VA_RUN_MAX / VA_BLOCK_BYTES + 1] = {
-    VA_RUN_CLASSES(UP_TO_RUN)};
+VA_TABLE const uint8_t va_run_classes[VA_RUN_BLOCKS_MAX + 1] = {VA_RUN_CLASSES(UP_TO_RUN)};
 #pragma GCC diagnostic pop
 
 static_assert(VA_CLASSES << VA_CLASS_SHIFT < 1 << VA_OWNER_SHIFT, "a class fits into an entry");
@@ -35,7 +35,10 @@ unsigned va_class_of_aligned(size_t size, size_t alignment)
         return va_class_of(size);
     if (alignment > VA_BLOCK_BYTES || size > VA_RUN_MAX)
         return VA_CLASS_LARGE;
-    unsigned class = va_class_of(va_align_up(va_max(size, 1), alignment));
+    size_t aligned = va_align_up(va_max(size, 1), alignment);
+    if (aligned > VA_SMALL_MAX) /* all runs are so aligned */
+        return va_class_of(va_max(size, VA_SMALL_MAX + 1));
+    unsigned class = va_class_of(aligned);
     while (class < VA_CLASSES_SMALL && va_size_classes[class].bytes % alignment != 0)
         class ++;
     return class;

@@ -67,8 +67,9 @@ typedef struct SizeClass {
 extern const SizeClass va_size_classes[VA_CLASSES];
 /* Class offset by (size + 15) / 16, up to VA_SMALL_MAX. */
 extern const uint16_t va_class_offsets[VA_SMALL_MAX / 16 + 1];
+#define VA_RUN_BLOCKS_MAX ((VA_RUN_MAX + VA_RUN_GUARD_BYTES) / VA_BLOCK_BYTES)
 /* Class by run length in blocks, 1 to 16. */
-extern const uint8_t va_run_classes[VA_RUN_MAX / VA_BLOCK_BYTES + 1];
+extern const uint8_t va_run_classes[VA_RUN_BLOCKS_MAX + 1];
 
 /* The class offset of a small request (size <= VA_SMALL_MAX). */
 VA_INLINE unsigned va_small_class_offset(size_t size)
@@ -82,7 +83,7 @@ VA_INLINE unsigned va_class_of(size_t size)
     if (va_likely(size <= VA_SMALL_MAX))
         return va_small_class_offset(size) >> VA_CLASS_SHIFT;
     if (size <= VA_RUN_MAX)
-        return va_run_classes[(size + VA_BLOCK_BYTES - 1) >> VA_BLOCK_SHIFT];
+        return va_run_classes[(size + VA_RUN_GUARD_BYTES + VA_BLOCK_BYTES - 1) >> VA_BLOCK_SHIFT];
     return VA_CLASS_LARGE;
 }
 
