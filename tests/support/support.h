@@ -37,7 +37,7 @@
 #define WATCHED_BYTES 0
 #endif
 
-/* A secure build keeps a canary at the end of each block, a guard page at that of a large one, and
+/* A secure build keeps a canary at the end of each block, a guard page at that of a run, and
  * clears what is freed; large blocks give their pages back. */
 #if defined(VALLOC_SECURE) && VALLOC_SECURE
 #define SECURED 1
@@ -52,7 +52,7 @@
 /* The bytes of a slot or run of which so many are usable. */
 static inline size_t whole_bytes(size_t usable)
 {
-    return usable + SECURED_BYTES + (usable >= (size_t)1 << 20 ? SECURED_LARGE_BYTES : 0);
+    return usable + SECURED_BYTES + (usable >= (size_t)32 << 10 ? SECURED_LARGE_BYTES : 0);
 }
 
 /* xorshift64: repeatable for a seed other than 0. */

@@ -10,41 +10,58 @@
 
 #if VA_RANDOMNESS
 
-static uint64_t random_key; /* const after va_secure_start, but for fork */
-static _Atomic uint64_t random_count;
+static uint32_t random_key[VA_CHACHA_KEY_WORDS]; /* const after va_secure_start, but for fork */
+static _Atomic uint64_t random_block;            /* the next of the stream; relaxed */
 #if VALLOC_SECURE_CANARY
-uint64_t va_canary_secret;
+uint64_t va_canary_secrets[2];
 #endif
 
 VA_COLD void va_secure_start(void)
 {
     va_secure_fork();
 #if VALLOC_SECURE_CANARY
-    va_os_random(&va_canary_secret, sizeof va_canary_secret);
+    va_os_random(va_canary_secrets, sizeof va_canary_secrets);
+    va_canary_secrets[1] |= 1;
 #endif
 }
 
 VA_COLD void va_secure_fork(void)
 {
-    va_os_random(&random_key, sizeof random_key);
+    va_os_random(random_key, sizeof random_key);
 }
 
-/* A counter, scrambled with the key. */
+/* Each block of the stream is used once, by whoever draws it. */
+static void draw_block(void *numbers)
+{
+    uint32_t block[VA_CHACHA_WORDS];
+    va_chacha_block(random_key, atomic_fetch_add_explicit(&random_block, 1, memory_order_relaxed),
+                    block);
+    memcpy(numbers, block, sizeof block);
+}
+
 uint64_t va_random_shared(void)
 {
-    uint64_t x = random_key + 0x9e3779b97f4a7c15u *
-                                  atomic_fetch_add_explicit(&random_count, 1, memory_order_relaxed);
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
+    uint64_t numbers[VA_CHACHA_WORDS / 2];
+    draw_block(numbers);
+    return numbers[0];
+}
+
+VA_APART uint32_t va_random_refill(SecureFront *front)
+{
+    draw_block(front->numbers);
+    return sizeof front->numbers;
 }
 
 void va_shuffle(void **slots, uint32_t count)
 {
-    SecureFront numbers;
-    va_random_seed(&numbers);
+    uint16_t numbers[VA_CHACHA_WORDS * 2];
+    size_t left = 0;
     for (uint32_t i = count; i > 1; i--) {
-        uint32_t other = va_random_below(&numbers, i);
+        if (left == 0) {
+            draw_block(numbers);
+            left = sizeof numbers / sizeof *numbers;
+        }
+        uint32_t other = numbers[--left] * i >> 16;
         void *slot = slots[i - 1];
         slots[i - 1] = slots[other];
         slots[other] = slot;

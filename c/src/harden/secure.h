@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "harden/chacha.h"
 #include "table/block_table.h"
 
 #define VA_RANDOMNESS (VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_CANARY)
@@ -14,8 +15,9 @@
 
 /* What a cache's front needs of it; owner thread only. */
 typedef struct SecureFront {
-#if VA_PASSAGE_CHECKED || VA_RANDOMNESS
-    uint64_t random;
+#if VA_RANDOMNESS
+    uint8_t numbers[VA_CHACHA_WORDS * 4]; /* random ones; below numbers_left not used yet */
+    uint32_t numbers_left;
 #endif
 #if VALLOC_SECURE_RANDOM
     _Atomic bool suspended; /* as the cache; any thread writes it, under its mutex */
@@ -33,16 +35,23 @@ void va_secure_fork(void);
 /* Any thread; slow paths. */
 uint64_t va_random_shared(void);
 
-/* A number below `bound` from a cache's own state: quick, not for secrets. */
+/* Draws a front's numbers: how many. */
+uint32_t va_random_refill(SecureFront *front);
+
+/* A number below `bound`, up to 256, from a cache's own store. */
 VA_INLINE uint32_t va_random_below(SecureFront *front, uint32_t bound)
 {
-    front->random = front->random * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)((front->random >> 32) * bound >> 32);
+    uint32_t left = front->numbers_left;
+    if (va_unlikely(left == 0))
+        left = va_random_refill(front);
+    front->numbers_left = left - 1;
+    return front->numbers[left - 1] * bound >> 8;
 }
 
+/* Forgets what is left, in the child after fork. */
 VA_INLINE void va_random_seed(SecureFront *front)
 {
-    front->random = va_random_shared();
+    front->numbers_left = 0;
 }
 
 /* Mixes the order of slots. */
@@ -75,11 +84,15 @@ VA_INLINE void va_random_seed(SecureFront *front)
  */
 #if VALLOC_SECURE_CANARY
 
-extern uint64_t va_canary_secret;
+/* Const after va_secure_start; a child after fork has live canaries of its parent's. */
+extern uint64_t va_canary_secrets[2];
 
+/* Both halves of a product by a secret: one word tells neither secret. */
 VA_INLINE uint64_t va_canary_at(const char *place)
 {
-    return (((va_canary_secret ^ (uintptr_t)place) * 0x9e3779b97f4a7c15u) & ~(uint64_t)0xff00) | 1;
+    __extension__ typedef unsigned __int128 Product;
+    Product product = (Product)(va_canary_secrets[0] ^ (uintptr_t)place) * va_canary_secrets[1];
+    return (((uint64_t)product ^ (uint64_t)(product >> 64)) & ~(uint64_t)0xff00) | 1;
 }
 
 typedef uint64_t VaWord __attribute__((may_alias, aligned(1)));
