@@ -1,5 +1,5 @@
-/* sealed.h: large runs that were freed, in secure builds: without pages, inaccessible, and out of use
- * for long. A stale pointer traps there.
+/* sealed.h: large runs that were freed, in secure builds: without pages, inaccessible, and out of
+ * use for long. A stale pointer traps there.
  *
  * A ring under the arena's lock: the oldest runs leave for new ones, and return to their allocator.
  * Only runs of the allocator of the process are sealed. Sealed by mprotect: on every kernel, and
