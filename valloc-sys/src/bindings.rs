@@ -133,9 +133,9 @@ extern "C" {
 }
 extern "C" {
     /** Allocates count blocks of size bytes each, and stores their addresses in pointers. Each is an
- allocation of its own, as from valloc_malloc. Returns how many it allocated: fewer than count only
- if there is no more memory; errno is then ENOMEM, and the rest of pointers is unspecified. For many
- small blocks this takes a third of the time of a loop.*/
+ allocation of its own, as from valloc_malloc. Returns how many it allocated: fewer than count
+ only if there is no more memory; errno is then ENOMEM, and the rest of pointers is unspecified.
+ For many small blocks this takes a third of the time of a loop.*/
     pub fn valloc_allocate_batch(
         size: usize,
         count: usize,
