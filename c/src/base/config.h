@@ -297,6 +297,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * or go at a time: the arena's lock and tables are shared by all threads. */
 #define VA_STACK_RUN_BYTES ((size_t)1 << 20)
 #define VA_STACK_RUN_BYTES_MAX ((size_t)4 << 20)
+/* Runs of the smallest class in so many bytes. */
+#define VA_STACK_RUNS_MAX (VA_STACK_RUN_BYTES_MAX / (VA_BLOCK_BYTES - VA_RUN_GUARD_BYTES))
 /* Free blocks that a thread keeps for its next slabs, per zone: at most this many, 1/8 of its
  * share in bytes, and 1/16 of its slabs. Half of them come or go at a time, but up to 1/8 of its
  * slabs come: against 1/16, eight threads take 0.8 of the time for blocks of 16 and 32 KiB, 0.9 for

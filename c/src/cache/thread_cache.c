@@ -59,7 +59,7 @@ static void flush(ThreadCache *cache, unsigned class, size_t count, const char *
     void **oldest = cache->classes[class].storage + 1;
     size_t bytes = va_size_classes[class].bytes;
     if (class >= VA_CLASSES_SMALL) {
-        void *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
+        void *runs[VA_STACK_RUNS_MAX];
         va_assert(count <= sizeof runs / sizeof *runs);
         va_budget_count_runs(cache->id, (size_t)0 - count * va_size_classes[class].run_blocks);
         va_lock_acquire(&cache->mutex); /* a fork must not find it half done */
@@ -367,7 +367,7 @@ static VA_COLD size_t keep_first_arena(Block **runs, size_t count)
 static VA_NOINLINE uint32_t take_runs(ThreadCache *cache, unsigned class, void **storage,
                                       uint32_t count, bool *zero)
 {
-    Block *runs[VA_STACK_RUN_BYTES_MAX >> VA_BLOCK_SHIFT];
+    Block *runs[VA_STACK_RUNS_MAX];
     va_assert(count <= sizeof runs / sizeof *runs);
     /* One kept beyond the budget is only good for its own class: else its place may serve here. */
     if (va_budget_is_exceeded(cache, true))
