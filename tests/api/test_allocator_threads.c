@@ -252,6 +252,7 @@ static void limit_of_the_process(void *unused)
     static char *blocks[4096];
     for (int round = 0; round < 3; round++) {
         valloc_stats stats;
+        valloc_purge(); /* secure builds keep freed runs lent until memory is short */
         valloc_get_stats(&stats);
         if (valloc_set_limits(valloc_process(), 0, stats.lent + 64 * MIB) != 0)
             abort();
@@ -274,7 +275,6 @@ static void limit_of_the_process(void *unused)
         if (large == NULL)
             abort();
         valloc_free(large);
-        valloc_purge(); /* secure builds keep it out of use, lent, until memory is short */
     }
 }
 

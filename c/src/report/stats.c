@@ -55,8 +55,10 @@ static VA_COLD void count_run(Census *census, const RunView *view)
         census->lent += bytes;
         row->blocks += view->blocks;
         if (class >= VA_CLASSES_SMALL) {
+            size_t guard = class < VA_CLASSES ? VA_RUN_GUARD_BYTES : 0;
             row->slots++;
-            census->resident += bytes;
+            census->slack += guard;
+            census->resident += bytes - guard;
         }
     }
 }
