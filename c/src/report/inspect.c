@@ -39,11 +39,8 @@ static VA_COLD bool describe_block(const Allocator *allocator, const RunView *vi
         return true;
     block->status = VALLOC_BLOCK_OCCUPIED;
     block->slots = block->live_slots = 1;
-    block->slot_size = block->size;
-    if (class >= VA_CLASSES_SMALL)
-        return true;
-    block->slot_size = va_size_classes[class].bytes;
-    return count_slots(view, block);
+    block->slot_size = class < VA_CLASSES ? va_size_classes[class].bytes : block->size;
+    return class >= VA_CLASSES_SMALL || count_slots(view, block);
 }
 
 VA_COLD int va_inspect_blocks(Allocator *allocator, int (*visit)(const MemoryBlock *, void *),
