@@ -186,7 +186,8 @@ static void threads_past_their_exit_are_served(void **state)
         if (i == 20)
             early_blocks = crossing.allocator.total_blocks;
     }
-    assert_true(crossing.allocator.total_blocks <= early_blocks); /* it has stopped growing */
+    /* It has stopped growing: a block that each thread left behind would make 39 more. */
+    assert_true(crossing.allocator.total_blocks <= early_blocks + 4);
     for (int i = 1; i <= 4; i++)
         assert_true(bytes_hold(crossing.places[i], 5000, 3));
     destroy_crossing();
