@@ -178,16 +178,13 @@ static void threads_past_their_exit_are_served(void **state)
     (void)state;
     pthread_t thread;
     assert_int_equal(pthread_key_create(&key, use_at_exit), 0);
-    assert_int_equal(valloc_init(&crossing.allocator, 1, 64), 0);
-    size_t early_blocks = 0;
-    for (uintptr_t i = 0; i < 60; i++) {
+    assert_int_equal(valloc_init(&crossing.allocator, 1, 8), 0);
+    for (uintptr_t i = 0; i < 200; i++) {
         assert_int_equal(pthread_create(&thread, NULL, exit_soon, (void *)(1 + i % 2)), 0);
         pthread_join(thread, NULL);
-        if (i == 20)
-            early_blocks = crossing.allocator.total_blocks;
     }
-    /* It has stopped growing: a block that each thread left behind would make 39 more. */
-    assert_true(crossing.allocator.total_blocks <= early_blocks + 4);
+    /* A few for each of eight caches and the shared one, whoever has them. */
+    assert_true(crossing.allocator.total_blocks < 64);
     for (int i = 1; i <= 4; i++)
         assert_true(bytes_hold(crossing.places[i], 5000, 3));
     destroy_crossing();
