@@ -118,6 +118,8 @@ test-rust:
 	    --package valloc-sys --package valloc --features allocator-api2,nightly --target-dir target/nightly
 	cargo run --quiet --release --package valloc --example json
 	cargo run --quiet --release --package valloc --example server
+	@# cargo would check against the valloc-sys that it unpacked last time.
+	@rm -rf "$${CARGO_HOME:-$$HOME/.cargo}"/registry/*/-*/valloc-sys-*
 	cargo publish --workspace --dry-run --allow-dirty
 
 test-targets:
