@@ -33,7 +33,7 @@ help:
 	@echo 'make test-targets        the crates compile for other targets and for the oldest Rust'
 	@echo 'make test-programs       browsers, servers and interpreters on valloc and glibc: docs/programs.md'
 	@echo 'make fuzz                every fuzzer for SECONDS=60, in parallel'
-	@echo 'make misuse-table        103 kinds of misuse on valloc and its peers: docs/misuse.md'
+	@echo 'make misuse-table        116 kinds of misuse on valloc and its peers: docs/misuse.md'
 	@echo 'make bench               speed by size, and latencies: tables, CSV and a page in build/bench'
 	@echo 'make bench-quick         the same with fewer sizes and one round, in 2 minutes once built'
 	@echo 'make bench-full          all benchmarks but bench-secure, on one page with tables; an hour'
