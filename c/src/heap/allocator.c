@@ -133,9 +133,10 @@ static VA_COLD ThreadCache *acquire_shared_cache(Allocator *allocator)
     va_lock_acquire(&allocator->shared_mutex);
     if (allocator->shared_cache == NULL)
         allocator->shared_cache = make_cache(allocator, 0);
-    if (allocator->shared_cache == NULL)
+    ThreadCache *cache = allocator->shared_cache; /* once released, another thread may make it */
+    if (cache == NULL)
         va_lock_release(&allocator->shared_mutex);
-    return allocator->shared_cache;
+    return cache;
 }
 
 static ThreadCache *get_thread_cache(Allocator *allocator, uint32_t thread_id)
