@@ -85,7 +85,11 @@ static void empty(size_t from_mib, size_t to_mib, size_t keep)
 static size_t small_blocks(void)
 {
     const Zone *zone = &va_arenas[0].zones[ZONE_DENSE];
-    return zone->huge_from - zone->first + zone->small_pages * CHUNK_BLOCKS;
+    size_t pages = 0;
+    for (size_t g = zone->first / VA_GROUP_BLOCKS; g * VA_GROUP_BLOCKS < zone->committed; g++)
+        pages += (size_t)__builtin_popcount(va_group(&va_arenas[0], g)->small);
+    require(pages == zone->small_pages);
+    return zone->huge_from - zone->first + pages * CHUNK_BLOCKS;
 }
 
 static void always_from_the_first_byte(void)

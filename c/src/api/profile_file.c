@@ -13,8 +13,8 @@ atomic_bool va_profile_file_wanted;
 /* Copied: programs write to their environment. */
 static char file_name[VA_PROFILE_FILE_BYTES];
 
-static _Atomic uint64_t
-    peak_bytes; /* relaxed: of samples, when a file was last wanted for growth */
+/* Relaxed: of samples, when a file was last wanted for growth. */
+static _Atomic uint64_t peak_bytes;
 
 typedef struct Path {
     size_t length;

@@ -17,8 +17,7 @@ bool va_sealed_put(Block *run);
 /* Returns all sealed runs: there is no other memory. */
 void va_sealed_end(void);
 
-/* The sealed runs, for orphans.c and statistics: NULL behind the last one. Arena lock held, or one
- * thread. */
+/* The sealed runs, for orphans.c: NULL behind the last one. Arena lock held, or one thread. */
 const Block *va_sealed_nth(size_t n);
 
 /* Bytes of address space; relaxed. */
