@@ -393,6 +393,17 @@ static void caches_of_exited_threads_are_emptied(void **state)
 }
 
 #if !defined(SANITIZED)
+/* Long enough for the background thread to find nothing to do several times. */
+static void idle(void)
+{
+#ifdef TEST_SIMULATED
+    for (int i = 0; i < 200; i++) {
+        pass_ms(100);
+        let_others_run();
+    }
+#endif
+}
+
 static void the_background_thread_survives_fork(void **state)
 {
     (void)state;
@@ -401,11 +412,13 @@ static void the_background_thread_survives_fork(void **state)
     skip();
 #endif
     assert_int_equal(valloc_background_purge(1), 0);
+    purge();
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
         fill(19, 700);
-        thin_out(19, 20);
+        idle();
+        thin_out(19, 20); /* nothing but frees of small slots */
         assert_idle_process_shrinks("idle child", 1);
         free_rest();
         _exit(valloc_background_purge(0) == 0 ? 0 : 1);

@@ -66,8 +66,8 @@ pub fn defrag_hint<T: ?Sized>(ptr: *const T) -> bool {
 }
 
 /// Starts or stops purging in the background while the program's threads are idle, for example in
-/// servers with quiet hours. The background thread runs only while there is something to purge, and
-/// does not keep the process alive. Returns true, or false if valloc [forwards](crate::FORWARDS).
+/// servers with quiet hours. The background thread is there while there is something to purge, or the
+/// heap is 16 MiB or larger. It does not keep the process alive. Returns true, or false if valloc [forwards](crate::FORWARDS).
 ///
 /// ```
 /// assert!(valloc::background_purge(true));

@@ -167,9 +167,10 @@ extern "C" {
 extern "C" {
     /** Starts (on is not 0) or stops purging in the background, while the program's threads are idle.
  Once per purge delay a thread purges memory that was not used for a delay, including what the
- caches of all threads hold, except for one slot of each size. The thread runs only while there is
- something to purge: it starts when about 1 MiB has been freed. It does not keep the process
- alive. The child after fork may have one, too. VALLOC_BACKGROUND=1 in the environment does the
+ caches of all threads hold, except for one slot of each size. The thread starts when about 1 MiB
+ has been freed, or when the heap reaches 16 MiB. With nothing left to purge it ends, or sleeps if
+ the heap is still that large. It does not keep the process alive. The child after fork may have
+ one, too. VALLOC_BACKGROUND=1 in the environment does the
  same; by default there is no such thread. Returns 0.*/
     pub fn valloc_background_purge(on: ::core::ffi::c_int) -> ::core::ffi::c_int;
 }

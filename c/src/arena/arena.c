@@ -175,6 +175,8 @@ static size_t lend_some(Wanted wanted, ZoneKind kind, Block **runs)
         lent += some;
         wanted.count -= some;
     }
+    if (va_unlikely(va_use.lent_blocks >= VA_HELPER_HEAP_BYTES >> VA_BLOCK_SHIFT))
+        va_purge_call_helper();
     unlock_and_purge();
     return lent;
 }

@@ -31,10 +31,14 @@ _Atomic uint32_t va_purge_helper;
 
 VA_STARTUP void va_purge_call_helper(void)
 {
-    uint32_t rests = HELPER_RESTS;
-    if (va_unlikely(atomic_load_explicit(&va_purge_helper, memory_order_relaxed) == HELPER_RESTS))
-        atomic_compare_exchange_strong_explicit(&va_purge_helper, &rests, HELPER_CALLED,
-                                                memory_order_relaxed, memory_order_relaxed);
+    uint32_t state = atomic_load_explicit(&va_purge_helper, memory_order_relaxed);
+    if (va_likely(state != HELPER_RESTS && state != HELPER_SLEEPS))
+        return;
+    uint32_t next = state == HELPER_RESTS ? HELPER_CALLED : HELPER_RUNS;
+    if (atomic_compare_exchange_strong_explicit(&va_purge_helper, &state, next,
+                                                memory_order_release, memory_order_relaxed) &&
+        next == HELPER_RUNS)
+        va_os_wake_all(&va_purge_helper);
 }
 
 /* ---- Purging ---- */

@@ -8,13 +8,15 @@
 #include "arena/run_set.h"
 
 /* The state of the background thread, see background.c. It is called when there is something to
- * give back, or will be after the delay. */
+ * give back, or will be after the delay, and when the heap is large: small slots may be freed then.
+ */
 typedef enum Helper {
     HELPER_OFF,
     HELPER_RESTS,
     HELPER_CALLED,
     HELPER_STARTS,
     HELPER_RUNS,
+    HELPER_SLEEPS,
     HELPER_STOPS
 } Helper;
 extern _Atomic uint32_t va_purge_helper;

@@ -205,10 +205,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* The background thread comes by so long after the purge clock's tick is due: the clock that it
  * reads may be late by a few milliseconds. */
 #define VA_BACKGROUND_LATE_MS 5
-/* It is started once so much free memory has come together, and ends when nothing has changed for
- * so many ticks, or there is no other thread, which it looks for this often. */
+/* It is started once so much free memory has come together, or the heap has this size. It sleeps or
+ * ends when nothing has changed for so many ticks. It looks for other threads this often. */
 #define VA_HELPER_BYTES ((size_t)1 << 20)
-/* When a program switches it on, a heap of this size may have something to give back. */
 #define VA_HELPER_HEAP_BYTES ((size_t)16 << 20)
 #define VA_BACKGROUND_QUIET 4
 #define VA_BACKGROUND_LOOK_MS ((uint64_t)250)

@@ -1,12 +1,15 @@
 /* background.c: see background.h.
  *
  * The thread allocates nothing and has no cache: it works on the caches of others under their
- * mutexes, once per tick of the purge clock. It ends when nothing has changed for some ticks: so it
- * keeps no process alive whose own threads have ended, and most processes have one thread when they
- * fork, or enter another namespace. Its states, in va_purge_helper:
+ * mutexes, once per tick of the purge clock. When nothing has changed for some ticks, it ends if
+ * the heap is small: most processes have one thread when they fork, or enter another namespace. If
+ * the heap is large, it sleeps until much is freed again: frees of small slots can wake a thread,
+ * but not start one. It also ends when no other thread is left, and so keeps no process alive. Its
+ * states, in va_purge_helper:
  *
- *   OFF  <->  RESTS  ->  CALLED  ->  STARTS  ->  RUNS  ->  RESTS     by itself
- *                                                      ->  STOPS     when it is switched off */
+ *   OFF  <->  RESTS  ->  CALLED  ->  STARTS  ->  RUNS  <->  SLEEPS
+ *                                                ->  RESTS     by itself, also from SLEEPS
+ *                                                ->  STOPS     when it is switched off, too */
 #include "heap/background.h"
 
 #include <pthread.h>
@@ -28,29 +31,53 @@ static bool change(Helper from, Helper to)
     return done;
 }
 
+/* What is there may have been freed before the thread was wanted. */
+static VA_COLD bool has_much(void)
+{
+    ArenaStats arena;
+    va_arena_stats(&arena);
+    return arena.dirty >= VA_HELPER_BYTES || arena.lent >= VA_HELPER_HEAP_BYTES;
+}
+
+/* Until the time is over or the state is another one. False if no other thread is left. */
+static VA_COLD bool wait_in(Helper state, uint64_t rest_ms)
+{
+    while (rest_ms != 0 &&
+           atomic_load_explicit(&va_purge_helper, memory_order_acquire) == (uint32_t)state) {
+        uint64_t ms = va_min(rest_ms, VA_BACKGROUND_LOOK_MS);
+        va_os_wait_for(&va_purge_helper, state, ms);
+        rest_ms -= ms;
+        if (!va_registry_has_threads())
+            return false;
+    }
+    return true;
+}
+
 static VA_COLD void *run(void *unused)
 {
     unsigned quiet = 0;
+    bool ends = false;
     while (atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_STARTS)
         va_os_wait(&va_purge_helper, HELPER_STARTS);
-    while (atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_RUNS) {
+    while (!ends && atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_RUNS) {
         size_t purged = va_os_purged();
         bool changed;
         uint64_t rest_ms = va_allocators_decay(&changed) + VA_BACKGROUND_LATE_MS;
         quiet = changed || purged != va_os_purged() ? 0 : quiet + 1;
-        bool alone = false;
-        while (rest_ms != 0 && !alone && quiet != VA_BACKGROUND_QUIET &&
-               atomic_load_explicit(&va_purge_helper, memory_order_acquire) == HELPER_RUNS) {
-            uint64_t ms = va_min(rest_ms, VA_BACKGROUND_LOOK_MS);
-            va_os_wait_for(&va_purge_helper, HELPER_RUNS, ms);
-            rest_ms -= ms;
-            alone = !va_registry_has_threads();
+        Helper state = HELPER_RUNS;
+        if (quiet < VA_BACKGROUND_QUIET) {
+            ends = !wait_in(state, rest_ms);
+        } else if (!has_much()) {
+            ends = true;
+        } else if (change(HELPER_RUNS, HELPER_SLEEPS)) {
+            state = HELPER_SLEEPS;
+            quiet = 0;
+            ends = !wait_in(state, UINT64_MAX);
         }
-        if ((alone || quiet == VA_BACKGROUND_QUIET) && change(HELPER_RUNS, HELPER_RESTS)) {
-            pthread_detach(pthread_self());
-            break;
-        }
+        ends = ends && change(state, HELPER_RESTS);
     }
+    if (ends)
+        pthread_detach(pthread_self());
     return unused;
 }
 
@@ -72,17 +99,6 @@ static VA_COLD void stop(void)
     pthread_setcancelstate(old, NULL);
 }
 
-/* What is there may have been freed before it was wanted. */
-static VA_COLD void start_if_large(void)
-{
-    ArenaStats arena;
-    va_arena_stats(&arena);
-    if (arena.dirty < VA_HELPER_BYTES && arena.committed < VA_HELPER_HEAP_BYTES)
-        return;
-    va_purge_call_helper();
-    va_background_visit();
-}
-
 VA_COLD void va_background_set(bool on)
 {
     for (;;) {
@@ -93,13 +109,16 @@ VA_COLD void va_background_set(bool on)
                     : state == HELPER_OFF || change(HELPER_RESTS, HELPER_OFF) ||
                           change(HELPER_CALLED, HELPER_OFF))
             break;
-        else if (!on && change(HELPER_RUNS, HELPER_STOPS)) {
+        else if (!on &&
+                 (change(HELPER_RUNS, HELPER_STOPS) || change(HELPER_SLEEPS, HELPER_STOPS))) {
             stop();
             break;
         }
     }
-    if (on)
-        start_if_large();
+    if (on && has_much()) {
+        va_purge_call_helper();
+        va_background_visit();
+    }
 }
 
 VA_COLD void va_background_set_delay(uint64_t ms)
@@ -122,7 +141,7 @@ __attribute__((constructor(102))) static VA_STARTUP void set_by_option(void)
 VA_COLD bool va_background_fork(void)
 {
     uint32_t state = atomic_load_explicit(&va_purge_helper, memory_order_relaxed);
-    bool was_there = state == HELPER_RUNS || state == HELPER_STOPS;
+    bool was_there = state >= HELPER_RUNS;
     if (state != HELPER_OFF)
         atomic_store_explicit(&va_purge_helper, state == HELPER_STOPS ? HELPER_OFF : HELPER_RESTS,
                               memory_order_relaxed);
