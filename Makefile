@@ -7,7 +7,7 @@ SANITIZERS := asan ubsan tsan
 CROSS := aarch64 riscv64 baseline musl
 # The analyzer looks at what unity.c includes, too.
 ANALYZE := -Xclang -analyzer-opt-analyze-headers
-C_FILES := $(wildcard c/src/*.[ch] c/src/*/*.[ch] c/include/*.h c/include/*.hpp c/examples/*.c tests/*/*.[ch] benches/*/*.[ch])
+C_FILES := $(wildcard c/src/*.[ch] c/src/*/*.[ch] c/include/*.h c/include/*.hpp c/jemalloc/*.[ch] c/examples/*.c tests/*/*.[ch] benches/*/*.[ch])
 # Output goes to a log, which is printed if the command fails.
 QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
 
@@ -257,6 +257,7 @@ lint: $(BUILD)/release/build.ninja
 	clang-format --dry-run --Werror $(C_FILES)
 	clang-tidy --quiet c/src/unity.c c/src/api/override.c c/src/api/operators.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1
 	clang-tidy --quiet c/src/unity.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1 -DVALLOC_SECURE=1
+	clang-tidy --quiet c/jemalloc/*.c -- -std=gnu11 -Ic/include
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --package valloc --all-targets --features allocator-api2 --quiet -- -D warnings

@@ -32,7 +32,7 @@ def main(build):
 
         run("cmake", "-S", HERE, "-B", work / "package", f"-DCMAKE_PREFIX_PATH={prefix}")
         run("cmake", "--build", work / "package")
-        for program in "shared", "static", "override", "cxx":
+        for program in "shared", "static", "override", "jemalloc", "cxx":
             print("package:", run(work / "package" / program), end="")
 
         run("cmake", "-S", HERE, "-B", work / "subdirectory", f"-DVALLOC_SOURCE={ROOT}")

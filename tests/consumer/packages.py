@@ -54,7 +54,7 @@ def use(root, work):
     package = next(root.glob("**/valloc-config.cmake")).parent
     run("cmake", "-S", HERE, "-B", work / "cmake", f"-Dvalloc_DIR={package}")
     run("cmake", "--build", work / "cmake")
-    for program in "shared", "static", "override", "cxx":
+    for program in "shared", "static", "override", "jemalloc", "cxx":
         print("CMake package:", run(work / "cmake" / program), end="")
     for option in [], ["--secure"]:
         maps = run(root / "usr" / "bin" / "valloc", "run", *option, "cat", "/proc/self/maps")
