@@ -108,6 +108,7 @@ test-rust:
 	cargo test --workspace --doc
 	cargo test --package valloc --features override
 	cargo test --package valloc --features secure
+	cargo test --package valloc --features dlopen --test heap
 	RUSTFLAGS='--cfg valloc_forwards' cargo test --package valloc --target-dir target/forwards \
 	    --test forwards --test heap
 	cargo test --package valloc --features allocator-api2 --test heap --test collections

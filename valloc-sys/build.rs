@@ -48,7 +48,6 @@ fn build(c: &Path) {
         .include(c.join("src"))
         .std("gnu11")
         .flag("-fvisibility=hidden")
-        .flag_if_supported("-ftls-model=initial-exec")
         .warnings(true)
         .extra_warnings(true);
     if env::var_os("CARGO_FEATURE_OVERRIDE").is_some() {
@@ -56,6 +55,9 @@ fn build(c: &Path) {
             .file(c.join("src/api/override.c"))
             .flag("-fno-builtin")
             .define("VALLOC_OVERRIDE", "1");
+    } else if env::var_os("CARGO_FEATURE_DLOPEN").is_some() {
+        // Not with `override`: finding dynamic data calls malloc. A program needs no such data.
+        build.define("VALLOC_TLS_DYNAMIC", "1");
     }
     // Features add up over a program's crates: the secure build wins.
     if env::var_os("CARGO_FEATURE_SECURE").is_some() {

@@ -1,6 +1,10 @@
 /* static_tls.c: a library like many others: some of its thread-local data lies in the static block
  * that all libraries loaded at run time have to share. */
-__thread char static_tls_bytes[100] __attribute__((tls_model("initial-exec"))) = "x";
+#ifndef STATIC_TLS_BYTES
+#define STATIC_TLS_BYTES 100
+#endif
+
+__thread char static_tls_bytes[STATIC_TLS_BYTES] __attribute__((tls_model("initial-exec"))) = "x";
 
 char *static_tls_use(void)
 {

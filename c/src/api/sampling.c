@@ -10,7 +10,7 @@
 #include "os/os.h"
 
 /* The thread's next point. */
-static _Thread_local struct {
+static VA_THREAD_LOCAL struct {
     uint64_t distance, random;
     size_t rate; /* for which the distance was drawn; 0 at first */
 } ahead;

@@ -123,6 +123,14 @@ va_peek(const volatile void *place, size_t bytes)
 #define VA_GLANCE(variable) (variable)
 #endif
 
+/* Thread-local data lies in the static block: reading it takes one instruction. Only a library that
+ * is loaded late may find no room there, and musl refuses it. */
+#if defined(VALLOC_TLS_DYNAMIC) && VALLOC_TLS_DYNAMIC
+#define VA_THREAD_LOCAL _Thread_local
+#else
+#define VA_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
+#endif
+
 #define VA_KIB ((size_t)1 << 10)
 #define VA_MIB ((size_t)1 << 20)
 #define VA_GIB ((size_t)1 << 30)

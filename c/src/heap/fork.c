@@ -24,7 +24,7 @@
 #include "os/os.h"
 
 /* Beside libc's own thread-local data, on a page that libc writes in the child. */
-_Thread_local uint32_t va_lock_forks;
+VA_THREAD_LOCAL uint32_t va_lock_forks;
 
 static VA_COLD void lock_all(void)
 {

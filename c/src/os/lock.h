@@ -20,7 +20,7 @@ typedef struct Lock {
 #define LOCK_FORK 2 /* added to the state */
 
 /* Forks that the thread is in, one inside the other's handlers; while it holds all locks. */
-extern _Thread_local uint32_t va_lock_forks __attribute__((tls_model("initial-exec")));
+extern VA_THREAD_LOCAL uint32_t va_lock_forks;
 
 VA_INLINE void va_cpu_relax(void)
 {

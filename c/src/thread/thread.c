@@ -11,12 +11,12 @@
 
 #include "profile/profile.h"
 
-_Thread_local CacheFront *va_thread_front = VA_NO_FRONT;
-_Thread_local CacheFront *va_thread_covered;
-_Thread_local uint32_t va_thread_id;
-_Thread_local bool va_thread_reports;
-static _Thread_local ThreadCache *own_cache;
-static _Thread_local uint8_t exit_rounds;
+VA_THREAD_LOCAL CacheFront *va_thread_front = VA_NO_FRONT;
+VA_THREAD_LOCAL CacheFront *va_thread_covered;
+VA_THREAD_LOCAL uint32_t va_thread_id;
+VA_THREAD_LOCAL bool va_thread_reports;
+static VA_THREAD_LOCAL ThreadCache *own_cache;
+static VA_THREAD_LOCAL uint8_t exit_rounds;
 
 Lock va_thread_shared_lock;
 static ThreadCache *shared_cache; /* under that lock */

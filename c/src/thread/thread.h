@@ -8,9 +8,8 @@
 
 #include "cache/idle.h"
 
-/* initial-exec: no call to find it. It fits into the reserve for libraries loaded late. Others
- * write it, see idle.h: every operation reads it once. */
-extern _Thread_local CacheFront *va_thread_front __attribute__((tls_model("initial-exec")));
+/* Others write it, see idle.h: every operation reads it once. */
+extern VA_THREAD_LOCAL CacheFront *va_thread_front;
 #if VA_TSAN
 #define VA_THREAD_FRONT __atomic_load_n(&va_thread_front, __ATOMIC_RELAXED)
 #else
@@ -52,11 +51,11 @@ ThreadCache *va_thread_cache(void);
 bool va_thread_is_inside(void);
 
 /* Has the thread reported an error? It then has no cache, and gets none: see emergency.h. */
-extern _Thread_local bool va_thread_reports __attribute__((tls_model("initial-exec")));
+extern VA_THREAD_LOCAL bool va_thread_reports;
 
 /* The id of the calling thread: of its cache. 0 before its first use, after its exit, and while its
  * caches are covered. */
-extern _Thread_local uint32_t va_thread_id __attribute__((tls_model("initial-exec")));
+extern VA_THREAD_LOCAL uint32_t va_thread_id;
 
 /* Gives the thread its cache and id, unless there is no memory. Returns the id, or 0. */
 uint32_t va_thread_attach(void);
@@ -65,7 +64,7 @@ uint32_t va_thread_attach(void);
  * All its requests then take the slow paths, which find the caches. The first one after the
  * profile has stopped ends that. The front that is hidden, or NULL. */
 void va_thread_cover(void);
-extern _Thread_local CacheFront *va_thread_covered __attribute__((tls_model("initial-exec")));
+extern VA_THREAD_LOCAL CacheFront *va_thread_covered;
 
 /* Registers the handlers of fork.c, at its first call. Called with no lock held, by a thread that
  * is about to take its first one while there are others. */
