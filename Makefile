@@ -33,7 +33,7 @@ help:
 	@echo 'make test-targets        the crates compile for other targets and for the oldest Rust'
 	@echo 'make test-programs       browsers, servers and interpreters on valloc and glibc: docs/programs.md'
 	@echo 'make fuzz                every fuzzer for SECONDS=60, in parallel'
-	@echo 'make misuse-table        116 kinds of misuse on valloc and its peers: docs/misuse.md'
+	@echo 'make misuse-table        130 kinds of misuse on valloc and its peers: docs/misuse.md'
 	@echo 'make bench               speed by size, and latencies: tables, CSV and a page in build/bench'
 	@echo 'make bench-quick         the same with fewer sizes and one round, in 2 minutes once built'
 	@echo 'make bench-full          all benchmarks but bench-secure, on one page with tables; an hour'
@@ -257,7 +257,7 @@ lint: $(BUILD)/release/build.ninja
 	python3 .ci/manual.py
 	clang-format --dry-run --Werror $(C_FILES)
 	clang-tidy --quiet c/src/unity.c c/src/api/override.c c/src/api/operators.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1
-	clang-tidy --quiet c/src/unity.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1 -DVALLOC_SECURE=1
+	clang-tidy --quiet c/src/unity.c c/src/api/copies.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1 -DVALLOC_SECURE=1 -DVALLOC_SECURE_COPIES=1
 	clang-tidy --quiet c/jemalloc/*.c -- -std=gnu11 -Ic/include
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings

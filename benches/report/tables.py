@@ -309,7 +309,7 @@ def runs(samples):
 
 
 # Features of valloc's secure builds.
-FEATURES = ("random", "quarantine", "zero", "canary", "guard")
+FEATURES = ("random", "quarantine", "zero", "canary", "guard", "copies")
 
 
 def secure(samples):

@@ -24,7 +24,7 @@ from allocators import Part, environment, find, in_turn, known, positive  # noqa
 import run as whole  # noqa: E402
 import tables  # noqa: E402
 
-FEATURES = ["random", "quarantine", "zero", "canary", "guard"]
+FEATURES = ["random", "quarantine", "zero", "canary", "guard", "copies"]
 BUILDS = ["unchecked", "valloc", *FEATURES, "all", "mimalloc", "mimalloc secure", "scudo"]
 COLUMNS = ["subject", "allocator", "round", "ns", "cpu_s", "peak_mib"]
 PATTERNS = [("pair", "64"), ("pair", "4096"), ("replace", "100000"), ("bulk", "64", "random")]

@@ -5,7 +5,21 @@
 #include "crimes.h"
 
 /* How memory is accessed: writes, then reads. */
-typedef enum Access { LOOP, MEMCPY, MEMMOVE, MEMSET, STRCPY, READ_LOOP, READ_MEMCPY } Access;
+typedef enum Access {
+    LOOP,
+    MEMCPY,
+    MEMMOVE,
+    MEMSET,
+    STRCPY,
+    STPCPY,
+    STRNCPY,
+    STRCAT,
+    STRNCAT,
+    READ_LOOP,
+    READ_MEMCPY,
+    READ_MEMMOVE,
+    READ_STRNCPY
+} Access;
 
 /* Where: behind the bytes asked for, behind those that may be used, before the block. */
 typedef enum Where { BEHIND_REQUEST, BEHIND_SLOT, BEFORE } Where;
@@ -20,6 +34,31 @@ static bool is_leak(const char *bytes, int count)
         if (memcmp(bytes + i, secret, (size_t)wanted) == 0)
             return true;
     return false;
+}
+
+/* A string of so many bytes, its end included; `bytes` has room for it. */
+static void write_string(Access access, char *to, char *bytes, size_t length)
+{
+    memset(bytes, 'w', length - 1);
+    bytes[length - 1] = '\0';
+    switch (access) {
+    case STPCPY:
+        stpcpy(to, bytes);
+        break;
+    case STRNCPY:
+        strncpy(to, bytes, length);
+        break;
+    case STRCAT:
+        to[4] = '\0'; /* what is appended to lies in the block */
+        strcat(to, bytes + 4);
+        break;
+    case STRNCAT:
+        to[4] = '\0';
+        strncat(to, bytes + 4, length);
+        break;
+    default:
+        strcpy(to, bytes);
+    }
 }
 
 /* Whole copies begin or end inside the block, as those of programs do. What is written differs from
@@ -49,9 +88,11 @@ static bool access_wrongly(Access access, char *start, int count, bool before)
         memset(whole, bytes[INSIDE_BYTES], length);
         break;
     case STRCPY:
-        memset(bytes, 'w', length - 1);
-        bytes[length - 1] = '\0';
-        strcpy(whole, bytes);
+    case STPCPY:
+    case STRNCPY:
+    case STRCAT:
+    case STRNCAT:
+        write_string(access, whole, bytes, length);
         break;
     case READ_LOOP:
         for (int i = 0; i < count; i++)
@@ -60,6 +101,15 @@ static bool access_wrongly(Access access, char *start, int count, bool before)
         break;
     case READ_MEMCPY:
         memcpy(bytes, whole, length);
+        leaked = is_leak(bytes, (int)length);
+        break;
+    case READ_MEMMOVE:
+        memmove(bytes, whole, length);
+        leaked = is_leak(bytes, (int)length);
+        break;
+    case READ_STRNCPY:
+        memset(bytes, 0, sizeof bytes);
+        strncpy(bytes, whole, length);
         leaked = is_leak(bytes, (int)length);
         break;
     }
@@ -174,8 +224,10 @@ static Outcome use_empty(const Crime *crime, size_t size)
 
 typedef enum Dead {
     DEAD_READ,
+    DEAD_READ_MEMCPY,
     DEAD_READ_REALLOC,
     DEAD_WRITE,
+    DEAD_WRITE_MEMCPY,
     DEAD_WRITE_REUSED,
     REUSED_WRITE,
     REUSED_READ
@@ -200,9 +252,24 @@ static bool read_dead(const char *block, size_t size)
 static void write_dead(char *block, size_t size)
 {
     accessing = 1;
-    fill(hide(block), size, 'w');
+    for (size_t i = 0; i < size; i += i + 1 == EDGE && size > 2 * EDGE ? size - 2 * EDGE + 1 : 1)
+        ((volatile char *)block)[i] = 'w';
     accessing = 0;
     committed = 1;
+}
+
+/* By memcpy: 12 bytes of it. */
+static Outcome copy_dead(bool writes, char *block)
+{
+    char bytes[INSIDE_BYTES] = "wwwwwwwwwww";
+    accessing = 1;
+    if (writes)
+        memcpy(hide(block), bytes, sizeof bytes);
+    else
+        memcpy(bytes, hide(block), sizeof bytes);
+    accessing = 0;
+    committed = 1;
+    return holds_any(bytes, sizeof bytes, 's') ? UNNOTICED : UNHARMED;
 }
 
 /* New blocks, of which one is likely to be at the old place: they hold the value. */
@@ -233,6 +300,9 @@ static Outcome use_dead(const Crime *crime, size_t size)
     case DEAD_READ:
     case DEAD_READ_REALLOC:
         return read_dead(dead, size) ? UNNOTICED : UNHARMED;
+    case DEAD_READ_MEMCPY:
+    case DEAD_WRITE_MEMCPY:
+        return copy_dead(crime->how == DEAD_WRITE_MEMCPY, dead);
     case DEAD_WRITE: /* nobody is there */
         write_dead(dead, size);
         flush();

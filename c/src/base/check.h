@@ -11,7 +11,7 @@
 /* One line in the making; what does not fit is cut. */
 typedef struct Report {
     size_t length;
-    char line[256];
+    char line[320];
 } Report;
 
 VA_COLD void va_report_text(Report *report, const char *text);

@@ -31,9 +31,12 @@
 #ifndef VALLOC_SECURE_GUARD
 #define VALLOC_SECURE_GUARD VALLOC_SECURE
 #endif
+#ifndef VALLOC_SECURE_COPIES /* only of the override library, which alone has api/copies.c */
+#define VALLOC_SECURE_COPIES 0
+#endif
 
 #if !VALLOC_CHECKS && (VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_ZERO ||   \
-                       VALLOC_SECURE_CANARY || VALLOC_SECURE_GUARD)
+                       VALLOC_SECURE_CANARY || VALLOC_SECURE_GUARD || VALLOC_SECURE_COPIES)
 #error "the features of the secure build need VALLOC_CHECKS"
 #endif
 
@@ -436,5 +439,13 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* How often a lock is looked at again before its waiter sleeps. */
 #define VA_LOCK_SPINS 64
+
+/* The override library's memcpy and memset check the program's copies, see api/copies.c. valloc itself
+ * also uses memory that is nobody's: its calls, with those that the compiler adds, go past that. */
+#if defined(VALLOC_OVERRIDE) && VALLOC_SECURE_COPIES && !defined(VA_CHECKS_COPIES)
+__asm__("memcpy = va_copies_move\n"
+        "memmove = va_copies_move\n"
+        "memset = va_copies_fill\n");
+#endif
 
 #endif
