@@ -1,10 +1,10 @@
 /* ownership.pml: how slots freed elsewhere reach their slab, while slabs change owners and owner
- * ids change threads. A model of thread_cache.c for spin; spin.py checks it, and that it rejects
- * each of the broken variants:
+ * ids change threads. A model of delivery.c and supply.c for spin; spin.py checks it, and that it
+ * rejects each of the broken variants:
  *
  *   -DTRUST_FIRST_LOOK   a giver does not read the entry again under the mutex
  *   -DADOPT_UNLOCKED     an adopter does not take the old owner's mutex
- *   -DLEAVE_ARRIVING     an unused slab is given up while it is on its way to its new owner
+ *   -DONE_MUTEX          an adopter lists a slab after its entry has named the new owner
  *
  * One slab with two slots, two owners, three threads. Every thread attaches to an owner, some
  * times allocates or frees, and exits; slots stay behind for others to free. */
@@ -21,15 +21,8 @@ byte registry;
 bool attached[OWNERS];
 byte entry = NONE;
 byte lists = NONE;    /* the owner whose list has the slab */
-bool arriving;
 byte inside;          /* threads that change the slab's record and bitmap */
 mtype slot[SLOTS] = UNUSED;
-
-#ifdef LEAVE_ARRIVING
-#define ARRIVED true
-#else
-#define ARRIVED !arriving
-#endif
 
 inline lock(word, me) { atomic { word == 0 -> word = me + 1 } }
 inline unlock(word) { word = 0 }
@@ -38,7 +31,7 @@ inline unlock(word) { word = 0 }
 inline enter() { assert(inside == 0); inside++ }
 inline leave() { inside-- }
 
-/* give_locked for one slot; the caller holds the mutex of `owner`, to whom the slab belongs. */
+/* va_deliver_own_locked for one slot; the caller holds the mutex of `owner`, to whom the slab belongs. */
 inline give(owner, s)
 {
     enter();
@@ -46,24 +39,18 @@ inline give(owner, s)
     slot[s] = UNUSED;
     gone = false;
     if
-#ifndef LEAVE_ARRIVING
-    :: arriving
-#endif
-    :: ARRIVED ->
-        if
-        :: lists == NONE -> lists = owner
-        :: else
-        fi;
-        if
-        :: slot[0] == UNUSED && slot[1] == UNUSED -> lists = NONE; gone = true
-        :: slot[0] == UNUSED && slot[1] == UNUSED && attached[owner] /* the only one of its class */
-        :: slot[0] != UNUSED || slot[1] != UNUSED
-        fi
+    :: lists == NONE -> lists = owner
+    :: else
+    fi;
+    if
+    :: slot[0] == UNUSED && slot[1] == UNUSED -> lists = NONE; gone = true
+    :: slot[0] == UNUSED && slot[1] == UNUSED && attached[owner] /* the only one of its class */
+    :: slot[0] != UNUSED || slot[1] != UNUSED
     fi;
     leave()
 }
 
-/* send, and the delivery of a batch of one. */
+/* va_deliver, and the delivery of a batch of one. */
 inline deliver(s)
 {
     target = entry;
@@ -105,12 +92,21 @@ inline obtain(own)
 #endif
         if
         :: lists == other ->
+#ifdef ONE_MUTEX
             enter();
             lists = NONE;
-            arriving = true;
             leave();
-            entry = own; /* the last: from here on others may give to it */
+            entry = own; /* from here on others may give to it */
             got = true
+#else
+            lock(mutex[own], me);
+            enter();
+            entry = own;
+            lists = own;
+            leave();
+            unlock(mutex[own]);
+            got = true
+#endif
         :: else
         fi;
 #ifndef ADOPT_UNLOCKED
@@ -121,12 +117,14 @@ inline obtain(own)
     unlock(registry);
     if
     :: !got ->
+        lock(mutex[own], me);
         atomic {
             if
-            :: entry == NONE && inside == 0 -> arriving = true; entry = own; got = true
+            :: entry == NONE && inside == 0 -> entry = own; lists = own
             :: else
             fi
-        }
+        };
+        unlock(mutex[own])
     :: else
     fi
 }
@@ -142,10 +140,12 @@ inline allocate(own)
     :: else
     fi;
     lock(mutex[own], me);
+#ifdef ONE_MUTEX
     if
-    :: got -> arriving = false; lists = own
+    :: got -> lists = own
     :: else
     fi;
+#endif
     if
     :: lists == own ->
         enter();
@@ -229,6 +229,5 @@ init {
     free_one();
     /* Nothing is lost: every slot is free, and the slab is on its owner's list or given up. */
     assert(slot[0] == UNUSED && slot[1] == UNUSED);
-    assert(entry == NONE || lists == entry);
-    assert(!arriving || entry == NONE)
+    assert(entry == NONE || lists == entry)
 }

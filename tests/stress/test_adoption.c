@@ -1,11 +1,10 @@
-/* test_adoption.c: slabs with free slots that exited threads left: a new thread leaves them to the
- * thread that goes on with their cache, for a moment, unless there is no other memory. */
+/* test_adoption.c: slabs with free slots that exited threads left serve a new thread before fresh
+ * memory. */
 #include "support.h"
 
 #include "child.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 
 #include "base/config.h"
 #include "simulated.h"
@@ -50,54 +49,6 @@ static void free_the_rest(void)
         valloc_free(pair_blocks[i / PAIR_BLOCKS][i % PAIR_BLOCKS]);
 }
 
-/* Does the block share a slab with one of those that are left? */
-static bool is_among(void *const *left, const void *block)
-{
-    for (size_t i = 0; i < PAIR_BLOCKS; i++)
-        if (left[i] != NULL &&
-            (uintptr_t)left[i] / VALLOC_BLOCK_BYTES == (uintptr_t)block / VALLOC_BLOCK_BYTES)
-            return true;
-    return false;
-}
-
-static size_t among[2][2]; /* at once, later: the one, the other */
-
-static void *adopter(void *unused)
-{
-    enum { BLOCKS = PAIR_BLOCKS + PAIR_BLOCKS / 2 };
-    static void *blocks[2 * BLOCKS];
-    for (size_t late = 0; late < 2; late++) {
-        void **some = blocks + late * BLOCKS;
-        for (size_t i = 0; i < BLOCKS; i++)
-            some[i] = valloc_malloc(SIZE);
-        for (size_t i = 0; i < BLOCKS; i++)
-            for (size_t j = 0; j < 2; j++)
-                among[late][j] += is_among(pair_blocks[j], some[i]);
-        pass_ms(2 * VA_ADOPT_MS);
-    }
-    for (size_t i = 0; i < 2 * BLOCKS; i++)
-        valloc_free(blocks[i]);
-    return unused;
-}
-
-static void start_adopter(void *unused)
-{
-    (void)unused;
-    pthread_t thread;
-    leave_two();
-    require(pthread_create(&thread, NULL, adopter, NULL) == 0);
-    pthread_join(thread, NULL);
-    fprintf(stderr, "at once %zu and %zu, later %zu and %zu\n", among[0][0], among[0][1],
-            among[1][0], among[1][1]);
-    size_t other = among[0][0] < among[0][1] ? 0 : 1;
-    require(among[0][other] == 0);
-    if (WATCHED_BYTES == 0) { /* else what was freed last waits in a quarantine */
-        require(among[0][1 - other] > PAIR_BLOCKS / 2);
-        require(among[0][other] + among[1][other] > PAIR_BLOCKS / 2);
-    }
-    free_the_rest();
-}
-
 /* At a limit it takes all there is. */
 static void *limited_adopter(void *count)
 {
@@ -136,12 +87,6 @@ static void must_succeed(void (*body)(void *))
     assert_int_equal(child.status, 0);
 }
 
-static void new_threads_leave_each_others_slabs_alone(void **state)
-{
-    (void)state;
-    must_succeed(start_adopter);
-}
-
 static void at_a_limit_new_threads_take_what_there_is(void **state)
 {
     (void)state;
@@ -151,7 +96,6 @@ static void at_a_limit_new_threads_take_what_there_is(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(new_threads_leave_each_others_slabs_alone),
         cmocka_unit_test(at_a_limit_new_threads_take_what_there_is),
     };
     stop_clock();

@@ -20,30 +20,26 @@ static size_t cache_limit(void)
     return stats.cache_limit;
 }
 
-/* What a thread may hold in any case, once it has used every class. */
-static size_t least(void)
-{
-    size_t bytes = 0;
-    for (unsigned class = 0; class < VA_CLASSES; class ++) {
-        size_t slots =
-            va_min(VA_STACK_MIN_BYTES / va_size_classes[class].bytes, VA_STACK_MIN_SLOTS);
-        bytes += va_max(1, slots) * va_size_classes[class].bytes;
-    }
-    return bytes;
-}
-
 static size_t share(size_t threads)
 {
     return va_max(VA_CACHE_MIN_BYTES, va_min(VA_CACHE_ALL_BYTES / threads, VA_CACHE_MAX_BYTES));
 }
 
+/* A thread's stacks hold its share, and in any case a part of it of each class, at least one slot;
+ * of what is in use a part more. */
 static size_t budget(size_t threads)
 {
     valloc_stats stats;
+    size_t bytes = share(threads);
+    for (unsigned class = 0; class < VA_CLASSES; class ++) {
+        size_t each = va_size_classes[class].bytes;
+        if (class < VA_CLASSES_SMALL)
+            bytes += va_max(each, share(threads) >> VA_STACK_SHARE_SHIFT);
+        else if (each <= share(threads) >> VA_RUN_USE_SHIFT)
+            bytes += each;
+    }
     valloc_get_stats(&stats);
-    size_t runs = va_max(va_min(share(threads), VA_CACHE_RUN_BYTES), VA_RUN_MAX);
-    return threads * (share(threads) + least() + runs) + (stats.lent >> VA_CACHE_USE_SHIFT) +
-           (stats.lent >> VA_RUN_USE_SHIFT);
+    return threads * bytes + (stats.lent >> VA_STACK_USE_SHIFT) + (stats.lent >> VA_RUN_USE_SHIFT);
 }
 
 /* Random replacement of sizes below 64 KiB and a few below 2 MiB. */
@@ -111,22 +107,22 @@ static void *guest(void *unused)
     return NULL;
 }
 
-/* Bulk phases of many sizes, a fifth of a millisecond each, which let stacks grow, for two periods
- * of the trim. Returns the largest limit in the second: a trim has just lowered it now and then. */
+/* Bulk phases of many sizes, which let stacks grow, for some periods of the sweep. Returns the
+ * largest limit in the second half: a sweep has just lowered it now and then. */
 static size_t go_on(void)
 {
-    static void *live[2000];
+    enum { PHASE = 200 };
+    static void *live[PHASE];
     size_t most = 0;
-    for (unsigned phase = 0; phase < 2 * 5 * VA_TRIM_MS;) {
-        for (size_t size = 64; size <= 4096; size += size / 4) {
-            if (phase++ % 5 == 0)
-                pass_ms(1);
-            for (size_t i = 0; i < 2000; i++)
+    for (unsigned ms = 0; ms < 10 * VA_PURGE_DELAY_MS;) {
+        for (size_t size = 64; size <= 4096; size += size / 4, ms++) {
+            pass_ms(1);
+            for (size_t i = 0; i < PHASE; i++)
                 assert_non_null(live[i] = valloc_malloc(size));
-            for (size_t i = 0; i < 2000; i++)
+            for (size_t i = 0; i < PHASE; i++)
                 valloc_free(live[i]);
         }
-        if (phase > 5 * VA_TRIM_MS)
+        if (ms > 5 * VA_PURGE_DELAY_MS)
             most = va_max(most, cache_limit());
     }
     return most;
@@ -176,19 +172,21 @@ static void unused_stacks_give_way(void **state)
                 valloc_free(live[i]);
         }
     }
-    size_t before = 0;
-    size_t after = 0;
-    for (size_t round = 0; round < ROUNDS; round++) {
-        before = cached();
+    /* At once in a quick run, else once the thread has swept its cache. */
+    size_t most = 0;
+    for (size_t round = 0; round < 1000 && most <= SLOTS / 2; round++) {
+        size_t before = cached();
         for (size_t i = 0; i < SLOTS; i++)
             assert_non_null(live[i] = valloc_malloc(last - WATCHED_BYTES - SECURED_BYTES));
-        after = cached();
+        size_t after = cached();
         for (size_t i = 0; i < SLOTS; i++)
             valloc_free(live[i]);
+        if (round >= ROUNDS && before > after)
+            most = va_max(most, (before - after) / last);
+        pass_ms(round < ROUNDS ? 0 : VA_PURGE_DELAY_MS);
     }
-    printf("%d blocks of %zu bytes: %zu of them from the cache\n", SLOTS, last,
-           (before - after) / last);
-    assert_true(before > after && (before - after) / last > SLOTS / 2);
+    printf("%d blocks of %zu bytes: %zu of them from the cache\n", SLOTS, last, most);
+    assert_true(most > SLOTS / 2);
 }
 
 /* Blocks that move on to larger sizes one by one, at random: the slots of theirs that wait would

@@ -218,7 +218,7 @@ static void *free_behind_a_full_batch(void *argument)
         valloc_free(slots[i]);
         cache = (ThreadCache *)va_thread_front;
     }
-    Outgoing *outgoing = &cache->outgoing[1 % VA_OUTGOING_BATCHES];
+    Outgoing *outgoing = &cache->outgoing.batches[1 % VA_OUTGOING_BATCHES];
     uint32_t next[2] = {outgoing[1].owner, outgoing[1].count};
     require(outgoing->owner == 1 && outgoing->count == VA_OUTGOING_SLOTS - 1);
     outgoing->slots[outgoing->count++] = slots[VA_OUTGOING_SLOTS - 1];

@@ -109,11 +109,11 @@ VA_APART void *va_allocate_kept(size_t size)
         return NULL;
     ThreadCache *cache = (ThreadCache *)front;
     va_idle_enter(cache);
-    Block *run = cache->large;
+    Block *run = cache->large.run;
     bool fits = run != NULL && run->run_blocks == va_large_blocks(size);
     if (va_likely(fits)) {
-        cache->large = NULL;
-        cache->large_active = true;
+        cache->large.run = NULL;
+        cache->large.used = true;
     }
     va_idle_leave(cache);
     return va_likely(fits) ? va_large_start(run) : NULL;
@@ -133,7 +133,7 @@ VA_APART bool va_free_kept(void *pointer, size_t size)
         return false;
     va_idle_enter(cache);
     bool kept = va_large_cache_keep(cache, run);
-    uint32_t puts = cache->large_puts;
+    uint32_t puts = cache->large.puts;
     va_idle_leave(cache);
     if (kept && puts % VA_LARGE_PUTS == 0)
         va_purge_visit(); /* a loop over one size comes by no other clock */
@@ -206,7 +206,7 @@ static void free_entry(void *pointer, Block *block, uint32_t entry, const char *
                 va_cache_update_view(cache); /* for va_free_kept */
             va_large_cache_put(cache, block);
         } else {
-            va_large_give_back(block, false);
+            va_large_give_back(block);
         }
     }
     va_allocator_release(allocator, cache);
@@ -317,7 +317,10 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
         run->class = (uint16_t) class;
         va_entry_store(va_block_entry(run), va_entry_make(owner, class));
         if (va_entry_owner(entry) != 0)
-            va_budget_count_runs(va_entry_owner(entry), (owner == 0 ? 0 : blocks) - old_blocks);
+            va_cache_count_blocks(va_registry_cache(va_entry_owner(entry)), va_entry_class(entry),
+                                  -(int32_t)old_blocks);
+        if (owner != 0)
+            va_cache_count_blocks(va_registry_cache(owner), class, (int32_t)blocks);
     }
     if (va_entry_class(va_entry_load(va_block_entry(run))) == VA_CLASS_LARGE)
         va_guard_run(run);
@@ -352,7 +355,7 @@ static VA_COLD void *move_pages(Block *run, size_t old_bytes, size_t old_size, s
         return moved;
     }
     va_large_end(target, moved, "realloc");
-    va_large_give_back(target, false);
+    va_large_give_back(target);
     return NULL;
 }
 

@@ -9,25 +9,17 @@
 #include "cache/delivery.h"
 #include "slab/slab.h"
 
-static VA_COLD void drain_locked(ThreadCache *cache, Block *slab)
-{
-    va_slab_unlist_locked(cache, slab);
-    slab->draining = true;
-    va_slab_list_locked(cache, slab);
-    va_entry_store(va_block_entry(slab), va_entry_make(cache->id, slab->class) | VA_ENTRY_DRAINING);
-}
-
 static VA_COLD bool is_worth_it_locked(const ThreadCache *cache, const Block *slab)
 {
     size_t slots = 0;
     size_t used = 0;
-    size_t mine = slab->slots - va_slab_available(slab);
-    const Block *other = cache->classes[slab->class].open.first;
+    size_t mine = va_slab_used(slab);
+    const Block *other = cache->classes[slab->class].open;
     for (unsigned i = 0; i < VA_DEFRAG_LOOKS && other != NULL; i++, other = other->next) {
-        if (other == slab)
+        if (other == slab || other->draining)
             continue;
         slots += other->slots;
-        used += other->slots - va_slab_available(other);
+        used += va_slab_used(other);
     }
     return mine * slots < used * slab->slots && slots - used >= mine;
 }
@@ -38,7 +30,7 @@ static VA_COLD bool drain_if_worth_it(ThreadCache *cache, Block *slab)
     va_lock_acquire(&cache->mutex);
     bool drains = slab->draining;
     if (!drains && slab->listed && is_worth_it_locked(cache, slab)) {
-        drain_locked(cache, slab);
+        va_slab_drain_one_locked(cache, slab);
         drains = true;
     }
     va_lock_release(&cache->mutex);

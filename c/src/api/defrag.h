@@ -5,8 +5,8 @@
 #include "base/base.h"
 
 /* Would it help to free a slab if the program moved this slot elsewhere? In bounded time. If so the
- * slab drains from now on (drain.h): the copy will not come from there, and no stack keeps the slot
- * that is freed, which the next copy would else get. */
+ * slab drains from now on (va_slab_drain_locked): the copy will not come from there, and no stack
+ * keeps the slot that is freed, which the next copy would else get. */
 bool va_defrag_hint(const void *pointer);
 
 #endif

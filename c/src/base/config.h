@@ -188,22 +188,17 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* Bytes of old blocks that one visit purges: bounds what one malloc pays for all. */
 #define VA_PURGE_VISIT_BYTES ((size_t)32 << 20)
 
-/* Draining: the slabs of a class are looked at, so many at most, whenever as many slots have been
- * taken and given back as this part of theirs, or as the slabs are. */
-#define VA_DRAIN_SLABS ((size_t)4096)
+/* A thread looks at the clock after its first slow paths, so many, and sweeps its cache once a
+ * purge delay, but no more often than every so many milliseconds; also when it has taken so many
+ * blocks since the last sweep, or such a part of its own: 4 MiB, an eighth. */
+#define VA_SWEEP_VISITS 64
+#define VA_SWEEP_MIN_MS 10
+#define VA_SWEEP_GROWTH_BLOCKS 64
+#define VA_SWEEP_GROWTH_SHIFT 3
+/* Slabs may drain whenever as many slots have been taken and put as this part of theirs. */
 #define VA_DRAIN_PART 16
-/* The pages of draining slabs are given back once a purge delay, but no more often than this, so
- * many bytes at a time: they are often single ones, 0.5 us each. So many slabs of a class each
- * time. Milliseconds. */
-#define VA_DRAIN_MIN_MS 10
-#define VA_DRAIN_VISIT_BYTES ((size_t)1 << 20)
-#define VA_DRAIN_VISIT_SLABS ((size_t)1024)
-
-/* Holes: slabs whose pages are given back per hold of their owner's mutex; what a class must have
- * free beyond its need before any goes by itself, and how much then goes per look. */
-#define VA_HOLES_SLABS ((size_t)16)
-#define VA_HOLES_MIN_BYTES ((size_t)256 << 10)
-#define VA_HOLES_VISIT_BYTES ((size_t)4 << 20)
+/* Slabs purged per hold of their owner's mutex. */
+#define VA_SWEEP_SLABS ((size_t)16)
 
 /* The background thread comes by so long after the purge clock's tick is due: the clock that it
  * reads may be late by a few milliseconds. */
@@ -231,86 +226,20 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_LARGE_PUTS 16
 
 /* Thread caches: the bytes of free slots that the stacks of all threads may hold, shared out
- * evenly, and the bounds of a thread's share. Beyond it a thread may hold a part of what its slabs
- * and runs come to. A class always gets a few slots. With 8 MiB for a thread, messages of 16 to 32
- * KiB take 0.97 of the time and 1.07 of the memory, git 1.1 of the memory; with 1 MiB 1.07 and
- * 0.95. */
+ * evenly, and the bounds of a thread's share. */
 #define VA_CACHE_ALL_BYTES ((size_t)32 << 20)
 #define VA_CACHE_MIN_BYTES ((size_t)256 << 10)
-#define VA_CACHE_MAX_BYTES ((size_t)2 << 20)
-#define VA_CACHE_USE_SHIFT 4
-/* Runs count apart, or a few would take the place of all slots: so many bytes of a share, and a
- * part (VA_RUN_USE_SHIFT) of the thread's runs. One may always be kept. Against 8 MiB for both
- * together: rocksdb 0.85 of the memory, JSON 0.95; four threads with 32 MiB each of blocks of 64
- * KiB to 1 MiB take 1.1 to 1.2 of the time. */
-#define VA_CACHE_RUN_BYTES ((size_t)512 << 10)
-#define VA_STACK_MIN_SLOTS ((size_t)7)
-#define VA_STACK_MIN_BYTES ((size_t)4 << 10)
-/* A class that wants more slots than the budget has room for, or a thread more slabs than it had
- * since the last trim, looks at so many classes for a stack that is not in use. 3000 blocks of one
- * size after the other, most of them freed later, take 0.42 of the time so, as with four times the
- * budget; strings that grow from size to size 0.77 of the memory, a bulk of 40 MiB of one size
- * after the other 0.63. */
-#define VA_HAND_LOOKS 16
-/* The former needs so many refills and flushes in a row with no more than one of another class
- * after each: loops over more classes than the budget has room for took up to 7 times as long
- * without. */
-#define VA_STREAK 32
-#define VA_STREAK_GAP 2
-
-/* The bounds of a stack: in slots; in bytes at rest; of fine slots (up to VA_STACK_FINE) if its
- * class is refilled and flushed in turns; and those it may grow to when a class is busy at that
- * (bulk phases). With the bound at rest for fine slots, too, new threads that allocate and free
- * 1000 blocks take 1.1 to 1.25 times as long for 128 to 512 bytes and 1500; with twice the larger
- * one JSON takes 1.03 of the memory. The larger one at rest, too, costs threads that only free 0.2
- * of their speed, and a fifth more memory. */
-#define VA_STACK_SLOTS_MAX ((size_t)1023)
-#define VA_STACK_FINE ((size_t)2 << 10)
-#define VA_STACK_FINE_BYTES ((size_t)64 << 10)
-#define VA_STACK_BYTES ((size_t)32 << 10)
-#define VA_STACK_BYTES_MAX ((size_t)1 << 20)
-/* Beyond its bounds at rest a stack grows up to this part of the thread's slabs and runs: a quarter
- * of it saves 0.12 of the memory of tasks that send messages of 16 to 32 KiB, and costs 0.05 of
- * their time. */
+#define VA_CACHE_MAX_BYTES ((size_t)4 << 20)
+/* A stack of slots holds this part of the share, or this part of what the class's slabs come to if
+ * that is more, within the bounds. One of runs holds a part of its runs, at least one. */
+#define VA_STACK_SHARE_SHIFT 7
 #define VA_STACK_USE_SHIFT 4
-/* Of slots of this size and above a stack at rest holds so few that a thread which only allocates
- * would come back for every other one: refills in a row take up to this part of the thread's slabs
- * and runs, and so many bytes. 1000 blocks of 8 KiB take 0.73 of the time to allocate and 0.7 to
- * free, of 32 KiB 0.77 and 0.9, by two threads 0.55 and 0.48. A sixteenth is faster still, but
- * tasks that send messages of 16 to 32 KiB then take 1.06 of the memory. */
-#define VA_BULK_COARSE_BYTES ((size_t)5 << 10)
-#define VA_BULK_COARSE_SHIFT 5
-#define VA_BULK_BYTES ((size_t)256 << 10)
-/* The same for slots from this size on whose class has so many slow paths in a row, as in a loop
- * over many classes each would take more than it needs (1.2 times the instructions). 1000 blocks of
- * 2 KiB take 0.75 of the time to allocate and 0.8 to free, of 4 KiB 0.6 of both. */
-#define VA_BULK_FINE_BYTES ((size_t)2 << 10)
-#define VA_BULK_FINE_SHIFT 4
-#define VA_BULK_STREAK 6
-/* Of runs a larger part, and as many bytes as a stack may ever hold. Against 1/32 and 1 MiB,
- * four threads with 32 MiB each of blocks of 64, 128 or 256 KiB take 0.2 to 0.3 of the time to
- * allocate them, eight 0.4 to 0.6, one 0.5; whole programs 1.00 to 1.03 of the memory. */
+#define VA_STACK_SLOTS_MAX ((size_t)1023)
+#define VA_STACK_BYTES_MAX ((size_t)1 << 20)
 #define VA_RUN_USE_SHIFT 2
-/* It may grow so while it is refilled and flushed this often: a stack that fills and empties by
- * chance alone is visited the less the larger it is, and gains nothing by growing on. */
-#define VA_BUSY_VISITS 32
-#define VA_BUSY_MS 32
-/* Bytes of runs (64 KiB to 1 MiB) kept per class, two runs at least, and at most. Half of them come
- * or go at a time: the arena's lock and tables are shared by all threads. */
-#define VA_STACK_RUN_BYTES ((size_t)1 << 20)
 #define VA_STACK_RUN_BYTES_MAX ((size_t)4 << 20)
 /* Runs of the smallest class in so many bytes. */
 #define VA_STACK_RUNS_MAX (VA_STACK_RUN_BYTES_MAX / (VA_BLOCK_BYTES - VA_RUN_GUARD_BYTES))
-/* Free blocks that a thread keeps for its next slabs, per zone: at most this many, 1/8 of its
- * share in bytes, and 1/16 of its slabs. Half of them come or go at a time, but up to 1/8 of its
- * slabs come: against 1/16, eight threads take 0.8 of the time for blocks of 16 and 32 KiB, 0.9 for
- * 4 KiB, and tasks that send messages 1.03 of the memory. With 1/4 it is 0.7, and 1.04 to 1.06. */
-#define VA_SPARE_BLOCKS 16
-#define VA_SPARE_SHARE_SHIFT 3
-#define VA_SPARE_USE_SHIFT 4
-#define VA_SPARE_BATCH_SHIFT 3
-/* The first batch; with random order there must be something to choose from. */
-#define VA_SPARE_LEAST (VALLOC_SECURE_RANDOM ? 4 : 1)
 
 /* Slots given back per hold of the mutex. */
 #define VA_FLUSH_SLOTS ((size_t)256)
@@ -320,13 +249,6 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* How many slots ahead of the one given back its slab is fetched into the processor's cache. */
 #define VA_PREFETCH_SLOTS 8
-
-/* A cache's first refills and flushes do not look at the clock: the page of libc that tells the
- * time is one that small programs then never touch. */
-#define VA_YOUNG_VISITS 64
-
-/* A class without a slow path for this long gives half its slots back. Milliseconds. */
-#define VA_TRIM_MS 1000
 
 /* Slots of this class and above (a cache line) that another owner's slabs lent are kept and used
  * again like one's own; smaller ones go home, so that no two threads write to one line. */
@@ -339,7 +261,7 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_OUTGOING_SHARE_SHIFT 4
 
 /* An exiting thread leaves its stacks filled for the next one, up to this many bytes, as long as no
- * more than this many others have no thread. */
+ * more than this many others have no thread. A thread per request 0.87 of the time. */
 #define VA_WARM_BYTES ((size_t)128 << 10)
 #define VA_WARM_CACHES 8
 
@@ -356,13 +278,6 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* Exited owners looked at for a partial slab before a fresh block is taken. */
 #define VA_ADOPT_LOOKS 32
-/* A thread that started less than so many milliseconds ago leaves those of a cache that exited less
- * than as many ago, with so many slabs at most, to whoever continues that. Slabs that hold more
- * would be missed: if all waited, memory that eight short-lived threads leave took 1.5 times the
- * peak of a program that goes on alone. */
-#define VA_ADOPT_MS 100
-#define VA_ADOPT_KEEP_SLABS 16
-
 /* Owner ids are 20 bits of a table entry; 0 means no owner, the last one matches nothing. The upper
  * half are caches of other allocators than that of the process. */
 #define VA_OWNER_SHIFT 12

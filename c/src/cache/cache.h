@@ -9,8 +9,8 @@
  *             the owner takes to refill and flush, and other threads to give back slots.
  *   outgoing  slots freed here that other owners' slabs lent. Owner thread only; bounded.
  *
- * Lock order: an allocator's shared cache, its blocks, the registry, one cache, arena, metadata. No
- * thread holds two caches' mutexes, but the one that forks, which takes all, by their ids. */
+ * Lock order: an allocator's shared cache, its blocks, the registry, one cache, arena, metadata.
+ * Two caches' mutexes are held only under the registry lock: to adopt a slab, and to fork. */
 #ifndef VA_CACHE_H
 #define VA_CACHE_H
 
@@ -116,39 +116,21 @@ VA_INLINE uint32_t va_entry_fast(const CacheFront *front, size_t index)
     return va_entry_load(front->entries + index);
 }
 
-/* Linked by next up to NULL; the first one's prev is the last one. */
-typedef struct SlabList {
-    Block *first;
-} SlabList;
-
 typedef struct ClassState {
     /* Owner thread, under the mutex when changed. */
-    void **storage;     /* of the stack: 2^k words, the first one NULL; or NULL itself */
-    uint16_t room;      /* slots that storage holds: 2^k - 1 */
-    uint16_t capacity;  /* slots that the stack may hold, at most room */
-    uint16_t batch;     /* slots that the next refill takes */
-    uint8_t new_blocks; /* fresh blocks taken so far, up to VA_POPULATE_AFTER_BLOCKS */
-    bool refilled : 1;  /* since the last flush */
-    bool active : 1;    /* a slow path since the last trim */
-    bool recent : 1;    /* a slow path since the clock hand came by, see thread_cache.c */
-    uint8_t seen;       /* what the stack held then, the lower bits */
-    uint8_t visited;    /* the last visit, by the cache's visits */
-    uint8_t streak;     /* visits in quick succession, up to VA_STREAK */
-    uint8_t visits;     /* refills and flushes since window_ms, up to VA_BUSY_VISITS */
-    uint32_t window_ms;
-    /* Under the mutex. */
-    uint16_t looked_held;   /* slots on the stack at the last look of another thread, see idle.h */
-    uint8_t looked_visited; /* `visited` then */
-    uint32_t taken;         /* slots taken from slabs since holes were looked at */
-    int32_t until_look;     /* slots to be taken or given until slabs are looked at, see drain.h */
-    uint16_t fence;         /* below it slots are taken by another thread, see idle.h; or 0 */
-    SlabList open;          /* slabs with slots to take */
-    SlabList draining;      /* the same that are to become empty */
+    void **storage;    /* of the stack: 2^k words, the first one NULL; or NULL itself */
+    uint16_t room;     /* slots that storage holds: 2^k - 1 */
+    uint16_t capacity; /* slots that the stack may hold, at most room */
+    uint16_t batch;    /* slots that the next refill takes */
+    bool refilled;     /* since the last flush */
+    /* The cache's epoch at the last slow path of the class. The owner thread writes it, whoever
+     * sweeps reads it. Relaxed: a hint. */
+    _Atomic uint8_t stamp;
+    _Atomic int32_t blocks; /* of slabs owned, under the mutex; of runs owned, any thread */
+    uint32_t until_look;    /* slots to be taken or put until its slabs may drain; mutex */
+    Block *open;            /* slabs with slots to take, linked by next; the first one's prev is the
+                               last one; mutex */
 } ClassState;
-
-/* Small classes, a bit each. */
-__extension__ typedef unsigned __int128 ClassSet;
-static_assert(VA_CLASSES_SMALL <= 128, "a set has a bit for every small class");
 
 /* Slots on their way to another owner. */
 typedef struct Outgoing {
@@ -160,15 +142,6 @@ typedef struct Outgoing {
 /* Words of a stack's storage, by their log2. */
 #define VA_ROOM_SIZES 11
 static_assert(VA_STACK_SLOTS_MAX < 1 << (VA_ROOM_SIZES - 1), "every stack has a size");
-
-/* Lent blocks for the next slabs. The blocks and their count: under the mutex, so that a purge on
- * another thread finds them. */
-typedef struct BlockStore {
-    Block *blocks[VA_SPARE_BLOCKS];
-    uint32_t count;
-    uint32_t batch; /* blocks that the next refill takes; owner thread */
-    bool active;    /* refilled since the last trim; owner thread */
-} BlockStore;
 
 #if VALLOC_SECURE_QUARANTINE
 /* Freed slots that wait, each kind in a pool and then in a queue whose head is at its turn; owner
@@ -183,61 +156,77 @@ typedef struct Quarantine {
 #define VA_QUARANTINE_SLOTS (offsetof(Quarantine, fine_turn) / sizeof(void *))
 #endif
 
+/* The batches for other owners; owner thread. */
+typedef struct OutgoingBatches {
+    size_t bytes;      /* of slots put into them since all were delivered */
+    Outgoing *batches; /* VA_OUTGOING_BATCHES of them, made at need */
+} OutgoingBatches;
+
+/* The large run freed last, see large_cache.h; owner thread, or another while that is away. */
+typedef struct LargeKept {
+    Block *run;      /* NULL while there is none */
+    size_t room;     /* bytes of VA_LARGE_KEEP_BYTES reserved for it */
+    uint32_t blocks; /* of the large run freed last */
+    uint32_t puts;   /* runs that came so far */
+    bool used;       /* one came or went since the last sweep */
+} LargeKept;
+
+/* See sweep.h. */
+typedef struct SweepState {
+    _Atomic uint8_t epoch;  /* sweeps so far; changed under the mutex */
+    uint8_t visits;         /* slow paths; owner thread, like what follows */
+    _Atomic int32_t blocks; /* as many blocks call for a sweep; any thread */
+    uint64_t due_ms;        /* when one is due in any case */
+} SweepState;
+
+/* See idle.h. */
+typedef struct IdleState {
+    _Atomic bool busy;      /* the cache's thread is on a slow path */
+    _Atomic bool suspended; /* slots are being taken; written under the mutex */
+} IdleState;
+
+/* By class: below the fence slots are taken by another thread, see idle.h; 0: none; the slot in
+ * whose place it stands, or NULL. Mutex. */
+typedef struct Fences {
+    uint16_t place[VA_CLASSES];
+    void *slot[VA_CLASSES];
+} Fences;
+
+/* Memory for stacks on the cache's own pages; mutex. */
+typedef struct StackRoom {
+    char *next; /* stacks are carved from here down to va_cache_pages; NULL: nowhere */
+    void *released[VA_ROOM_SIZES]; /* by log2 of their words, linked by the first */
+} StackRoom;
+
 typedef struct ThreadCache {
     CacheFront front;
     uint32_t id;
     Lock mutex;
-    _Atomic bool busy;      /* its thread is on a slow path, see idle.h */
-    _Atomic bool suspended; /* slots are being taken, see idle.h; written under the mutex */
-    bool emptied; /* all slots were taken since; mutex. Of an exited thread's: registry lock */
+    IdleState idle;
     _Atomic bool attached; /* a thread uses it; written under the registry lock. Always, if it is
                               another allocator's */
-    _Atomic bool
-        purge_wanted; /* its thread shall flush; set by any thread, which waits for nothing */
-    bool shared;      /* process-wide: by threads that are past their exit; const */
-    bool lifeless;    /* its thread survived a fork, where libc may go on with the life that it had;
-                         registry lock */
-    uint8_t young_visits; /* refills and flushes, up to VA_YOUNG_VISITS; owner thread */
-    uint8_t hand;         /* the class that the clock hand is at; owner thread */
-    ClassSet idle;        /* those that looked the same at the last two looks; mutex */
-    ClassSet stacked;     /* those whose stacks may hold slots; owner thread */
-    uint32_t visits;      /* refills and flushes; owner thread */
-    uint8_t drain_step;   /* two for each class, see thread_cache.c; owner thread */
-    bool large_active;    /* a large run came or went since the last trim; owner thread */
+    bool shared;           /* process-wide: by threads that are past their exit; const */
+    bool lifeless;   /* its thread survived a fork, where libc may go on with the life that it had;
+                        registry lock */
+    uint32_t thread; /* other allocators: the id of the thread, 0 if shared; const */
+    SweepState sweep;
+    size_t share;         /* bytes of all threads' budget, as of the last sweep; owner thread */
     size_t flushed_bytes; /* since the background thread was called; owner thread */
-    uint64_t drain_ms;    /* when drain_step begins anew; owner thread */
-    uint64_t trim_ms;     /* when idle classes are looked for next; owner thread */
-    size_t share;         /* bytes of all threads' budget, as of the last trim; owner thread */
     _Atomic size_t capacity_bytes; /* of all stacks; written by the owner thread, for statistics */
-    size_t run_capacity_bytes;     /* the same of runs alone; owner thread */
-    size_t slabs;                  /* owned; mutex */
-    size_t most_slabs;             /* since the last trim; owner thread */
-    _Atomic size_t run_blocks;     /* in runs that it owns, on its stack or in use; any thread */
-    _Atomic uint64_t open[2];      /* classes with slabs to take from; written under the mutex, read
-                                      by adopters as a hint */
-    Block *large;                  /* a large run freed last, or NULL; owner thread */
-    size_t large_room;             /* bytes of VA_LARGE_KEEP_BYTES reserved for it; owner thread */
-    uint32_t large_blocks;         /* of the large run freed last; owner thread */
-    uint32_t large_puts;           /* runs that came so far; owner thread */
-    uint32_t looked_puts;          /* so many at the last look of another thread; mutex */
-    bool large_idle;               /* none since the look before; mutex */
-    uint32_t thread;               /* other allocators: the id of the thread, 0 if shared; const */
-    BlockStore stores[ZONES];
+    _Atomic int32_t blocks; /* of all slabs and runs that it owns; any thread. A fork may leave it
+                               off */
+    LargeKept large;
+    OutgoingBatches outgoing;
     ClassState classes[VA_CLASSES];
     Allocator *allocator;     /* whose blocks it holds; const while in use */
-    uint64_t young_until_ms;  /* its thread started lately; owner thread */
-    uint64_t kept_until_ms;   /* for the next thread, since it exited; registry lock */
     struct ThreadCache *next; /* process-wide: the next exited or unused one; registry lock.
                                  Others: the next of this allocator; const */
 #if VALLOC_SECURE_QUARANTINE
     Quarantine quarantine;
 #endif
-    size_t outgoing_bytes; /* of slots put into batches since all were sent; owner thread */
-    Outgoing *outgoing;    /* VA_OUTGOING_BATCHES of them, made at need */
-    char *room; /* stacks are carved from here down to va_cache_pages; NULL: nowhere; mutex */
-    void *free_room[VA_ROOM_SIZES]; /* by log2 of their words, linked by the first; mutex */
-    Life life;                      /* process-wide: its thread's; registry lock */
-    void *fenced[VA_CLASSES];       /* slots in whose place a fence stands, or NULL; mutex */
+    StackRoom room;
+    Life life; /* process-wide: its thread's; registry lock */
+    Fences fences;
 } ThreadCache;
 
 /* The pages of a cache that has its own: the cache ends where they do. */
@@ -245,6 +234,13 @@ typedef struct ThreadCache {
 VA_INLINE char *va_cache_pages(const ThreadCache *cache)
 {
     return (char *)(uintptr_t)cache + VA_CACHE_BYTES - VA_CACHE_PAGES_BYTES;
+}
+
+/* Counts blocks that a cache has more of a class, or less. Slabs: mutex held. Runs: any thread. */
+VA_INLINE void va_cache_count_blocks(ThreadCache *cache, unsigned class, int32_t blocks)
+{
+    atomic_fetch_add_explicit(&cache->classes[class].blocks, blocks, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cache->blocks, blocks, memory_order_relaxed);
 }
 
 /* The front of a cache that is none: every stack empty, no tag matches. */

@@ -9,58 +9,95 @@
 
 /* ---- The list of slabs with slots to take: mutex held ---- */
 
-static void set_open(ThreadCache *cache, unsigned class, bool open)
-{
-    _Atomic uint64_t *word = &cache->open[class / 64];
-    uint64_t bit = (uint64_t)1 << (class % 64);
-    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
-    atomic_store_explicit(word, open ? old | bit : old & ~bit, memory_order_relaxed);
-    if (open && !atomic_load_explicit(&cache->attached, memory_order_relaxed))
-        atomic_fetch_or_explicit(&va_exited_open[class / 64], bit, memory_order_release);
-}
-
-static SlabList *list_of(ThreadCache *cache, const Block *slab)
-{
-    ClassState *state = &cache->classes[slab->class];
-    return slab->draining ? &state->draining : &state->open;
-}
-
 void va_slab_list_locked(ThreadCache *cache, Block *slab)
 {
-    SlabList *list = list_of(cache, slab);
-    Block *first = list->first;
-    slab->next = NULL;
-    slab->prev = slab;
-    if (first != NULL) {
-        slab->prev = first->prev;
-        slab->prev->next = first->prev = slab;
-    } else {
-        list->first = slab;
-        set_open(cache, slab->class, true);
-    }
+    ClassState *state = &cache->classes[slab->class];
+    Block *first = state->open;
     slab->listed = true;
+    slab->next = first;
+    if (first == NULL) {
+        state->open = slab->prev = slab;
+        if (!atomic_load_explicit(&cache->attached, memory_order_relaxed))
+            va_registry_raise_open(slab->class);
+        return;
+    }
+    slab->prev = first->prev;
+    first->prev = slab;
+    if (slab->draining) {
+        slab->prev->next = slab;
+        slab->next = NULL;
+    } else {
+        state->open = slab;
+    }
 }
 
 void va_slab_unlist_locked(ThreadCache *cache, Block *slab)
 {
-    const ClassState *state = &cache->classes[slab->class];
-    SlabList *list = list_of(cache, slab);
-    Block *first = list->first;
+    ClassState *state = &cache->classes[slab->class];
+    Block *first = state->open;
     Block *next = slab->next;
     va_check(slab == first ? first->prev->next == NULL : slab->prev->next == slab);
     va_check((next != NULL ? next : first)->prev ==
              (next != NULL || slab == first->prev ? slab : NULL));
     if (slab == first)
-        list->first = next;
+        state->open = next;
     else
         slab->prev->next = next;
     if (next != NULL)
         next->prev = slab->prev;
     else if (slab != first)
         first->prev = slab->prev;
-    if (state->open.first == NULL && state->draining.first == NULL)
-        set_open(cache, slab->class, false);
     slab->listed = false;
+}
+
+void va_slab_rotate_locked(ThreadCache *cache, unsigned class)
+{
+    Block *first = cache->classes[class].open;
+    if (first->next == NULL)
+        return;
+    first->prev->next = first;
+    cache->classes[class].open = first->next;
+    first->next->prev = first;
+    first->next = NULL;
+}
+
+VA_COLD void va_slab_drain_one_locked(ThreadCache *cache, Block *slab)
+{
+    slab->draining = true;
+    va_slab_unlist_locked(cache, slab);
+    va_slab_list_locked(cache, slab);
+    va_entry_store(va_block_entry(slab), va_entry_make(cache->id, slab->class) | VA_ENTRY_DRAINING);
+}
+
+/* Those that stay have room for half as much again as all have in use. An unused one stays: it
+ * would drain for ever. */
+VA_COLD size_t va_slab_drain_locked(ThreadCache *cache, unsigned class)
+{
+    ClassState *state = &cache->classes[class];
+    size_t count = 0;
+    size_t slots = 0;
+    size_t stay = 0;
+    size_t used = 0;
+    Block *next;
+    for (const Block *slab = state->open; slab != NULL; slab = slab->next) {
+        count++;
+        slots += slab->slots;
+        stay += slab->draining ? 0 : slab->slots;
+        used += va_slab_used(slab);
+    }
+    Block *slab = state->open;
+    for (size_t i = 0; 2 * used < slots && i < count; i++, slab = next) {
+        size_t mine = va_slab_used(slab);
+        next = slab->next;
+        if (slab->draining || stay - slab->slots < used + used / 2)
+            break;
+        if (mine == 0 || mine * slots > used * slab->slots)
+            continue;
+        stay -= slab->slots;
+        va_slab_drain_one_locked(cache, slab);
+    }
+    state->until_look = (uint32_t)va_max(stay / VA_DRAIN_PART, count);
+    return count;
 }
 
 /* ---- Giving slots back to their slabs ---- */
@@ -68,19 +105,17 @@ void va_slab_unlist_locked(ThreadCache *cache, Block *slab)
 VA_APART void va_slab_vacate_locked(ThreadCache *cache, Block *slab, Block **unused)
 {
     va_entry_store(va_block_entry(slab), va_entry_make(0, VA_CLASS_SPARE));
-    cache->slabs--;
+    va_cache_count_blocks(cache, slab->class, -1);
     slab->next = *unused;
     *unused = slab;
 }
 
 /* An unused slab leaves, unless it is the only one of its class that a thread takes from: that
- * would come and go with every slot. One on its way from an exited owner stays. */
+ * would come and go with every slot. */
 static void settle_locked(ThreadCache *cache, Block *slab, Block **unused)
 {
-    if (slab->arriving)
-        return;
-    const SlabList *open = &cache->classes[slab->class].open;
-    bool only = !slab->draining && (slab->listed ? open->first->next == NULL : open->first == NULL);
+    const Block *open = cache->classes[slab->class].open;
+    bool only = slab->listed ? open->next == NULL : open == NULL;
     if (va_slab_is_unused(slab) &&
         (!only || !atomic_load_explicit(&cache->attached, memory_order_relaxed))) {
         if (slab->listed)
@@ -109,7 +144,7 @@ __attribute__((flatten)) uint32_t va_deliver_own_locked(ThreadCache *cache, void
                                                         const char *function)
 {
     Arena *arena = &va_arenas[0];
-    uint32_t id = cache->id;
+    uint32_t id = cache->id != 0 ? cache->id : UINT32_MAX; /* one that sleeps has none */
     uint32_t strays = 0;
     uint32_t i = 0;
     while (i < count) {
@@ -121,7 +156,7 @@ __attribute__((flatten)) uint32_t va_deliver_own_locked(ThreadCache *cache, void
         /* Whoever adopted the slab released what its old owner's mutex had ordered. */
         uint32_t owner =
             va_entry_owner(atomic_load_explicit(&arena->entries[index], memory_order_acquire));
-        if (va_unlikely(owner != id || owner == 0)) { /* a cache that sleeps has no id */
+        if (va_unlikely(owner != id)) {
             if (owner == 0)
                 va_fatal(function, VA_FREED_ALREADY_LATE, slots[i]);
             slots[strays++] = slots[i++];
@@ -192,25 +227,26 @@ static VA_APART void deliver(Outgoing *outgoing, const char *function)
 
 void va_deliver_collected(ThreadCache *cache, const char *function)
 {
-    if (cache->outgoing_bytes == 0)
+    if (cache->outgoing.bytes == 0)
         return;
     for (unsigned i = 0; i < VA_OUTGOING_BATCHES; i++)
-        deliver(&cache->outgoing[i], function);
-    cache->outgoing_bytes = 0;
+        deliver(&cache->outgoing.batches[i], function);
+    cache->outgoing.bytes = 0;
 }
 
 VA_APART void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes,
                          const char *function)
 {
-    if (va_unlikely(cache->outgoing == NULL)) {
-        cache->outgoing = va_meta_allocate_apart(VA_OUTGOING_BATCHES * sizeof *cache->outgoing);
-        if (cache->outgoing == NULL) {
+    if (va_unlikely(cache->outgoing.batches == NULL)) {
+        cache->outgoing.batches =
+            va_meta_allocate_apart(VA_OUTGOING_BATCHES * sizeof *cache->outgoing.batches);
+        if (cache->outgoing.batches == NULL) {
             va_deliver(slot, function);
             return;
         }
     }
-    Outgoing *outgoing = &cache->outgoing[owner % VA_OUTGOING_BATCHES];
-    if (cache->outgoing_bytes >= cache->share >> VA_OUTGOING_SHARE_SHIFT)
+    Outgoing *outgoing = &cache->outgoing.batches[owner % VA_OUTGOING_BATCHES];
+    if (cache->outgoing.bytes >= cache->share >> VA_OUTGOING_SHARE_SHIFT)
         va_deliver_collected(cache, function);
     if (outgoing->owner != owner || outgoing->count == VA_OUTGOING_SLOTS) {
         deliver(outgoing, function);
@@ -219,5 +255,5 @@ VA_APART void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t 
     outgoing->slots[outgoing->count] = slot;
     /* Pairs with empty_batch, as in va_collect_fast. */
     __atomic_store_n(&outgoing->count, outgoing->count + 1, __ATOMIC_RELEASE);
-    cache->outgoing_bytes += bytes;
+    cache->outgoing.bytes += bytes;
 }

@@ -12,9 +12,29 @@
 /* By then the function in the report may be an innocent one. */
 #define VA_FREED_ALREADY_LATE "freed already, noticed when freed memory left the thread's cache"
 
-/* The lists of a class's slabs with slots to take: of those that drain, and of the others. */
+/* The list of a class's slabs with slots to take. */
 void va_slab_list_locked(ThreadCache *cache, Block *slab);
 void va_slab_unlist_locked(ThreadCache *cache, Block *slab);
+
+/* Moves the first slab of a list to its end. */
+void va_slab_rotate_locked(ThreadCache *cache, unsigned class);
+
+/* Of a class with more than half of its slots free, slabs that are less used than the average
+ * drain: nothing is taken from them as long as others have slots, and what is freed there skips the
+ * stacks, so that they become unused. Without it a class that shrinks keeps all its slabs, a few
+ * used slots in each: a stack hands out what was freed last, wherever it lies. Returns how many
+ * slabs have slots to take. */
+size_t va_slab_drain_locked(ThreadCache *cache, unsigned class);
+
+/* A listed slab drains. */
+void va_slab_drain_one_locked(ThreadCache *cache, Block *slab);
+
+/* Counts slots taken or put. After enough of them slabs may drain. */
+VA_INLINE void va_slab_count_locked(ThreadCache *cache, unsigned class, uint32_t slots)
+{
+    uint32_t *until_look = &cache->classes[class].until_look;
+    *until_look -= (uint32_t)va_min(*until_look, slots);
+}
 
 /* An unused slab is none any more: it joins the chain, to be counted by va_pool_vacate. */
 void va_slab_vacate_locked(ThreadCache *cache, Block *slab, Block **unused);
@@ -40,10 +60,10 @@ void va_collect(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes, co
 /* The same where the batch has room and no other owner's slots; else false, with nothing done. */
 VA_INLINE bool va_collect_fast(ThreadCache *cache, void *slot, uint32_t owner, size_t bytes)
 {
-    size_t all_bytes = cache->outgoing_bytes + bytes;
-    if (cache->outgoing == NULL || all_bytes >= cache->share >> VA_OUTGOING_SHARE_SHIFT)
+    size_t all_bytes = cache->outgoing.bytes + bytes;
+    if (cache->outgoing.batches == NULL || all_bytes >= cache->share >> VA_OUTGOING_SHARE_SHIFT)
         return false;
-    Outgoing *outgoing = &cache->outgoing[owner % VA_OUTGOING_BATCHES];
+    Outgoing *outgoing = &cache->outgoing.batches[owner % VA_OUTGOING_BATCHES];
     uint32_t count = outgoing->count;
     if (outgoing->owner != owner || count == VA_OUTGOING_SLOTS)
         return false;
@@ -51,7 +71,7 @@ VA_INLINE bool va_collect_fast(ThreadCache *cache, void *slot, uint32_t owner, s
     /* Pairs with empty_batch: slot and state come first. A fork may come between, too. */
     __atomic_store_n(&outgoing->count, count + 1, __ATOMIC_RELEASE);
     atomic_signal_fence(memory_order_seq_cst); /* before the thread's next operation */
-    cache->outgoing_bytes = all_bytes;
+    cache->outgoing.bytes = all_bytes;
     return true;
 }
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "slab/large.h"
-#include "cache/stack_size.h"
+#include "cache/sweep.h"
 
 /* So many slots of a stack stay, the newest: those that an operation on a fast path may be about to
  * take. Random order takes one of so many, and puts the newest into its place. Of runs none, but
@@ -16,8 +16,6 @@
 #define NEWEST_RUNS ((size_t)1)
 #endif
 
-#define ALL_CLASSES (((ClassSet)1 << VA_CLASSES) - 1)
-
 /* ---- The thread comes back ---- */
 
 /* Takes the fence away, and the places of slots that are gone. */
@@ -28,17 +26,18 @@ static VA_COLD void close_up_stack(ThreadCache *cache, unsigned class)
     void **storage = state->storage;
     size_t count = va_stack_count(cache, class);
     size_t rest = 0;
-    if (state->fence == 0)
+    if (cache->fences.place[class] == 0)
         return;
-    if (cache->fenced[class] != NULL && state->fence <= count && storage[state->fence] == NULL)
-        storage[state->fence] = cache->fenced[class];
+    if (cache->fences.slot[class] != NULL && cache->fences.place[class] <= count &&
+        storage[cache->fences.place[class]] == NULL)
+        storage[cache->fences.place[class]] = cache->fences.slot[class];
     for (size_t i = 1; i <= count; i++)
         if (storage[i] != NULL)
             storage[++rest] = storage[i];
     va_slots_forget(storage + rest + 1, count - rest);
     stack->top = storage + rest;
-    state->fence = 0;
-    cache->fenced[class] = NULL;
+    cache->fences.place[class] = 0;
+    cache->fences.slot[class] = NULL;
 }
 
 static VA_COLD void close_up_batch(Outgoing *outgoing)
@@ -52,7 +51,7 @@ static VA_COLD void close_up_batch(Outgoing *outgoing)
 
 static VA_COLD void set_suspended_locked(ThreadCache *cache, bool suspended)
 {
-    atomic_store_explicit(&cache->suspended, suspended, memory_order_relaxed);
+    atomic_store_explicit(&cache->idle.suspended, suspended, memory_order_relaxed);
 #if VALLOC_SECURE_RANDOM
     atomic_store_explicit(&cache->front.secure.suspended, suspended, memory_order_relaxed);
 #endif
@@ -60,12 +59,12 @@ static VA_COLD void set_suspended_locked(ThreadCache *cache, bool suspended)
 
 static VA_COLD void resume_locked(ThreadCache *cache)
 {
-    if (!atomic_load_explicit(&cache->suspended, memory_order_relaxed))
+    if (!atomic_load_explicit(&cache->idle.suspended, memory_order_relaxed))
         return;
     for (unsigned class = 0; class < VA_CLASSES; class ++)
         close_up_stack(cache, class);
-    for (unsigned i = 0; cache->outgoing != NULL && i < VA_OUTGOING_BATCHES; i++)
-        close_up_batch(&cache->outgoing[i]);
+    for (unsigned i = 0; cache->outgoing.batches != NULL && i < VA_OUTGOING_BATCHES; i++)
+        close_up_batch(&cache->outgoing.batches[i]);
     set_suspended_locked(cache, false);
 }
 
@@ -94,25 +93,6 @@ VA_INLINE size_t held(const ThreadCache *cache, unsigned class, void **top)
     return storage == NULL ? 0 : (size_t)(top - storage);
 }
 
-/* Finds what looks as it did at the last look. A stack may hold as much by chance, or because only
- * its newest slots come and go, which stay. The thread may be at work meanwhile: it is a hint. */
-static VA_COLD void look_locked(ThreadCache *cache)
-{
-    uint32_t puts = VA_PEEK(cache->large_puts);
-    cache->idle = 0;
-    for (unsigned class = 0; class < VA_CLASSES; class ++) {
-        ClassState *state = &cache->classes[class];
-        uint16_t count = (uint16_t)held(cache, class, VA_PEEK(cache->front.stacks[class].top));
-        uint8_t visited = VA_PEEK(state->visited);
-        if (state->looked_held == count && state->looked_visited == visited)
-            cache->idle |= (ClassSet)1 << class;
-        state->looked_held = count;
-        state->looked_visited = visited;
-    }
-    cache->large_idle = cache->looked_puts == puts;
-    cache->looked_puts = puts;
-}
-
 /* By a thread, or for one, while its fast paths find it: not by several under a lock. */
 static VA_COLD bool is_used_by_one(const ThreadCache *cache)
 {
@@ -124,13 +104,6 @@ VA_COLD bool va_idle_suspend(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex);
     bool full = is_used_by_one(cache);
-    if (full) {
-        look_locked(cache);
-        if (!atomic_load_explicit(&cache->suspended, memory_order_relaxed) ||
-            cache->idle != ALL_CLASSES)
-            cache->emptied = false;
-        full = !cache->emptied;
-    }
     if (full)
         set_suspended_locked(cache, true);
     va_lock_release(&cache->mutex);
@@ -142,8 +115,8 @@ VA_COLD bool va_idle_suspend(ThreadCache *cache)
 static VA_COLD bool is_away_locked(ThreadCache *cache)
 {
     return atomic_load_explicit(&cache->attached, memory_order_relaxed) &&
-           atomic_load_explicit(&cache->suspended, memory_order_relaxed) &&
-           !atomic_load_explicit(&cache->busy, memory_order_acquire);
+           atomic_load_explicit(&cache->idle.suspended, memory_order_relaxed) &&
+           !atomic_load_explicit(&cache->idle.busy, memory_order_acquire);
 }
 
 /* Caches of other allocators wait for the next thread with their thread's id. */
@@ -171,7 +144,7 @@ static VA_COLD void fence_stack_locked(ThreadCache *cache, unsigned class)
 {
     size_t count = held(cache, class, VA_OBSERVE(cache->front.stacks[class].top));
     size_t keep = newest(cache, class);
-    cache->classes[class].fence =
+    cache->fences.place[class] =
         (uint16_t)(may_pop_run(cache, class) || count <= keep ? 0 : count - keep + 1);
 }
 
@@ -191,19 +164,20 @@ static VA_COLD void fence_stack_locked(ThreadCache *cache, unsigned class)
     ClassState *state = &cache->classes[class];
     size_t count = held(cache, class, VA_OBSERVE(cache->front.stacks[class].top));
     size_t keep = newest(cache, class);
-    if (cache->fenced[class] != NULL) {
-        if (count + 1 >= state->fence && VA_OBSERVE(state->storage[state->fence]) == NULL)
+    if (cache->fences.slot[class] != NULL) {
+        if (count + 1 >= cache->fences.place[class] &&
+            VA_OBSERVE(state->storage[cache->fences.place[class]]) == NULL)
             return;
-        cache->fenced[class] = NULL;
-        state->fence = 0;
+        cache->fences.slot[class] = NULL;
+        cache->fences.place[class] = 0;
     }
-    if (count <= keep + state->fence)
+    if (count <= keep + cache->fences.place[class])
         return;
     void *slot = __atomic_exchange_n(&state->storage[count - keep], NULL, __ATOMIC_ACQ_REL);
     if (slot == NULL)
         return;
-    cache->fenced[class] = slot;
-    state->fence = (uint16_t)(count - keep);
+    cache->fences.slot[class] = slot;
+    cache->fences.place[class] = (uint16_t)(count - keep);
 }
 
 /* The slot in whose place the fence stands, if the thread has not come by: then what lies below is
@@ -213,13 +187,13 @@ static VA_COLD size_t take_fenced_locked(ThreadCache *cache, unsigned class, voi
 {
     ClassState *state = &cache->classes[class];
     bool pops = may_pop_run(cache, class);
-    if (cache->fenced[class] == NULL || pops ||
+    if (cache->fences.slot[class] == NULL || pops ||
         held(cache, class, VA_OBSERVE(cache->front.stacks[class].top)) <
-            state->fence + newest(cache, class) ||
-        VA_OBSERVE(state->storage[state->fence]) != NULL)
+            cache->fences.place[class] + newest(cache, class) ||
+        VA_OBSERVE(state->storage[cache->fences.place[class]]) != NULL)
         return 0;
-    slots[0] = cache->fenced[class];
-    cache->fenced[class] = NULL;
+    slots[0] = cache->fences.slot[class];
+    cache->fences.slot[class] = NULL;
     return 1;
 }
 
@@ -228,9 +202,8 @@ static VA_COLD size_t take_fenced_locked(ThreadCache *cache, unsigned class, voi
 VA_COLD void va_idle_fence(ThreadCache *cache, bool all)
 {
     va_lock_acquire(&cache->mutex);
-    ClassSet classes = !is_away_locked(cache) ? 0 : all ? ALL_CLASSES : cache->idle;
-    for (unsigned class = 0; class < VA_CLASSES; class ++)
-        if ((classes >> class & 1) != 0 && cache->classes[class].storage != NULL)
+    for (unsigned class = 0; is_away_locked(cache) && class < VA_CLASSES; class ++)
+        if ((all || !va_sweep_finds_used(cache, class)) && cache->classes[class].storage != NULL)
             fence_stack_locked(cache, class);
     va_lock_release(&cache->mutex);
 }
@@ -240,15 +213,15 @@ static VA_COLD size_t take_oldest_locked(ThreadCache *cache, unsigned class, voi
 {
     ClassState *state = &cache->classes[class];
     void **storage = state->storage;
-    if (!is_away_locked(cache) || state->fence == 0)
+    if (!is_away_locked(cache) || cache->fences.place[class] == 0)
         return 0;
     size_t count = take_fenced_locked(cache, class, slots);
-    if (cache->fenced[class] != NULL)
+    if (cache->fences.slot[class] != NULL)
         return 0;
     size_t first = 1;
-    while (first < state->fence && storage[first] == NULL)
+    while (first < cache->fences.place[class] && storage[first] == NULL)
         first++;
-    for (; first < state->fence && count < VA_FLUSH_SLOTS; first++) {
+    for (; first < cache->fences.place[class] && count < VA_FLUSH_SLOTS; first++) {
         slots[count++] = storage[first];
         VA_PUBLISH(storage[first], NULL);
     }
@@ -266,7 +239,6 @@ static VA_COLD bool empty_stack(ThreadCache *cache, unsigned class, Block **unus
     if (is_away_locked(cache)) {
         count = take_oldest_locked(cache, class, slots);
         strays = va_deliver_own_locked(cache, slots, (uint32_t)count, unused, "flush");
-        va_drain_count_locked(cache, class, (uint32_t)count);
         if (count == 0)
             va_cache_vacate_slabs_locked(cache, class, unused);
     }
@@ -282,20 +254,20 @@ static VA_COLD bool empty_runs(ThreadCache *cache, unsigned class, Block **unuse
     void *runs[VA_FLUSH_SLOTS];
     va_lock_acquire(&cache->mutex);
     size_t count = take_oldest_locked(cache, class, runs);
-    va_budget_count_runs(cache->id, (size_t)0 - count * va_size_classes[class].run_blocks);
+    va_cache_count_blocks(cache, class, -(int32_t)(count * va_size_classes[class].run_blocks));
     va_lock_release(&cache->mutex);
     va_cache_end_runs(runs, count, unused, "flush");
     return count != 0;
 }
 
-static VA_COLD void empty_batch(ThreadCache *cache, unsigned i)
+static VA_COLD bool empty_batch(ThreadCache *cache, unsigned i)
 {
     void *slots[VA_OUTGOING_SLOTS];
     uint32_t count = 0;
     uint32_t owner = 0;
     va_lock_acquire(&cache->mutex);
-    if (is_away_locked(cache) && cache->outgoing != NULL) {
-        Outgoing *outgoing = &cache->outgoing[i];
+    if (is_away_locked(cache) && cache->outgoing.batches != NULL) {
+        Outgoing *outgoing = &cache->outgoing.batches[i];
         /* Pairs with va_collect and va_collect_fast. */
         uint32_t held = __atomic_load_n(&outgoing->count, __ATOMIC_ACQUIRE);
         owner = outgoing->owner;
@@ -308,39 +280,40 @@ static VA_COLD void empty_batch(ThreadCache *cache, unsigned i)
     va_lock_release(&cache->mutex);
     if (count != 0)
         va_deliver_batch(owner, slots, count, "flush");
+    return count != 0;
+}
+
+/* The large run freed last. */
+static VA_COLD bool empty_large(ThreadCache *cache, bool all)
+{
+    Block *large = NULL;
+    va_lock_acquire(&cache->mutex);
+    if (is_away_locked(cache) && (all || !cache->large.used)) {
+        large = cache->large.run;
+        cache->large.run = NULL;
+    }
+    if (is_away_locked(cache))
+        cache->large.used = false;
+    va_lock_release(&cache->mutex);
+    if (large != NULL)
+        va_large_give_back(large);
+    return large != NULL;
 }
 
 VA_COLD bool va_idle_empty(ThreadCache *cache, bool all)
 {
-    Block *large = NULL;
-    ClassSet classes = 0;
-    bool has_batches = false;
     Block *unused = NULL; /* given back when all is done: the thread may come back soon */
-    va_lock_acquire(&cache->mutex);
-    bool away = is_away_locked(cache);
-    if (away && !cache->emptied) {
-        classes = all ? ALL_CLASSES : cache->idle;
-        has_batches = cache->outgoing != NULL;
-        if (all || cache->large_idle) {
-            large = cache->large;
-            cache->large = NULL;
-        }
-    }
-    va_lock_release(&cache->mutex);
-    for (unsigned i = 0; has_batches && i < VA_OUTGOING_BATCHES; i++)
-        empty_batch(cache, i);
+    bool any = empty_large(cache, all);
+    for (unsigned i = 0; i < VA_OUTGOING_BATCHES; i++)
+        any |= empty_batch(cache, i);
     for (unsigned class = 0; class < VA_CLASSES; class ++) {
-        bool more = (classes >> class & 1) != 0;
-        while (more)
+        bool more = all || !va_sweep_finds_used(cache, class);
+        while (more) {
             more = class < VA_CLASSES_SMALL ? empty_stack(cache, class, &unused)
                                             : empty_runs(cache, class, &unused);
+            any |= more;
+        }
     }
-    va_lock_acquire(&cache->mutex);
-    if (classes == ALL_CLASSES && is_away_locked(cache))
-        cache->emptied = true;
-    va_lock_release(&cache->mutex);
-    va_cache_give_back_blocks(unused, !all);
-    if (large != NULL)
-        va_large_give_back(large, !all);
-    return away;
+    va_cache_give_back_blocks(unused);
+    return any;
 }

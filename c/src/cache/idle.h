@@ -28,31 +28,29 @@ void va_idle_resume(ThreadCache *cache);
 /* Around what the cache's thread does on a slow path. */
 VA_INLINE void va_idle_enter(ThreadCache *cache)
 {
-    atomic_store_explicit(&cache->busy, true, memory_order_relaxed);
+    atomic_store_explicit(&cache->idle.busy, true, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst); /* the barrier does the rest */
-    if (va_unlikely(atomic_load_explicit(&cache->suspended, memory_order_relaxed)))
+    if (va_unlikely(atomic_load_explicit(&cache->idle.suspended, memory_order_relaxed)))
         va_idle_resume(cache);
 }
 
 VA_INLINE void va_idle_leave(ThreadCache *cache)
 {
-    atomic_store_explicit(&cache->busy, false, memory_order_release); /* pairs with takes */
+    atomic_store_explicit(&cache->idle.busy, false, memory_order_release); /* pairs with takes */
 }
 
 /* The cache's thread has vanished at a fork, or its allocator comes to its end. */
 void va_idle_forget(ThreadCache *cache);
 
-/* Looks at a cache that a thread uses, and suspends it. False if no thread does, or there is
- * nothing new on its stacks since they were emptied. */
+/* Suspends a cache. False if it is not used by one thread. */
 bool va_idle_suspend(ThreadCache *cache);
 
-/* After va_os_barrier: fences the stacks. Not `all`: those that looked the same the last two times.
- */
+/* After va_os_barrier: fences the stacks, those of unused classes (see sweep.h) or all. */
 void va_idle_fence(ThreadCache *cache, bool all);
 
-/* After va_os_barrier: gives back what lies below the fences and in the batches. Not `all`: what
- * becomes free was so for long, and its pages go at once. False if the thread is at work, or no
- * thread uses the cache. Between va_idle_suspend and this no other thread calls any of them. */
+/* After va_os_barrier: gives back what lies below the fences and in the batches, unless the thread
+ * is at work. Tells whether that was anything. Between va_idle_suspend and this no other thread
+ * calls any of them. */
 bool va_idle_empty(ThreadCache *cache, bool all);
 
 #endif

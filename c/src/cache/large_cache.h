@@ -13,13 +13,13 @@ Block *va_large_cache_take(ThreadCache *cache, size_t blocks);
  * false, with nothing changed. */
 VA_INLINE bool va_large_cache_keep(ThreadCache *cache, Block *run)
 {
-    if (cache->large != NULL || run->run_blocks != cache->large_blocks ||
-        (size_t)run->run_blocks << VA_BLOCK_SHIFT > cache->large_room)
+    if (cache->large.run != NULL || run->run_blocks != cache->large.blocks ||
+        (size_t)run->run_blocks << VA_BLOCK_SHIFT > cache->large.room)
         return false;
     run->zero = false;
     va_entry_store(va_block_entry(run), va_entry_make(0, VA_CLASS_SPARE));
-    cache->large = run;
-    cache->large_puts++;
+    cache->large.run = run;
+    cache->large.puts++;
     return true;
 }
 

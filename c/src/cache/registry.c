@@ -106,7 +106,7 @@ static VA_STARTUP void start_cache(ThreadCache *cache, uint32_t id)
     cache->allocator = &va_process;
     cache->id = id;
     if (has_pages(id))
-        cache->room = (char *)cache;
+        cache->room.next = (char *)cache;
     cache->front.tag = va_entry_make(id, 0);
     va_random_seed(&cache->front.secure);
     if (has_life(cache))
@@ -157,11 +157,11 @@ static VA_COLD bool put_to_sleep_locked(ThreadCache *cache)
 {
     Sleeper *sleeper = sleeper_of(cache->id);
     va_lock_acquire(&cache->mutex);
-    bool can = cache->room != NULL && !cache->lifeless && cache->slabs == 0 &&
-               cache->large == NULL &&
-               atomic_load_explicit(&cache->run_blocks, memory_order_relaxed) == 0 &&
+    bool can = cache->room.next != NULL && !cache->lifeless &&
+               atomic_load_explicit(&cache->blocks, memory_order_relaxed) == 0 &&
+               cache->large.run == NULL &&
                atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) == 0;
-    Outgoing *outgoing = cache->outgoing;
+    Outgoing *outgoing = cache->outgoing.batches;
     uint32_t id = cache->id;
     size_t page = va_os_page_bytes();
     if (!can || !va_os_purge(va_cache_pages(cache), va_align_up(VA_CACHE_PAGES_BYTES, page))) {
@@ -188,7 +188,7 @@ static VA_COLD ThreadCache *wake_locked(void)
     registry.asleep_count--;
     va_lock_acquire(&cache->mutex);
     start_cache(cache, id);
-    cache->outgoing = sleeper->outgoing;
+    cache->outgoing.batches = sleeper->outgoing;
     va_lock_release(&cache->mutex);
     atomic_store_explicit(&sleeper->sleeps, false, memory_order_relaxed);
     return cache;
@@ -229,8 +229,6 @@ VA_STARTUP ThreadCache *va_registry_attach(void)
         atomic_store_explicit(&cache->attached, true, memory_order_relaxed);
         if (has_life(cache))
             va_os_life_begin(&cache->life);
-        /* The first thread starts with no others, and without a look at the clock. */
-        cache->young_until_ms = registry.made == 1 ? 0 : va_os_clock_ms() + VA_ADOPT_MS;
     }
     count_sharers_locked();
     va_lock_release(&va_registry_lock);
@@ -241,13 +239,10 @@ static VA_COLD void detach_locked(ThreadCache *cache)
 {
     va_lock_acquire(&cache->mutex); /* who lists a slab finds it exited, or that is seen here */
     atomic_store_explicit(&cache->attached, false, memory_order_relaxed);
-    atomic_store_explicit(&cache->busy, false, memory_order_release); /* pairs with takes */
-    cache->emptied = false;
-    cache->kept_until_ms = cache->slabs <= VA_ADOPT_KEEP_SLABS ? va_os_clock_ms() + VA_ADOPT_MS : 0;
-    for (unsigned i = 0; i < 2; i++)
-        atomic_fetch_or_explicit(&va_exited_open[i],
-                                 atomic_load_explicit(&cache->open[i], memory_order_relaxed),
-                                 memory_order_release);
+    atomic_store_explicit(&cache->idle.busy, false, memory_order_release); /* pairs with takes */
+    for (unsigned class = 0; class < VA_CLASSES_SMALL; class ++)
+        if (cache->classes[class].open != NULL)
+            va_registry_raise_open(class);
     va_lock_release(&cache->mutex);
     cache->next = registry.exited;
     registry.exited = cache;

@@ -10,10 +10,17 @@
 
 extern Lock va_registry_lock;
 
-/* Bit per class: an exited owner may have a slab with slots to take. Raised after the owner's own
- * bit; an adopter lowers it before it looks, and raises it again unless it looked at all in vain:
- * so no slab is overlooked for good. */
+/* Bit per class: an exited owner may have a slab with slots to take. Raised under the owner's mutex
+ * once it has one; an adopter lowers it before it looks, and raises it again unless it looked at
+ * all in vain: so no slab is overlooked for good. */
 extern _Atomic uint64_t va_exited_open[2];
+
+/* The release pairs with the adopter's acquire. */
+VA_INLINE void va_registry_raise_open(unsigned class)
+{
+    atomic_fetch_or_explicit(&va_exited_open[class / 64], (uint64_t)1 << (class % 64),
+                             memory_order_release);
+}
 
 /* The cache of an owner that a table entry named: it exists. */
 ThreadCache *va_registry_cache(uint32_t owner);

@@ -3,35 +3,43 @@
 
 #include <string.h>
 
+#include "arena/arena_purge.h"
+#include "cache/delivery.h"
 #include "table/meta.h"
 
-uint32_t va_capacity_at_rest(unsigned class)
+/* What the slabs or runs of a class come to. Any thread changes those of runs, and a fork may leave
+ * them off. */
+static size_t used_bytes(const ThreadCache *cache, unsigned class)
 {
-    size_t bytes = va_size_classes[class].bytes;
-    if (class >= VA_CLASSES_SMALL)
-        return (uint32_t)va_max(2, VA_STACK_RUN_BYTES / bytes);
-    return (uint32_t)va_max(2, va_min(VA_STACK_SLOTS_MAX, VA_STACK_BYTES / bytes));
+    int32_t blocks = atomic_load_explicit(&cache->classes[class].blocks, memory_order_relaxed);
+    return blocks < 0 ? 0 : (size_t)blocks << VA_BLOCK_SHIFT;
 }
 
-uint32_t va_capacity_at_most(unsigned class)
+uint32_t va_stack_capacity(const ThreadCache *cache, unsigned class)
 {
     size_t bytes = va_size_classes[class].bytes;
+    size_t used = used_bytes(cache, class);
     if (class >= VA_CLASSES_SMALL)
-        return (uint32_t)(VA_STACK_RUN_BYTES_MAX / bytes);
-    return (uint32_t)va_max(2, va_min(VA_STACK_SLOTS_MAX, VA_STACK_BYTES_MAX / bytes));
+        return (uint32_t)va_max(bytes <= cache->share >> VA_RUN_USE_SHIFT,
+                                va_min(used >> VA_RUN_USE_SHIFT, VA_STACK_RUN_BYTES_MAX) / bytes);
+    size_t most = va_max(cache->share >> VA_STACK_SHARE_SHIFT,
+                         va_min(used >> VA_STACK_USE_SHIFT, VA_STACK_BYTES_MAX));
+    return (uint32_t)va_max(1, va_min(VA_STACK_SLOTS_MAX, most / bytes));
 }
 
-uint32_t va_capacity_at_least(unsigned class)
+uint32_t va_stack_capacity_in_turns(const ThreadCache *cache, unsigned class)
 {
-    if (class >= VA_CLASSES_SMALL)
-        return 0;
-    size_t slots = VA_STACK_MIN_BYTES / va_size_classes[class].bytes;
-    return (uint32_t)va_max(1, va_min(slots, VA_STACK_MIN_SLOTS));
+    size_t held = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed);
+    size_t bytes = va_size_classes[class].bytes;
+    size_t room = cache->share > held ? (cache->share - held) / bytes : 0;
+    return (uint32_t)va_min(cache->classes[class].capacity + room,
+                            class >= VA_CLASSES_SMALL ? VA_STACK_RUN_BYTES_MAX / bytes
+                                                      : VA_STACK_SLOTS_MAX);
 }
 
 /* The next size of a stack: 7, 15, 31, ... A storage of 8 words is one cache line. Of runs, which
  * are large, one at first. */
-uint32_t va_capacity_grown(unsigned class, uint32_t capacity, uint32_t most)
+uint32_t va_stack_grown(unsigned class, uint32_t capacity, uint32_t most)
 {
     return (uint32_t)va_min(va_max((size_t)capacity * 2 + 1, class < VA_CLASSES_SMALL ? 7 : 1),
                             most);
@@ -41,12 +49,13 @@ uint32_t va_capacity_grown(unsigned class, uint32_t capacity, uint32_t most)
 static VA_STARTUP void **make_storage(ThreadCache *cache, unsigned log)
 {
     size_t bytes = sizeof(void *) << log;
-    void **storage = cache->free_room[log];
+    void **storage = cache->room.released[log];
     if (storage != NULL) {
-        cache->free_room[log] = *storage;
-    } else if (cache->room != NULL && bytes <= (size_t)(cache->room - va_cache_pages(cache))) {
-        cache->room -= bytes;
-        storage = (void **)(void *)cache->room;
+        cache->room.released[log] = *storage;
+    } else if (cache->room.next != NULL &&
+               bytes <= (size_t)(cache->room.next - va_cache_pages(cache))) {
+        cache->room.next -= bytes;
+        storage = (void **)(void *)cache->room.next;
     } else {
         storage = va_meta_allocate(bytes);
     }
@@ -58,11 +67,11 @@ static VA_STARTUP void release_storage(ThreadCache *cache, unsigned class)
     ClassState *state = &cache->classes[class];
     void **storage = state->storage;
     unsigned log = va_highest_bit(state->room) + 1;
-    bool is_near = cache->room != NULL && (char *)storage >= va_cache_pages(cache) &&
+    bool is_near = cache->room.next != NULL && (char *)storage >= va_cache_pages(cache) &&
                    (char *)storage < (char *)cache;
     if (is_near) {
-        *storage = cache->free_room[log];
-        cache->free_room[log] = storage;
+        *storage = cache->room.released[log];
+        cache->room.released[log] = storage;
     } else {
         va_meta_release(storage, sizeof(void *) << log);
     }
@@ -104,12 +113,6 @@ bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity
                               atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) +
                                   more,
                               memory_order_relaxed);
-        if (class >= VA_CLASSES_SMALL)
-            cache->run_capacity_bytes += more;
-        else if (capacity == 0)
-            cache->stacked &= ~((ClassSet)1 << class);
-        else
-            cache->stacked |= (ClassSet)1 << class;
         state->capacity = (uint16_t)capacity;
         cache->front.stacks[class].limit = state->storage + capacity;
     }
@@ -151,75 +154,10 @@ void va_stack_drop_oldest(ThreadCache *cache, unsigned class, size_t count)
     va_slots_forget(stack->top + 1, count);
 }
 
-/* ---- The budget ---- */
-
-void va_budget_count_runs(uint32_t owner, size_t blocks)
-{
-    atomic_fetch_add_explicit(&va_registry_cache(owner)->run_blocks, blocks, memory_order_relaxed);
-}
-
-static size_t run_bytes(ThreadCache *cache)
-{
-    size_t blocks = atomic_load_explicit(&cache->run_blocks, memory_order_relaxed);
-    return (ptrdiff_t)blocks < 0 ? 0 : blocks << VA_BLOCK_SHIFT; /* a fork may leave it off */
-}
-
-static size_t used_bytes(ThreadCache *cache)
-{
-    va_lock_acquire(&cache->mutex);
-    size_t slabs = cache->slabs;
-    va_lock_release(&cache->mutex);
-    return (slabs << VA_BLOCK_SHIFT) + run_bytes(cache);
-}
-
-/* The bytes that the stacks of slots, or of runs, may hold: a share, and beyond it a part of what
- * the thread has in use. */
-static size_t share(const ThreadCache *cache, bool runs)
-{
-    return va_min(cache->share, runs ? VA_CACHE_RUN_BYTES : VA_CACHE_MAX_BYTES);
-}
-
-static size_t beyond_share(ThreadCache *cache, bool runs)
-{
-    return runs ? run_bytes(cache) >> VA_RUN_USE_SHIFT : used_bytes(cache) >> VA_CACHE_USE_SHIFT;
-}
-
-static size_t capacity_bytes(ThreadCache *cache, bool runs)
-{
-    size_t all = atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed);
-    return runs ? cache->run_capacity_bytes : all - cache->run_capacity_bytes;
-}
-
-uint32_t va_capacity_in_phases(ThreadCache *cache, unsigned class)
-{
-    uint32_t rest = va_capacity_at_rest(class);
-    size_t bytes = va_size_classes[class].bytes;
-    if (bytes > VA_STACK_FINE || cache->classes[class].batch <= rest / 2 ||
-        2 * capacity_bytes(cache, false) > cache->share)
-        return rest;
-    return (uint32_t)va_max(rest, va_min(VA_STACK_SLOTS_MAX, VA_STACK_FINE_BYTES / bytes));
-}
-
-VA_COLD bool va_budget_affords_phases(ThreadCache *cache, unsigned class)
-{
-    size_t bytes = cache->classes[class].capacity * (size_t)va_size_classes[class].bytes;
-    return 2 * bytes <= used_bytes(cache) >> VA_STACK_USE_SHIFT;
-}
-
-uint32_t va_budget_bulk(ThreadCache *cache, unsigned class)
-{
-    size_t each = va_size_classes[class].bytes;
-    bool runs = class >= VA_CLASSES_SMALL;
-    bool fine = each < VA_BULK_COARSE_BYTES;
-    if (fine && (each < VA_BULK_FINE_BYTES || cache->classes[class].streak < VA_BULK_STREAK))
-        return 0;
-    unsigned shift = runs ? VA_RUN_USE_SHIFT : fine ? VA_BULK_FINE_SHIFT : VA_BULK_COARSE_SHIFT;
-    size_t bytes = used_bytes(cache) >> shift;
-    return (uint32_t)(va_min(bytes, runs ? VA_STACK_RUN_BYTES_MAX : VA_BULK_BYTES) / each);
-}
+/* ---- Bounds ---- */
 
 /* The budget of all caches, shared out; of a limited allocator a part of the limit. */
-void va_budget_update(ThreadCache *cache)
+void va_stack_update_share(ThreadCache *cache)
 {
     size_t least = va_is_other(cache->id) ? VA_CACHE_OTHER_MIN_BYTES : VA_CACHE_MIN_BYTES;
     size_t limit = __atomic_load_n(&cache->allocator->hard_limit, __ATOMIC_RELAXED);
@@ -229,24 +167,83 @@ void va_budget_update(ThreadCache *cache)
         cache->share = va_min(cache->share, limit << VA_BLOCK_SHIFT >> VA_CACHE_LIMIT_SHIFT);
 }
 
-bool va_budget_is_exceeded(ThreadCache *cache, bool runs)
+/* ---- Flush ---- */
+
+VA_NOINLINE void va_cache_end_runs(void *const *addresses, size_t count, Block **chain,
+                                   const char *function)
 {
-    size_t bytes = capacity_bytes(cache, runs);
-    size_t least = share(cache, runs);
-    return bytes > least && bytes > least + beyond_share(cache, runs);
+    for (size_t i = 0; i < count; i++) {
+        Block *run = va_block_of(addresses[i]);
+        if (va_unlikely(((uintptr_t)addresses[i] & (VA_BLOCK_BYTES - 1)) != 0))
+            va_fatal(function, "not the start of an allocation", addresses[i]);
+        uint32_t spare = va_entry_make(0, VA_CLASS_SPARE);
+        uint32_t entry = atomic_exchange_explicit(va_block_entry(run), spare, memory_order_release);
+        if (va_unlikely(entry == 0 || entry == spare))
+            va_fatal(function, VA_FREED_ALREADY_LATE, addresses[i]);
+        run->next = *chain;
+        *chain = run;
+    }
 }
 
-uint32_t va_budget_affords(ThreadCache *cache, unsigned class, uint32_t wanted)
+VA_NOINLINE void va_cache_give_back_blocks(Block *chain)
 {
-    ClassState *state = &cache->classes[class];
-    if (wanted <= state->capacity)
-        return state->capacity;
-    bool runs = class >= VA_CLASSES_SMALL;
-    va_budget_update(cache);
-    size_t most = share(cache, runs) + beyond_share(cache, runs);
-    size_t bytes = va_min(capacity_bytes(cache, runs), most);
-    size_t each = va_size_classes[class].bytes;
-    size_t least = runs ? bytes == 0 && each <= cache->share : va_capacity_at_least(class);
-    size_t room = va_max(state->capacity + (most - bytes) / each, least);
-    return (uint32_t)va_max(state->capacity, va_min(wanted, room));
+    if (chain == NULL)
+        return;
+    va_pool_vacate(chain);
+    va_pool_reclaim(chain);
+}
+
+/* Runs freed, at the end of their way through the cache. */
+void va_cache_give_back_runs(void *const *addresses, size_t count, const char *function)
+{
+    Block *chain = NULL;
+    va_cache_end_runs(addresses, count, &chain, function);
+    va_cache_give_back_blocks(chain);
+}
+
+/* Gives back the oldest `count` slots of a stack; other owners' go to the batches for them. They
+ * leave the stack under the mutex that their slabs take them under, so that a fork finds none of
+ * them in two places. */
+void va_stack_flush(ThreadCache *cache, unsigned class, size_t count, const char *function)
+{
+    void **oldest = cache->classes[class].storage + 1;
+    size_t bytes = va_size_classes[class].bytes;
+    if (class >= VA_CLASSES_SMALL) {
+        void *runs[VA_STACK_RUNS_MAX];
+        va_assert(count <= sizeof runs / sizeof *runs);
+        va_cache_count_blocks(cache, class, -(int32_t)(count * va_size_classes[class].run_blocks));
+        va_lock_acquire(&cache->mutex); /* a fork must not find it half done */
+        memcpy(runs, oldest, count * sizeof *runs);
+        va_stack_drop_oldest(cache, class, count);
+        va_lock_release(&cache->mutex);
+        va_cache_give_back_runs(runs, count, function);
+        return;
+    }
+    va_purge_count_freed(&cache->flushed_bytes, count * bytes);
+    while (count > 0) {
+        void *strays[VA_FLUSH_SLOTS];
+        uint32_t some = (uint32_t)va_min(count, VA_FLUSH_SLOTS);
+        Block *unused = NULL;
+        va_lock_acquire(&cache->mutex);
+        uint32_t stray_count = va_deliver_own_locked(cache, oldest, some, &unused, function);
+        va_slab_count_locked(cache, class, some);
+        memcpy(strays, oldest, stray_count * sizeof *strays);
+        va_stack_drop_oldest(cache, class, some);
+        va_lock_release(&cache->mutex);
+        va_cache_give_back_blocks(unused);
+        for (uint32_t i = 0; i < stray_count; i++)
+            va_collect(cache, strays[i], va_slot_owner(strays[i], function), bytes, function);
+        count -= some;
+    }
+}
+
+/* Makes a stack hold at most so many slots. */
+void va_stack_shrink(ThreadCache *cache, unsigned class, uint32_t capacity)
+{
+    if (capacity >= cache->classes[class].capacity)
+        return;
+    size_t held = va_stack_count(cache, class);
+    if (held > capacity)
+        va_stack_flush(cache, class, held - capacity, "trim");
+    va_stack_set_capacity(cache, class, capacity);
 }

@@ -5,17 +5,21 @@
 
 #include "cache/registry.h"
 
-/* Slots that the stack of a class holds: at rest; while its class is busy; whatever the budget. */
-uint32_t va_capacity_at_rest(unsigned class);
-uint32_t va_capacity_at_most(unsigned class);
-uint32_t va_capacity_at_least(unsigned class);
+/* The slots that a stack of a class may hold: a part of the thread's share, or of what the class
+ * has in use, whichever is more. */
+uint32_t va_stack_capacity(const ThreadCache *cache, unsigned class);
 
-/* The same while it is refilled and flushed in turns: more than at rest for fine slots of which
- * refills bring whole batches, as long as half of the cache's share is left for other classes. */
-uint32_t va_capacity_in_phases(ThreadCache *cache, unsigned class);
+/* The same while it is refilled and flushed in turns: it may take what is left of the share. */
+uint32_t va_stack_capacity_in_turns(const ThreadCache *cache, unsigned class);
+
+/* Whether all stacks together may hold more than the share. */
+VA_INLINE bool va_stack_is_over_share(const ThreadCache *cache)
+{
+    return atomic_load_explicit(&cache->capacity_bytes, memory_order_relaxed) > cache->share;
+}
 
 /* The next larger capacity, at most `most`. */
-uint32_t va_capacity_grown(unsigned class, uint32_t capacity, uint32_t most);
+uint32_t va_stack_grown(unsigned class, uint32_t capacity, uint32_t most);
 
 /* Changes how many slots a stack may hold, never below what it holds. False if there is no memory:
  * then the stack is as it was. */
@@ -24,24 +28,26 @@ bool va_stack_set_capacity(ThreadCache *cache, unsigned class, uint32_t capacity
 /* Takes the oldest slots off a stack. Mutex held. */
 void va_stack_drop_oldest(ThreadCache *cache, unsigned class, size_t count);
 
-/* Slots in a stack. */
 /* Gives back the memory of all stacks, which are empty. */
 void va_stacks_drop(ThreadCache *cache);
 
+/* Slots in a stack. */
 size_t va_stack_count(ThreadCache *cache, unsigned class);
 
-/* Counts blocks of runs that an owner has more; what it has less is added as its complement. Any
- * thread. */
-void va_budget_count_runs(uint32_t owner, size_t blocks);
+/* Reads the cache's share of all threads' budget anew. */
+void va_stack_update_share(ThreadCache *cache);
 
-/* Reads the cache's share of the budget anew; whether its stacks may hold more than it allows;
- * the capacity nearest to the one wanted that it allows, which is what the stack has at least. */
-void va_budget_update(ThreadCache *cache);
-bool va_budget_is_exceeded(ThreadCache *cache, bool runs);
-/* Whether a stack may be as large as a phase of its class. */
-bool va_budget_affords_phases(ThreadCache *cache, unsigned class);
-/* The slots that one of several refills in a row may take, if that is more than half a stack. */
-uint32_t va_budget_bulk(ThreadCache *cache, unsigned class);
-uint32_t va_budget_affords(ThreadCache *cache, unsigned class, uint32_t wanted);
+/* Gives back the oldest `count` slots of a stack; those of other owners join the batches for them.
+ */
+void va_stack_flush(ThreadCache *cache, unsigned class, size_t count, const char *function);
+
+/* Makes a stack hold at most so many slots. */
+void va_stack_shrink(ThreadCache *cache, unsigned class, uint32_t capacity);
+
+/* Freed runs of a class become spare blocks and join a chain; a chain of blocks that were in use
+ * returns to their allocator; both. Any thread. */
+void va_cache_end_runs(void *const *addresses, size_t count, Block **chain, const char *function);
+void va_cache_give_back_blocks(Block *chain);
+void va_cache_give_back_runs(void *const *addresses, size_t count, const char *function);
 
 #endif

@@ -48,24 +48,9 @@ void va_cache_release_slabs(ThreadCache *cache);
 /* Adds the unused slabs of a class to a chain. Mutex held; any thread. */
 void va_cache_vacate_slabs_locked(ThreadCache *cache, unsigned class, Block **unused);
 
-/* Runs of a class that leave a cache as freed are no runs any more, but join a chain. And a chain
- * of blocks that were in use goes back to their allocator, their pages at once if wanted. Any
- * thread. */
-void va_cache_end_runs(void *const *addresses, size_t count, Block **chain, const char *function);
-void va_cache_give_back_blocks(Block *chain, bool purge);
-
-/* Gives back the unused slabs and the spare blocks. Any thread. */
-void va_cache_give_up(ThreadCache *cache);
-
-/* Asks the cache's thread to flush its stacks when it comes by. Any thread. */
-void va_cache_want_flush(ThreadCache *cache);
-
-/* For the allocator of the process: gives back all that caches hold whose threads exited a while
- * ago. Any thread. */
-void va_cache_release_exited(uint64_t now_ms);
-
-/* For the allocator of the process: gives back the unused slabs of every cache, and all that caches
- * without a thread hold. Any thread. */
+/* For the allocator of the process: gives back all that caches without a thread hold; also the
+ * unused slabs of every cache. Any thread. */
+void va_cache_flush_exited(void);
 void va_cache_release_unused(void);
 
 #endif

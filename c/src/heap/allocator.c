@@ -6,10 +6,10 @@
 
 #include "arena/arena.h"
 #include "base/check.h"
-#include "cache/holes.h"
 #include "table/meta.h"
 #include "profile/profile.h"
 #include "os/os.h"
+#include "cache/sweep.h"
 #include "slab/sealed.h"
 
 static struct {
@@ -192,33 +192,28 @@ static VA_COLD bool is_cache_of(ThreadCache *cache, const Allocator *allocator)
 }
 
 /* Gives back what lies in the caches of all threads but this one, in an allocator or (NULL) in all
- * of them: everything, or what has not been used for long. The list's lock held: no two threads do
- * this at a time, and no allocator is destroyed. Tells whether any cache was not empty yet. */
+ * of them: everything, or what has not been used since the last sweep. The list's lock held: no two
+ * threads do this at a time, and no allocator is destroyed. Tells whether anything was there. */
 static VA_COLD bool empty_caches_locked(const Allocator *allocator, bool all)
 {
     CacheStats stats;
-    const ThreadCache *own = va_thread_cache();
     bool any = false;
     va_registry_stats(&stats);
-    for (uint32_t i = 0; i < stats.all; i++) {
-        ThreadCache *cache = va_registry_nth(stats.made, i);
-        if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)))
-            any |= va_idle_suspend(cache);
-    }
-    if (!any)
-        return false;
-    bool seen = va_os_barrier();
-    for (uint32_t i = 0; i < stats.all && seen; i++) {
-        ThreadCache *cache = va_registry_nth(stats.made, i);
-        if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)))
-            va_idle_fence(cache, all);
-    }
-    seen = seen && va_os_barrier();
-    for (uint32_t i = 0; i < stats.all; i++) {
-        ThreadCache *cache = va_registry_nth(stats.made, i);
-        if (cache != own && (allocator == NULL || is_cache_of(cache, allocator)) &&
-            !(seen && va_idle_empty(cache, all)) && all)
-            va_cache_want_flush(cache);
+    for (unsigned step = 0; step < 3; step++) {
+        bool found = false;
+        for (uint32_t i = 0; i < stats.all; i++) {
+            ThreadCache *cache = va_registry_nth(stats.made, i);
+            if (cache == va_thread_cache() || (allocator != NULL && !is_cache_of(cache, allocator)))
+                continue;
+            if (step == 0)
+                found |= va_idle_suspend(cache);
+            else if (step == 1)
+                va_idle_fence(cache, all);
+            else
+                any |= va_idle_empty(cache, all);
+        }
+        if ((step == 0 && !found) || (step != 2 && !va_os_barrier()))
+            return false;
     }
     return any;
 }
@@ -272,8 +267,8 @@ static VA_COLD size_t purge_other(const Allocator *allocator)
     size_t bytes = 0;
     for (ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE); cache != NULL;
          cache = cache->next) {
-        va_cache_give_up(cache);
-        bytes += va_holes_purge(cache);
+        va_cache_release_slabs(cache);
+        bytes += va_sweep_purge(cache, true);
     }
     return bytes;
 }
@@ -281,13 +276,10 @@ static VA_COLD size_t purge_other(const Allocator *allocator)
 VA_COLD size_t va_allocators_purge(void)
 {
     size_t bytes = 0;
-    CacheStats stats;
     va_allocator_relieve(&va_process);
     va_thread_flush_shared();
-    va_registry_stats(&stats);
-    for (uint32_t i = 0; i < stats.made; i++)
-        va_cache_give_up(va_registry_nth(stats.made, i));
-    bytes += va_holes_purge_process();
+    va_cache_release_unused();
+    bytes += va_sweep_purge_process();
     /* Nobody destroys an allocator that is looked at: it would have to leave the list first. */
     va_lock_acquire(&live.lock);
     for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
@@ -299,30 +291,22 @@ VA_COLD size_t va_allocators_purge(void)
     return bytes + va_purge_all();
 }
 
-static VA_COLD void decay(ThreadCache *cache)
-{
-    for (unsigned zone = 0; zone < ZONES; zone++)
-        va_supply_drop_blocks(cache, zone);
-    va_holes_decay(cache, SIZE_MAX);
-}
-
 VA_COLD uint64_t va_allocators_decay(bool *changed)
 {
     CacheStats stats;
-    uint64_t now = va_os_clock_ms();
     va_thread_reap(UINT32_MAX);
     va_lock_acquire(&live.lock);
     *changed = empty_caches_locked(NULL, false);
     va_lock_release(&live.lock);
-    va_cache_release_exited(now);
+    va_cache_flush_exited();
     va_registry_stats(&stats);
     for (uint32_t i = 0; i < stats.made; i++)
-        decay(va_registry_nth(stats.made, i));
+        va_sweep_purge(va_registry_nth(stats.made, i), false);
     va_lock_acquire(&live.lock);
     for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
         for (ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE);
              cache != NULL; cache = cache->next)
-            decay(cache);
+            va_sweep_purge(cache, false);
     va_lock_release(&live.lock);
     bool dirty;
     uint64_t rest_ms = va_purge_decay(&dirty);

@@ -5,7 +5,7 @@
  * there is one thread, which carries nothing, so every block below a zone's top is
  *
  *   free, or of a run whose entry says who uses it, or of a run that somebody keeps unused (a
- * store, a large cache, an allocator's list), or lost, or an orphan.
+ * large cache, an allocator's list), or lost, or an orphan.
  *
  * The first two show in the tables. The third are marked first, in the bits `old`, which are 0 for
  * blocks that are not free. Slots cannot be told so: of what a thread was about to put on a stack
@@ -42,12 +42,8 @@ static VA_COLD bool unmark(const Arena *arena, size_t block)
 
 static VA_COLD void mark_kept(const ThreadCache *cache)
 {
-    const Block *large = cache->large;
-    for (unsigned zone = 0; zone < ZONES; zone++)
-        for (uint32_t i = 0; i < cache->stores[zone].count; i++)
-            mark(cache->stores[zone].blocks[i]);
-    if (large != NULL)
-        mark(large);
+    if (cache->large.run != NULL)
+        mark(cache->large.run);
 }
 
 static VA_COLD void mark_held(const Allocator *allocator)
@@ -58,15 +54,6 @@ static VA_COLD void mark_held(const Allocator *allocator)
 }
 
 /* ---- The blocks ---- */
-
-/* Takes a slab into its owner's list that was on its way there. */
-static VA_COLD void arrive(Block *slab, ThreadCache *owner)
-{
-    slab->arriving = false;
-    owner->slabs++;
-    if (va_slab_available(slab) != 0)
-        va_slab_list_locked(owner, slab);
-}
 
 /* The blocks of a run in use, which are counted; of one kept unused; 0 for an orphan. */
 static VA_COLD size_t look_at(Arena *arena, size_t block)
@@ -84,8 +71,6 @@ static VA_COLD size_t look_at(Arena *arena, size_t block)
         return run->run_blocks;
     }
     unmark(arena, block); /* held, and in use */
-    if (class < VA_CLASSES_SMALL && run->arriving)
-        arrive(run, va_registry_cache(va_entry_owner(entry)));
     bool of_other = class == VA_CLASS_LARGE || va_is_other(va_entry_owner(entry));
     (of_other ? run->allocator : &va_process)->shown.used_blocks += run->run_blocks;
     return run->run_blocks;

@@ -4,8 +4,7 @@
 
 #include "base/base.h"
 
-/* In the child after fork, when every lock is free again: blocks that are nobody's go back, slabs
- * that were on their way to a cache arrive there. */
+/* In the child after fork, when every lock is free again: blocks that are nobody's go back. */
 void va_orphans_collect(void);
 
 #endif

@@ -74,9 +74,9 @@ static VA_COLD size_t count_stack(ThreadCache *cache, unsigned class)
         return 0;
     size_t count = (size_t)(top - storage);
     size_t gone = 0;
-    while (state->fence != 0 && gone < count && VA_PEEK(storage[1 + gone]) == NULL)
+    while (cache->fences.place[class] != 0 && gone < count && VA_PEEK(storage[1 + gone]) == NULL)
         gone++;
-    return count - gone + (cache->fenced[class] != NULL && gone >= state->fence);
+    return count - gone + (cache->fences.slot[class] != NULL && gone >= cache->fences.place[class]);
 }
 
 /* Counts the slots of an array whose thread may write to it meanwhile. */
@@ -101,7 +101,7 @@ static VA_COLD void count_cached(ThreadCache *cache, size_t *slots)
 #if VALLOC_SECURE_QUARANTINE
     add_slots((void **)&cache->quarantine, VA_QUARANTINE_SLOTS, slots);
 #endif
-    Outgoing *outgoing = VA_PEEK(cache->outgoing);
+    Outgoing *outgoing = VA_PEEK(cache->outgoing.batches);
     for (unsigned i = 0; outgoing != NULL && i < VA_OUTGOING_BATCHES; i++) {
         uint32_t count = (uint32_t)va_min(VA_PEEK(outgoing[i].count), VA_OUTGOING_SLOTS);
         add_slots(outgoing[i].slots, count, slots);

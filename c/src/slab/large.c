@@ -40,11 +40,8 @@ VA_APART void va_large_end(Block *run, void *pointer, const char *function)
         va_fatal(function, "freed already", pointer);
 }
 
-void va_large_give_back(Block *run, bool purge)
+void va_large_give_back(Block *run)
 {
     va_pool_vacate(run);
-    if (va_unlikely(purge))
-        va_pool_purge(va_guard_whole(run));
-    else
-        va_pool_reclaim(va_guard_whole(run));
+    va_pool_reclaim(va_guard_whole(run));
 }

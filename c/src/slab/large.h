@@ -23,7 +23,7 @@ void *va_large_allocate(Allocator *allocator, size_t size, size_t alignment, boo
 void *va_large_start(Block *run);
 void va_large_end(Block *run, void *pointer, const char *function);
 
-/* Gives a run that is no allocation any more back to its allocator, its pages at once if wanted. */
-void va_large_give_back(Block *run, bool purge);
+/* Gives a run that is no allocation any more back to its allocator. */
+void va_large_give_back(Block *run);
 
 #endif

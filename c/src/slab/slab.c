@@ -37,7 +37,7 @@ void va_slab_start(Block *slab, unsigned class)
     slab->slots = (uint16_t)va_guard_slots(slab, size_class->bytes, size_class->slots);
     slab->fresh = 0;
     slab->free_count = 0;
-    slab->listed = false;
+    slab->listed = slab->draining = false;
     /* A huge page is resident as a whole: in the dense zone nothing is known. */
     bool sparse = va_zone_of(&va_arenas[slab->arena], va_block_number(slab)) == ZONE_SPARSE;
     slab->absent = slab->zero && sparse ? VA_PIECES_ALL : 0;

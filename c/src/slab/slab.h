@@ -25,6 +25,11 @@ VA_INLINE uint32_t va_slab_available(const Block *slab)
     return (uint32_t)slab->free_count + (uint32_t)(slab->slots - slab->fresh);
 }
 
+VA_INLINE uint32_t va_slab_used(const Block *slab)
+{
+    return (uint32_t)(slab->fresh - slab->free_count);
+}
+
 VA_INLINE bool va_slab_is_unused(const Block *slab)
 {
     return slab->free_count == slab->fresh;

@@ -66,10 +66,14 @@ typedef struct Block {
     uint32_t next_held;
     Allocator *allocator;
     uint32_t previous_held;
-    bool draining; /* slab: on the owner's other list, see drain.h; owner's mutex */
-    bool arriving; /* slab: taken from its old owner, not on the new one's list yet */
+    uint16_t swept; /* slab: free_count when a sweep looked last, or VA_SLAB_CHANGED if slots were
+                       taken since; owner's mutex */
+    bool draining;  /* slab: its freed slots skip the stacks; owner's mutex */
+    uint8_t stamp;  /* slab: the owner's epoch when slots were taken last, see sweep.h */
 } Block;
 static_assert(sizeof(Block) == 64, "a block record is one cache line");
+
+#define VA_SLAB_CHANGED UINT16_MAX
 
 /* A piece: a sixteenth of a block. What is known of a slab's pages is kept by pieces, whatever the
  * size of a page: one of 4 KiB is one piece, one of 64 KiB sixteen. */

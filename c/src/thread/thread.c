@@ -150,7 +150,7 @@ VA_COLD ThreadCache *va_thread_cache(void)
 VA_STARTUP bool va_thread_is_inside(void)
 {
     return va_thread_reports ||
-           (own_cache != NULL && atomic_load_explicit(&own_cache->busy, memory_order_relaxed));
+           (own_cache != NULL && atomic_load_explicit(&own_cache->idle.busy, memory_order_relaxed));
 }
 
 VA_COLD uint32_t va_thread_attach(void)
