@@ -338,14 +338,15 @@ static VA_STARTUP size_t bytes_left(void)
     return va_min(VA_LEAVE_BYTES, va_align_up(heap / 16 + 1, VA_BLOCK_BYTES));
 }
 
-/* Whether a limit on address space has room for a step, and for what is left. Of a long step only
- * for its first bytes: a small address space may not have as much in one place. */
+/* Whether a limit has room for a step, and for what is left. Of a long step only for its first
+ * bytes: a small address space may not have as much in one place. Accessible memory is tried, since
+ * a limit on data counts no other. */
 static VA_STARTUP bool has_room(size_t step_bytes)
 {
     size_t bytes = va_min(step_bytes, VA_LEAVE_BYTES) + bytes_left();
     if (bytes_left() < VA_LEAVE_BYTES / 4) /* a small heap spares the calls */
         return true;
-    void *room = va_os_map_inaccessible(bytes);
+    void *room = va_os_map(bytes);
     return room != NULL && va_os_unmap(room, bytes);
 }
 
