@@ -122,7 +122,7 @@ typedef struct ClassState {
     uint16_t room;     /* slots that storage holds: 2^k - 1 */
     uint16_t capacity; /* slots that the stack may hold, at most room */
     uint16_t batch;    /* slots that the next refill takes */
-    bool refilled;     /* since the last flush */
+    uint8_t turns;     /* VA_STACK_TURNS after a refill, one less with every flush */
     /* The cache's epoch at the last slow path of the class. The owner thread writes it, whoever
      * sweeps reads it. Relaxed: a hint. */
     _Atomic uint8_t stamp;

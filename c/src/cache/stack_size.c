@@ -22,8 +22,9 @@ uint32_t va_stack_capacity(const ThreadCache *cache, unsigned class)
     if (class >= VA_CLASSES_SMALL)
         return (uint32_t)va_max(bytes <= cache->share >> VA_RUN_USE_SHIFT,
                                 va_min(used >> VA_RUN_USE_SHIFT, VA_STACK_RUN_BYTES_MAX) / bytes);
-    size_t most = va_max(cache->share >> VA_STACK_SHARE_SHIFT,
-                         va_min(used >> VA_STACK_USE_SHIFT, VA_STACK_BYTES_MAX));
+    size_t most = cache->share >> VA_STACK_SHARE_SHIFT;
+    if (cache->classes[class].turns != 0)
+        most = va_max(most, va_min(used >> VA_STACK_USE_SHIFT, VA_STACK_BYTES_MAX));
     return (uint32_t)va_max(1, va_min(VA_STACK_SLOTS_MAX, most / bytes));
 }
 

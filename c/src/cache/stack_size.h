@@ -6,7 +6,7 @@
 #include "cache/registry.h"
 
 /* The slots that a stack of a class may hold: a part of the thread's share, or of what the class
- * has in use, whichever is more. */
+ * has in use, whichever is more. If the class is only freed, a part of the share. */
 uint32_t va_stack_capacity(const ThreadCache *cache, unsigned class);
 
 /* The same while it is refilled and flushed in turns: it may take what is left of the share. */

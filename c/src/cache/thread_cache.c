@@ -34,20 +34,22 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
     if (!keeps_slots(state, class))
         return false;
     uint32_t capacity = state->capacity;
-    uint32_t most = va_stack_capacity(cache, class);
-    if (capacity >= most && state->refilled) {
+    uint32_t bound = va_stack_capacity(cache, class);
+    uint32_t most = bound;
+    if (capacity >= most && state->turns == VA_STACK_TURNS) {
         most = va_stack_capacity_in_turns(cache, class);
-        state->refilled = false;
+        state->turns--;
     }
     if (capacity < most &&
         va_stack_set_capacity(cache, class, va_stack_grown(class, capacity, most)))
         return true;
-    state->refilled = false;
     if (capacity == 0)
         return false;
+    if (state->turns != 0)
+        state->turns--;
     uint32_t kept = capacity;
-    if (va_stack_is_over_share(cache))
-        kept = (uint32_t)va_min(capacity, va_stack_capacity(cache, class));
+    if (state->turns == 0 || va_stack_is_over_share(cache))
+        kept = (uint32_t)va_min(capacity, va_max((size_t)bound * 2, capacity / 2));
     va_stack_flush(cache, class, capacity - kept / 2, function);
     va_stack_shrink(cache, class, kept);
     return kept != 0;
@@ -162,7 +164,7 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
     ClassState *state = &cache->classes[class];
     SlotStack *stack = &cache->front.stacks[class];
     va_sweep_visit(cache, state);
-    state->refilled = true;
+    state->turns = VA_STACK_TURNS;
     uint32_t most = (uint32_t)va_max(state->capacity, va_stack_capacity(cache, class));
     uint32_t batch = (uint32_t)va_max(va_min(state->batch, most / 2), 1);
     if (keeps_slots(state, class) && state->capacity < va_min(batch, most))

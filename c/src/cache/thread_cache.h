@@ -29,8 +29,8 @@ void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero);
  * and not what it only frees: it would keep them and flush them for nothing. */
 VA_INLINE bool va_cache_keeps(const ThreadCache *cache, unsigned class)
 {
-    return class >= VA_CLASS_KEPT &&
-           (!va_slot_stack_is_full(&cache->front.stacks[class]) || cache->classes[class].refilled);
+    return class >= VA_CLASS_KEPT && (!va_slot_stack_is_full(&cache->front.stacks[class]) ||
+                                      cache->classes[class].turns == VA_STACK_TURNS);
 }
 
 /* Frees a slot or run whose entry was just read; cache may be NULL. */
