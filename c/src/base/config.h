@@ -235,8 +235,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_STACK_SHARE_SHIFT 7
 #define VA_STACK_USE_SHIFT 4
 /* After so many flushes without a refill a class is only freed: its stack halves with each flush,
- * down to twice its part of the share. Else slots that nobody wants keep slabs in use: a heap of
- * 256 MiB of which 95 % is freed stays at 280 MiB instead of 145. */
+ * down to twice its part of the share, or a part of its runs. Else slots that nobody wants keep
+ * slabs in use: a heap of 256 MiB of which 95 % is freed stays at 280 MiB instead of 145. */
 #define VA_STACK_TURNS 4
 #define VA_STACK_SLOTS_MAX ((size_t)1023)
 #define VA_STACK_BYTES_MAX ((size_t)1 << 20)

@@ -49,7 +49,8 @@ static bool make_room(ThreadCache *cache, unsigned class, const char *function)
         state->turns--;
     uint32_t kept = capacity;
     if (state->turns == 0 || va_stack_is_over_share(cache))
-        kept = (uint32_t)va_min(capacity, va_max((size_t)bound * 2, capacity / 2));
+        kept = (uint32_t)va_min(capacity,
+                                va_max((size_t)bound << (class < VA_CLASSES_SMALL), capacity / 2));
     va_stack_flush(cache, class, capacity - kept / 2, function);
     va_stack_shrink(cache, class, kept);
     return kept != 0;
