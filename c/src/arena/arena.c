@@ -59,6 +59,20 @@ static size_t find_place(const Arena *arena, const Zone *zone, size_t blocks, si
     return va_align_up(base + first, align_blocks) - base;
 }
 
+/* With random order one of the next two free blocks, so that slabs do not lie in the order in which
+ * size classes are first used. The other one is next: a larger choice would leave holes into which
+ * runs of several blocks fit that could not grow there. */
+VA_INLINE size_t choose_block(const Arena *arena, const Zone *zone, size_t first)
+{
+#if VALLOC_SECURE_RANDOM
+    if (first + 2 <= zone->committed && va_runs_free_from(arena, zone, first, 2) == 2)
+        first += va_random_shared() & 1;
+#else
+    (void)arena, (void)zone;
+#endif
+    return first;
+}
+
 /* Takes mapped blocks for a run; returns behind how many all bytes read as zero. */
 static size_t borrow_locked(Arena *arena, Zone *zone, size_t first, size_t blocks)
 {
@@ -73,16 +87,17 @@ static size_t borrow_locked(Arena *arena, Zone *zone, size_t first, size_t block
     }
     if (first + blocks > top)
         va_runs_raise_top(arena, zone, first + blocks);
-    if (first > top) /* skipped for the run's alignment */
+    if (first > top) /* skipped for the alignment, or by choice */
         va_runs_return(arena, top, first - top, false);
     va_use_add(&va_use.lent_blocks, blocks);
     return dirty;
 }
 
-/* What is asked for: up to `count` runs. The kernel refused to grow by `refused` blocks for them:
- * it does not ask where, so that other zones spare the try. */
+/* What is asked for: up to `count` runs, mixed or the lowest first. The kernel refused to grow by
+ * `refused` blocks for them: it does not ask where, so that other zones spare the try. */
 typedef struct Wanted {
     size_t blocks, align_blocks, count, refused;
+    bool mixed;
 } Wanted;
 
 /* Lends up to so many runs that lie side by side in a zone, which may have to grow for the first
@@ -94,6 +109,8 @@ static size_t lend_from(Arena *arena, Zone *zone, Wanted *wanted, bool grow, Blo
     if (!grow && zone->free_blocks < blocks)
         return 0;
     size_t first = find_place(arena, zone, blocks, wanted->align_blocks);
+    if (wanted->mixed)
+        first = choose_block(arena, zone, first);
     size_t end = first + blocks;
     size_t growth = end - va_min(end, zone->committed);
     if (end > zone->end || (end > zone->top && !grow) || growth >= wanted->refused)
@@ -184,13 +201,15 @@ static size_t lend_some(Wanted wanted, ZoneKind kind, Block **runs)
 VA_APART Block *va_arena_lend(size_t blocks, size_t align_blocks)
 {
     Block *run;
-    return lend_some((Wanted){blocks, align_blocks, 1, SIZE_MAX}, ZONE_SPARSE, &run) == 0 ? NULL
-                                                                                          : run;
+    return lend_some((Wanted){blocks, align_blocks, 1, SIZE_MAX, false}, ZONE_SPARSE, &run) == 0
+               ? NULL
+               : run;
 }
 
 size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t count)
 {
-    return lend_some((Wanted){blocks, 1, count, SIZE_MAX}, zone, runs);
+    return lend_some((Wanted){blocks, 1, count, SIZE_MAX, VALLOC_SECURE_RANDOM && blocks == 1},
+                     zone, runs);
 }
 
 /* ---- Taking back ---- */

@@ -17,7 +17,8 @@
  * 0. NULL when there is no memory. */
 Block *va_arena_lend(size_t blocks, size_t align_blocks);
 
-/* Lends up to `count` runs at once, from the zone if it can be. Returns how many. */
+/* Lends up to `count` runs at once, from the zone if it can be; with random order single blocks are
+ * mixed with their neighbours. Returns how many. */
 size_t va_arena_lend_many(size_t blocks, ZoneKind zone, Block **runs, size_t count);
 
 /* Takes whole runs back, chained by next, and clears their entries. A run's zero tells whether all

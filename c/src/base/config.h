@@ -250,11 +250,6 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 
 /* Slabs that one refill obtains at most: a slab of the largest classes has two slots. */
 #define VA_REFILL_SLABS 8
-/* Slabs of slots above VA_FILLED_BYTES that one refill obtains at least: with random order there
- * must be something to choose from, and one slab has few slots. For all classes a heap of 60 MiB
- * would have 10 MiB of unused slabs. */
-#define VA_SLAB_CHOICE (VALLOC_SECURE_RANDOM ? 4 : 1)
-
 /* How many slots ahead of the one given back its slab is fetched into the processor's cache. */
 #define VA_PREFETCH_SLOTS 8
 

@@ -106,17 +106,14 @@ static size_t lend_blocks(ThreadCache *cache, ZoneKind zone, Block **blocks, siz
     return found;
 }
 
-/* The first slabs of a class are sparse: it may never fill them. With random order, slabs of few
- * slots come several at a time. */
+/* The first slabs of a class are sparse: it may never fill them. */
 static bool start_slabs(ThreadCache *cache, unsigned class, size_t count)
 {
     Block *slabs[VA_REFILL_SLABS];
     int32_t blocks = atomic_load_explicit(&cache->classes[class].blocks, memory_order_relaxed);
     bool grows = blocks >= VA_POPULATE_AFTER_BLOCKS;
-    bool is_filled = va_size_classes[class].bytes <= VA_FILLED_BYTES;
-    bool fills = grows && is_filled;
-    count = va_max(grows ? count : 1, is_filled ? 1 : VA_SLAB_CHOICE);
-    size_t found = lend_blocks(cache, fills ? ZONE_DENSE : ZONE_SPARSE, slabs, count);
+    bool fills = grows && va_size_classes[class].bytes <= VA_FILLED_BYTES;
+    size_t found = lend_blocks(cache, fills ? ZONE_DENSE : ZONE_SPARSE, slabs, grows ? count : 1);
     for (size_t i = 0; i < found; i++)
         start_slab(cache, slabs[i], class, fills);
     if (grows) /* it may be freed without a slow path that starts the background thread */

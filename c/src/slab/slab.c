@@ -124,7 +124,7 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero)
     *zero = false;
     slab->free_count = (uint16_t)(slab->free_count - taken);
     for (size_t looked_at = 0; left > 0; looked_at++, w = w + 1 == words ? 0 : w + 1) {
-        unsigned turn = (unsigned)random % 64;
+        unsigned turn = (unsigned)(random % va_min(slab->slots, 64));
         va_check(looked_at < words); /* the bits are as many as free_count */
         while (bitmap[w] != 0 && left > 0) {
             uint64_t above = bitmap[w] & (UINT64_MAX << turn);
