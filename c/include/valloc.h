@@ -222,15 +222,15 @@ typedef struct valloc_stats {
                            class */
     size_t cached;      /* freed slots in thread caches, and in batches for other threads' slabs */
     size_t free_slots;  /* slots in slabs, freed or never used */
-    size_t spare;       /* unused blocks kept for the next slabs and large requests */
+    size_t spare;       /* unused blocks kept for large requests, and by a MemoryAllocator */
     size_t slack;       /* ends of slabs that are too short for a slot */
     size_t dirty;       /* free blocks that are not purged yet */
     size_t purged;      /* returned to the kernel since the start, a running total */
     size_t metadata;    /* accessible for valloc's own tables; mostly not resident */
-    size_t cache_limit; /* what the stacks of all thread caches may hold. Slots: a thread's share of
-                           32 MiB (256 KiB to 2 MiB), 1/16 of what it has in use, and a few slots
-                           of each class in use. Runs: 512 KiB per thread and 1/4 of its runs, or
-                           one run */
+    size_t cache_limit; /* what the stacks of all thread caches may hold now. Of slots of a class
+                           1/128 of a thread's share of 32 MiB (256 KiB to 4 MiB), or 1/16 of its
+                           slabs; of runs 1/4; more while allocations and frees take turns, up to
+                           the share together */
     size_t threads;     /* count: thread caches in use */
     size_t caches;      /* count: thread caches ever made */
 } valloc_stats;

@@ -46,7 +46,7 @@ pub struct Stats {
     pub cached: usize,
     /// Slots in slabs, freed or never used.
     pub free_slots: usize,
-    /// Unused blocks kept for the next slabs and large requests.
+    /// Unused blocks kept for large requests, and by heaps.
     pub spare: usize,
     /// Ends of slabs that are too short for a slot.
     pub slack: usize,

@@ -249,7 +249,7 @@ class*/
     pub cached: usize,
     /// slots in slabs, freed or never used
     pub free_slots: usize,
-    /// unused blocks kept for the next slabs and large requests
+    /// unused blocks kept for large requests, and by a MemoryAllocator
     pub spare: usize,
     /// ends of slabs that are too short for a slot
     pub slack: usize,
@@ -259,10 +259,10 @@ class*/
     pub purged: usize,
     /// accessible for valloc's own tables; mostly not resident
     pub metadata: usize,
-    /** what the stacks of all thread caches may hold. Slots: a thread's share of
-32 MiB (256 KiB to 2 MiB), 1/16 of what it has in use, and a few slots
-of each class in use. Runs: 512 KiB per thread and 1/4 of its runs, or
-one run*/
+    /** what the stacks of all thread caches may hold now. Of slots of a class
+1/128 of a thread's share of 32 MiB (256 KiB to 4 MiB), or 1/16 of its
+slabs; of runs 1/4; more while allocations and frees take turns, up to
+the share together*/
     pub cache_limit: usize,
     /// count: thread caches in use
     pub threads: usize,

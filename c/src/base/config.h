@@ -285,9 +285,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * half are caches of other allocators than that of the process. */
 #define VA_OWNER_SHIFT 12
 #define VA_OWNERS_HALF ((uint32_t)1 << (31 - VA_OWNER_SHIFT))
-/* A cache of another allocator may always hold this many bytes: there can be many of them. */
+/* The least share of a cache of another allocator: there can be many of them. */
 #define VA_CACHE_OTHER_MIN_BYTES ((size_t)64 << 10)
-/* A limited allocator's caches hold at most this part of its limit each. */
+/* The share of a cache of a limited allocator is at most this part of the limit. */
 #define VA_CACHE_LIMIT_SHIFT 6
 
 /* The first caches lie close together. Each later one has pages of its own, so many bytes with room

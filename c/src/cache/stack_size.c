@@ -245,6 +245,6 @@ void va_stack_shrink(ThreadCache *cache, unsigned class, uint32_t capacity)
         return;
     size_t held = va_stack_count(cache, class);
     if (held > capacity)
-        va_stack_flush(cache, class, held - capacity, "trim");
+        va_stack_flush(cache, class, held - capacity, "flush");
     va_stack_set_capacity(cache, class, capacity);
 }

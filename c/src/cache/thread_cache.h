@@ -1,4 +1,4 @@
-/* thread_cache.h: what a thread does with its cache: refill, flush, frees, trimming.
+/* thread_cache.h: what a thread does with its cache: refill, flush, frees.
  *
  * Called by the thread that uses the cache, unless said otherwise. */
 #ifndef VA_THREAD_CACHE_H
