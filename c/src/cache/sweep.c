@@ -11,40 +11,36 @@
 
 /* Slots are taken from slabs at the head of a list: the pages of others are not wanted soon. A slab
  * that was looked at is the same until slots are taken or the number of free ones changes. */
-static VA_COLD size_t purge_unless_used_locked(const ThreadCache *cache, Block *slab, bool all)
+static VA_COLD void purge_unless_used_locked(const ThreadCache *cache, Block *slab, bool all)
 {
     uint8_t epoch = atomic_load_explicit(&cache->sweep.epoch, memory_order_relaxed);
     if (!all && (slab->stamp == epoch || slab->swept == slab->free_count))
-        return 0;
+        return;
     slab->swept = slab->free_count;
-    return va_slab_purge(slab);
+    va_slab_purge(slab);
 }
 
 /* Purges up to `count` slabs, each of which moves to the end of the list: once all had their turn
  * the order is what it was. */
-static VA_COLD size_t purge_some_locked(ThreadCache *cache, unsigned class, size_t count, bool all)
+static VA_COLD void purge_some_locked(ThreadCache *cache, unsigned class, size_t count, bool all)
 {
-    size_t bytes = 0;
     for (Block *slab; count > 0 && (slab = cache->classes[class].open) != NULL; count--) {
-        bytes += purge_unless_used_locked(cache, slab, all);
+        purge_unless_used_locked(cache, slab, all);
         va_slab_rotate_locked(cache, class);
     }
-    return bytes;
 }
 
 /* The slabs of a class, VA_SWEEP_SLABS at a time, so that the mutex is not held for long. */
-static VA_COLD size_t sweep_class(ThreadCache *cache, unsigned class, bool all)
+static VA_COLD void sweep_class(ThreadCache *cache, unsigned class, bool all)
 {
-    size_t bytes = 0;
     va_lock_acquire(&cache->mutex);
     size_t count = va_slab_drain_locked(cache, class);
     for (; count > 0; count -= va_min(count, VA_SWEEP_SLABS)) {
-        bytes += purge_some_locked(cache, class, va_min(count, VA_SWEEP_SLABS), all);
+        purge_some_locked(cache, class, va_min(count, VA_SWEEP_SLABS), all);
         va_lock_release(&cache->mutex);
         va_lock_acquire(&cache->mutex);
     }
     va_lock_release(&cache->mutex);
-    return bytes;
 }
 
 void va_sweep_later(ThreadCache *cache)
@@ -55,47 +51,41 @@ void va_sweep_later(ThreadCache *cache)
     atomic_store_explicit(&cache->sweep.blocks, blocks, memory_order_relaxed);
 }
 
-VA_COLD size_t va_sweep_purge(ThreadCache *cache, bool all)
+VA_COLD void va_sweep_purge(ThreadCache *cache, bool all)
 {
-    size_t bytes = 0;
     for (unsigned class = 0; class < VA_CLASSES_SMALL; class ++)
-        bytes += sweep_class(cache, class, all);
+        sweep_class(cache, class, all);
     va_lock_acquire(&cache->mutex);
     uint8_t epoch = atomic_load_explicit(&cache->sweep.epoch, memory_order_relaxed);
     atomic_store_explicit(&cache->sweep.epoch, (uint8_t)(epoch + 1), memory_order_relaxed);
     va_lock_release(&cache->mutex);
     va_sweep_later(cache);
-    return bytes;
 }
 
 /* A slab of a cache of the process, unless it is none any more: under its owner's mutex it stays
  * one. */
-static VA_COLD size_t purge_slab(const RunView *view)
+static VA_COLD void purge_slab(const RunView *view)
 {
     ThreadCache *owner = va_registry_cache(va_entry_owner(view->entry));
-    size_t bytes = 0;
     va_lock_acquire(&owner->mutex);
     Block *slab = va_block_if(view->address, view->entry);
     if (slab != NULL)
-        bytes = va_slab_purge(slab);
+        va_slab_purge(slab);
     va_lock_release(&owner->mutex);
-    return bytes;
 }
 
-VA_COLD size_t va_sweep_purge_process(void)
+VA_COLD void va_sweep_purge_process(void)
 {
     ScanCursor cursor = {0};
     RunView views[64];
-    size_t bytes = 0;
     size_t count;
     while ((count = va_arena_scan(&cursor, views, sizeof views / sizeof *views)) != 0)
         for (size_t i = 0; i < count; i++) {
             uint32_t owner = va_entry_owner(views[i].entry);
             if (owner != 0 && !va_is_other(owner) &&
                 va_entry_class(views[i].entry) < VA_CLASSES_SMALL)
-                bytes += purge_slab(&views[i]);
+                purge_slab(&views[i]);
         }
-    return bytes;
 }
 
 /* ---- The thread's own sweep ---- */

@@ -24,11 +24,10 @@ void va_sweep_visit(ThreadCache *cache, ClassState *state);
 void va_sweep_later(ThreadCache *cache);
 
 /* Purges the pages without a used slot in unused slabs, or in all, and ends the epoch.
- * Any thread. Returns the bytes. */
-size_t va_sweep_purge(ThreadCache *cache, bool all);
+ * Any thread. */
+void va_sweep_purge(ThreadCache *cache, bool all);
 
-/* Purges those of every slab of the process, also of slabs without a free slot. Returns the bytes.
- */
-size_t va_sweep_purge_process(void);
+/* Purges those of every slab of the process, also of slabs without a free slot. */
+void va_sweep_purge_process(void);
 
 #endif

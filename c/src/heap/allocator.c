@@ -262,33 +262,32 @@ static VA_COLD void flush_own(Allocator *allocator)
 }
 
 /* What lies in the caches of another allocator. */
-static VA_COLD size_t purge_other(const Allocator *allocator)
+static VA_COLD void purge_other(const Allocator *allocator)
 {
-    size_t bytes = 0;
     for (ThreadCache *cache = __atomic_load_n(&allocator->caches, __ATOMIC_ACQUIRE); cache != NULL;
          cache = cache->next) {
         va_cache_release_slabs(cache);
-        bytes += va_sweep_purge(cache, true);
+        va_sweep_purge(cache, true);
     }
-    return bytes;
 }
 
 VA_COLD size_t va_allocators_purge(void)
 {
-    size_t bytes = 0;
+    size_t purged = va_os_purged();
     va_allocator_relieve(&va_process);
     va_thread_flush_shared();
     va_cache_release_unused();
-    bytes += va_sweep_purge_process();
+    va_sweep_purge_process();
     /* Nobody destroys an allocator that is looked at: it would have to leave the list first. */
     va_lock_acquire(&live.lock);
     for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
         flush_own(allocator);
     empty_caches_locked(NULL, true); /* of all at once, with one barrier */
     for (Allocator *allocator = live.first; allocator != NULL; allocator = allocator->next)
-        bytes += purge_other(allocator);
+        purge_other(allocator);
     va_lock_release(&live.lock);
-    return bytes + va_purge_all();
+    va_purge_all();
+    return va_os_purged() - purged;
 }
 
 VA_COLD uint64_t va_allocators_decay(bool *changed)

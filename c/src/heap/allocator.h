@@ -59,7 +59,7 @@ VA_INLINE void va_allocator_release(Allocator *allocator, ThreadCache *cache)
 }
 
 /* Gives back what is free: what the calling thread's cache holds, and unused slabs of the others.
- * For the process: of all allocators, and free pages. Returns the bytes of those. */
+ * For the process: of all allocators, and free pages. Returns the bytes purged meanwhile. */
 void va_allocator_relieve(Allocator *allocator);
 /* Whether that can make room for a request: not if it is many times what caches hold. */
 bool va_allocator_can_relieve(size_t bytes);

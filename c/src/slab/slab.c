@@ -70,10 +70,10 @@ VA_COLD uint32_t va_slab_free_pieces(const Block *slab)
     return pieces;
 }
 
-VA_COLD size_t va_slab_purge(Block *slab)
+VA_COLD void va_slab_purge(Block *slab)
 {
     uint32_t pieces = va_slab_free_pieces(slab) & ~(uint32_t)slab->absent;
-    size_t bytes = 0;
+    bool any = false;
     while (pieces != 0) {
         unsigned first = va_lowest_bit(pieces);
         unsigned count = va_lowest_bit(~((uint64_t)pieces >> first));
@@ -81,13 +81,12 @@ VA_COLD size_t va_slab_purge(Block *slab)
         size_t run_bytes = (size_t)count << VA_PIECE_SHIFT;
         if (va_os_purge(va_block_address(slab) + ((size_t)first << VA_PIECE_SHIFT), run_bytes)) {
             slab->absent = (uint16_t)(slab->absent | run);
-            bytes += run_bytes;
+            any = true;
         }
         pieces &= ~run;
     }
-    if (bytes != 0)
+    if (any)
         va_space_purged(slab);
-    return bytes;
 }
 
 /* The pieces that hold parts of slots that were used before. */

@@ -43,8 +43,8 @@ uint32_t va_slab_take(Block *slab, void **last, uint32_t count, bool *zero);
 /* The pieces that lie in pages without a used slot. */
 uint32_t va_slab_free_pieces(const Block *slab);
 
-/* Purges the pages without a used slot that are not known as absent. Returns their bytes. */
-size_t va_slab_purge(Block *slab);
+/* Purges the pages without a used slot that are not known as absent. */
+void va_slab_purge(Block *slab);
 
 /* Gives back slots[0], which lies in this slab, and the slots that follow it in the array as long
  * as each is the neighbour of the one before, all up or all down. *given tells how many. On an
