@@ -139,7 +139,7 @@ VA_STARTUP MapResult va_space_states(const Arena *arena, size_t first, size_t co
 {
     for (size_t g = first / VA_GROUP_BLOCKS; g * VA_GROUP_BLOCKS < first + count; g++) {
         BlockGroup *group = va_group(arena, g);
-        for (unsigned table = 0; table < STATE_TABLES; table++) {
+        for (unsigned table = 0; table < va_state_tables(); table++) {
             if (va_likely((group->stated >> table & 1) != 0))
                 continue;
             MapResult result = va_os_map_at(states_at(arena, table, g * VA_GROUP_BLOCKS),
@@ -158,7 +158,7 @@ VA_COLD void va_space_drop_states(const Arena *arena, size_t first, size_t count
     size_t from = (first + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
     for (size_t g = from; (g + 1) * VA_GROUP_BLOCKS <= first + count; g++) {
         BlockGroup *group = va_group(arena, g);
-        for (unsigned table = 0; table < STATE_TABLES; table++) {
+        for (unsigned table = 0; table < va_state_tables(); table++) {
             size_t bytes = GROUP_BYTES >> va_state_shift(table);
             if ((group->stated >> table & 1) != 0 &&
                 va_os_unmap(states_at(arena, table, g * VA_GROUP_BLOCKS), bytes)) {
@@ -194,7 +194,7 @@ VA_COLD void va_space_purge_states(const Arena *arena, size_t first, size_t coun
     uint64_t mask = va_bitmap_mask(first / VA_GROUP_BLOCKS, first, count);
     if ((atomic_load_explicit(&group->states, memory_order_relaxed) & mask) == 0)
         return;
-    for (unsigned table = 0; table < STATE_TABLES; table++)
+    for (unsigned table = 0; table < va_state_tables(); table++)
         purge_table(arena, table, first, count);
     atomic_fetch_and_explicit(&group->states, ~mask, memory_order_relaxed);
 }
@@ -467,6 +467,8 @@ static VA_STARTUP void lay_down(Arena *arena, char *base, size_t bytes, size_t r
 {
     size_t blocks = bytes >> VA_BLOCK_SHIFT;
     Tables tables = lay_out(blocks);
+    if (va_os_page_bytes() > GROUP_BYTES >> va_state_shift(STATES_COARSE))
+        va_state_coarse = STATES_MIDDLE;
     memset(arena, 0, sizeof *arena);
     arena->base = base;
     arena->blocks = blocks;

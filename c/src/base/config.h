@@ -69,8 +69,10 @@
 /* Allocations of no bytes that secure builds make inaccessible at a time. */
 #define VA_ZERO_SIZES ((size_t)1 << 16)
 
-/* Slots of this class and above start in different groups of 64 bytes, see slot_state.h. */
-#define VA_CLASS_COARSE VA_CLASS_OF_BYTES(64)
+/* Slots of these classes and above start in different groups of 64 and of 128 bytes, see
+ * slot_state.h. */
+#define VA_CLASS_MIDDLE VA_CLASS_OF_BYTES(64)
+#define VA_CLASS_COARSE VA_CLASS_OF_BYTES(128)
 
 /* Random order: an allocation takes one of this many slots at the top of the stack. To mix a whole
  * refill instead made python3 take 1.3 times as long: what is used together would lie apart. */

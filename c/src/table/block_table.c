@@ -7,6 +7,7 @@
 
 VA_ARRAY_LAST Arena va_arenas[VA_ARENAS_MAX];
 _Atomic unsigned va_arena_count;
+StateTable va_state_coarse = STATES_COARSE;
 
 Arena *va_arena_of(const void *pointer)
 {

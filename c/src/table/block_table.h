@@ -129,17 +129,29 @@ typedef struct Zone {
     Mapped tables[ZONE_TABLES];
 } Zone;
 
-/* The tables of slots' states, with a byte for 64 and for 16 bytes. */
-typedef enum StateTable { STATES_COARSE, STATES_FINE, STATE_TABLES } StateTable;
-
-VA_INLINE StateTable va_state_table(unsigned class)
-{
-    return class < VA_CLASS_COARSE ? STATES_FINE : STATES_COARSE;
-}
+/* The tables of slots' states, with a byte for 16, for 64 and for 128 bytes. */
+typedef enum StateTable { STATES_FINE, STATES_MIDDLE, STATES_COARSE, STATE_TABLES } StateTable;
 
 VA_INLINE unsigned va_state_shift(StateTable table)
 {
-    return table == STATES_COARSE ? 6 : 4;
+    static const uint8_t shifts[STATE_TABLES] = {4, 6, 7};
+    return shifts[table];
+}
+
+/* That of slots from 128 bytes on: the middle one where pages are so large that a group's part of
+ * the coarse one is none. Const once there is an arena. */
+extern StateTable va_state_coarse;
+
+VA_INLINE unsigned va_state_tables(void)
+{
+    return va_state_coarse + 1;
+}
+
+VA_INLINE StateTable va_state_table(unsigned class)
+{
+    if (class < VA_CLASS_MIDDLE)
+        return STATES_FINE;
+    return class < VA_CLASS_COARSE ? STATES_MIDDLE : va_state_coarse;
 }
 
 /* Who frees reads the first cache line; what changes under the lock stays off it. */

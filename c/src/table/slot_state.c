@@ -8,7 +8,8 @@
 #define ROW 64
 #define FLIP_2 VA_STATE_FLIP, VA_STATE_FLIP
 #define FLIP_8 FLIP_2, FLIP_2, FLIP_2, FLIP_2
-#define COARSE_8 FLIP_2, 0, 0, FLIP_2, 0, 0
+#define MIDDLE_8 FLIP_2, 0, 0, FLIP_2, 0, 0
+#define COARSE_8 VA_STATE_FLIP, 0, VA_STATE_FLIP, 0, VA_STATE_FLIP, 0, VA_STATE_FLIP, 0
 #define FINE_16 FLIP_8, 0, 0, 0, 0, 0, 0, 0, 0
 typedef struct StateRow {
     uint8_t states[ROW];
@@ -16,6 +17,8 @@ typedef struct StateRow {
 static VA_TABLE const StateRow free_states[STATE_TABLES] = {
     [STATES_COARSE] = {{COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8, COARSE_8,
                         COARSE_8}},
+    [STATES_MIDDLE] = {{MIDDLE_8, MIDDLE_8, MIDDLE_8, MIDDLE_8, MIDDLE_8, MIDDLE_8, MIDDLE_8,
+                        MIDDLE_8}},
     [STATES_FINE] = {{FINE_16, FINE_16, FINE_16, FINE_16}}};
 
 void va_states_start(const Block *block, unsigned class)

@@ -1,10 +1,11 @@
 /* slot_state.h: one byte per slot tells whether the program holds it. It makes every double free
  * and every free of what is no allocation visible at once.
  *
- *   states:  | coarse: a byte for 64 bytes | fine: a byte for 16 bytes |     two tables per arena
+ *   states:  | coarse: a byte for 128 bytes | middle: for 64 | fine: for 16 |    tables of an arena
  *
- * Slots of 64 bytes and more start in different 64 bytes, so a state is found by one shift of the
- * slot's address. Smaller slots use the fine table, whose pages no other class touches.
+ * Slots of 128 bytes and more start in different 128 bytes, so a state is found by one shift of the
+ * slot's address. Smaller slots use the other tables, whose pages no larger class touches. The
+ * denser the states, the fewer cache lines and pages.
  *
  *   live:     the lowest byte of the slot's address
  *   free:     the same with its highest bit flipped
