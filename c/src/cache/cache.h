@@ -229,8 +229,13 @@ typedef struct ThreadCache {
     Fences fences;
 } ThreadCache;
 
+/* So long that a cache which ends where a page does has its whole front on one page, after room for
+ * its first stacks. After a fork, each page that the fast paths write is copied. */
+#define VA_CACHE_BYTES                                                                             \
+    (va_align_up(sizeof(ThreadCache) - sizeof(CacheFront), VA_META_PAGE_BYTES) +                   \
+     va_align_up(sizeof(CacheFront), 64))
+
 /* The pages of a cache that has its own: the cache ends where they do. */
-#define VA_CACHE_BYTES ((sizeof(ThreadCache) + 63) / 64 * 64)
 VA_INLINE char *va_cache_pages(const ThreadCache *cache)
 {
     return (char *)(uintptr_t)cache + VA_CACHE_BYTES - VA_CACHE_PAGES_BYTES;

@@ -93,7 +93,7 @@ static VA_STARTUP bool has_pages(uint32_t id)
 static VA_STARTUP ThreadCache *allocate_cache(uint32_t id)
 {
     if (!has_pages(id))
-        return va_meta_allocate(sizeof(ThreadCache));
+        return va_meta_allocate(VA_CACHE_BYTES);
     char *pages = va_meta_allocate_apart(VA_CACHE_PAGES_BYTES);
     if (pages == NULL)
         return NULL;
