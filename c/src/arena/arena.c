@@ -11,7 +11,7 @@
 
 #define LARGE_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
 
-static bool initialised;          /* arena lock */
+static _Atomic bool initialised;  /* written under the arena lock */
 static _Atomic size_t moved_runs; /* relaxed, only a bound */
 
 static void limit_locked(size_t soft, size_t hard)
@@ -20,13 +20,24 @@ static void limit_locked(size_t soft, size_t hard)
     va_use.soft_limit = soft != 0 ? soft : va_use.hard_limit;
 }
 
-static VA_STARTUP void initialise_locked(void)
+static VA_STARTUP void initialise(void)
 {
-    initialised = true;
-    va_options_read();
-    va_secure_start();
-    limit_locked(va_options.soft_limit_bytes >> VA_BLOCK_SHIFT,
-                 va_options.hard_limit_bytes >> VA_BLOCK_SHIFT);
+    va_lock_acquire(&va_use.lock);
+    if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
+        va_options_read();
+        va_secure_start();
+        limit_locked(va_options.soft_limit_bytes >> VA_BLOCK_SHIFT,
+                     va_options.hard_limit_bytes >> VA_BLOCK_SHIFT);
+        /* Pairs with the acquire in va_arena_start. */
+        atomic_store_explicit(&initialised, true, memory_order_release);
+    }
+    va_lock_release(&va_use.lock);
+}
+
+void va_arena_start(void)
+{
+    if (va_unlikely(!atomic_load_explicit(&initialised, memory_order_acquire)))
+        initialise();
 }
 
 static size_t rest_of_limit_locked(void)
@@ -185,9 +196,8 @@ static size_t lend_some(Wanted wanted, ZoneKind kind, Block **runs)
 {
     size_t lent = 0;
     size_t some;
+    va_arena_start();
     va_lock_acquire(&va_use.lock);
-    if (va_unlikely(!initialised))
-        initialise_locked();
     while (wanted.count != 0 && (some = lend_locked(wanted, kind, runs + lent)) != 0) {
         lent += some;
         wanted.count -= some;
@@ -370,28 +380,18 @@ VA_COLD bool va_arena_move(Block *from, Block *to, size_t bytes)
     return done;
 }
 
-VA_STARTUP void va_arena_start(void)
-{
-    va_lock_acquire(&va_use.lock);
-    if (!initialised)
-        initialise_locked();
-    va_lock_release(&va_use.lock);
-}
-
 VA_COLD void va_arena_limit(size_t soft, size_t hard)
 {
+    va_arena_start();
     va_lock_acquire(&va_use.lock);
-    if (!initialised)
-        initialise_locked();
     limit_locked(soft, hard);
     unlock_and_purge();
 }
 
 VA_COLD void va_arena_set_huge_pages(HugePages choice)
 {
+    va_arena_start();
     va_lock_acquire(&va_use.lock);
-    if (!initialised)
-        initialise_locked();
     va_space_set_huge_pages_locked(choice);
     va_lock_release(&va_use.lock);
 }
