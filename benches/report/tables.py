@@ -467,6 +467,7 @@ def main():
     if not any(shown):
         sys.exit(f"there are no summaries in {folder}")
     results = "".join(map(wrapped, text.getvalue().splitlines()))
+    results += "\n" + (Path(__file__).parent / "reasons.md").read_text()
     (folder / "results.md").write_text(results)
     print(results, end="")
 
