@@ -210,8 +210,9 @@ static Outcome use_empty(const Crime *crime, size_t size)
         blocks[i] = get(0);
     int next = 0;
     int guilty = closest(blocks, BLOCKS_AT_MOST, 16, &next);
+    accessing = 1; /* any access is wrong */
     if (crime->count > 16)
-        *blocks[next] = 'n';
+        *(volatile char *)blocks[next] = 'n';
     bool leaked = access_wrongly((Access)crime->how, blocks[guilty], crime->count, false);
     bool changed = crime->count > 16 && *blocks[next] != 'n';
     for (int i = 0; i < BLOCKS_AT_MOST; i++)

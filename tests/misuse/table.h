@@ -255,7 +255,7 @@ static const Crime crimes[] = {
     {"24 bytes before, a loop", "the same with more",
      overflow, LOOP, 24, BEFORE, "free: " BEYOND, ALL(U), ALL(U), "LLLLLLFFFF"},
     {"64 bytes before, memcpy", "the same with more",
-     overflow, MEMCPY, 64, BEFORE, "memcpy: " BEYOND, ALL(U), ALL(U),
+     overflow, MEMCPY, 64, BEFORE, "memcpy: written to ", ALL(U), ALL(U),
      COPIED("LLLLLLFFFF", "RRRRRRFFFF")},
     {"64 bytes, 1 MiB behind", "writes far behind a block",
      write_far, 0, 64, 1 << 20, "free: " BEYOND, ALL(U), ALL(U), ALL(U)},
@@ -280,7 +280,7 @@ static const Crime crimes[] = {
     {"malloc(0), write 1 byte", "writes to a block of no bytes",
      use_empty, LOOP, 1, 0, "free: " BEYOND, "H", "H", "F"},
     {"malloc(0), write 64 bytes", "the same with more",
-     use_empty, LOOP, 64, 0, "free: " BEYOND, "U", "U", "C"},
+     use_empty, LOOP, 64, 0, "free: " BEYOND, "U", "U", "F"},
     {"malloc(0), read 1 byte", "reads it",
      use_empty, READ_LOOP, 1, 0, "free: " BEYOND, "H", "H", "F"},
     /* ---- Uses after free ---- */
