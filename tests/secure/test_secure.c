@@ -380,6 +380,24 @@ static void what_is_destroyed_is_zero(void **state)
 
 /* A free that gave the pages back has made calloc's work: kept by the thread or by the arena, the
  * block's pages come when they are touched. With each canary comes a page, maybe a huge one. */
+static void clearing_makes_nothing_resident(void **state)
+{
+    enum { RUNS = 100 };
+    char *runs[RUNS];
+    (void)state;
+    if (!VALLOC_SECURE_ZERO)
+        skip();
+    valloc_purge();
+    long before_kib = resident_now_kib();
+    for (int i = 0; i < RUNS; i++) {
+        runs[i] = hide(valloc_malloc(900 * KIB));
+        runs[i][0] = runs[i][500 * KIB] = 1;
+    }
+    for (int i = 0; i < RUNS; i++)
+        valloc_free(runs[i]);
+    assert_true(resident_now_kib() - before_kib <= 16 * 1024);
+}
+
 static void calloc_does_not_clear_again(void **state)
 {
     (void)state;
@@ -576,6 +594,7 @@ int main(void)
         cmocka_unit_test(what_realloc_gives_up_is_zero),
         cmocka_unit_test(what_a_move_of_pages_leaves_is_zero),
         cmocka_unit_test(what_is_destroyed_is_zero),
+        cmocka_unit_test(clearing_makes_nothing_resident),
         cmocka_unit_test(calloc_does_not_clear_again),
         cmocka_unit_test(a_block_grows_over_its_canary),
         cmocka_unit_test(writes_behind_the_end_are_seen),

@@ -85,6 +85,17 @@ VA_COLD bool va_pass_clear(char *start, size_t bytes)
     return true;
 }
 
+VA_APART void va_pass_clear_run(char *run, size_t bytes)
+{
+    for (size_t page = 0; page < bytes; page += VA_META_PAGE_BYTES) {
+        size_t zero = 0;
+        while (zero < VA_META_PAGE_BYTES && va_slot_is_zero(run + page + zero, VA_CHECKED_BYTES))
+            zero += VA_CHECKED_BYTES;
+        if (zero < VA_META_PAGE_BYTES)
+            memset(run + page + zero, 0, VA_META_PAGE_BYTES - zero);
+    }
+}
+
 void va_pass_end_sample(const void *pointer, Block *block, uint32_t entry)
 {
     bool sampled = is_large(entry) ? block->sampled

@@ -63,10 +63,16 @@ VA_INLINE void va_slot_clear(char *slot, size_t bytes)
     memset(slot, 0, bytes);
 }
 
+/* Clears a run that was a user's, but not the pages that are zero: what was never written to does
+ * not become resident. */
+void va_pass_clear_run(char *run, size_t bytes);
+
 /* What is done to a slot's memory when it comes back. */
 VA_INLINE void va_slot_wipe(char *slot, size_t bytes)
 {
-    if (VALLOC_SECURE_ZERO)
+    if (VALLOC_SECURE_ZERO && bytes > VA_SMALL_MAX)
+        va_pass_clear_run(slot, bytes);
+    else if (VALLOC_SECURE_ZERO)
         va_slot_clear(slot, bytes);
     else
         va_canary_erase(slot + bytes);
