@@ -311,7 +311,7 @@ static const Crime crimes[] = {
      foresee, DISTANCES, 0, 0, NULL, "UUUUUHUUUU", "UUUUUHUUUU", "HHHHHHHHUU"},
 #ifndef EMULATED /* the emulator shows its own mappings */
     {"tables at a constant distance", "a mapping is always equally far from a block",
-     foresee, TABLES, 0, 0, NULL, "U", "U", "U"},
+     foresee, TABLES, 0, 0, NULL, "U", "U", "H"},
 #endif
 #ifdef TEST_API
     /* ---- A MemoryAllocator, and valloc_expand ---- */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "table/bitmap.h"
+#include "harden/secure.h"
 #include "os/options.h"
 #include "os/os.h"
 #include "arena/run_set.h"
@@ -27,27 +28,36 @@ typedef struct Tables {
     size_t first;                                  /* block behind them */
 } Tables;
 
+/* Secure builds: what lies between two tables beyond their distance otherwise, in blocks; up to
+ * VA_GAP_PART of the arena. `gaps` is 4 numbers of 16 bits. */
+VA_INLINE size_t gap(size_t blocks, uint64_t gaps, unsigned number)
+{
+    return (blocks / VA_GAP_PART) * (gaps >> 16 * number & 0xffff) >> 16;
+}
+
 /* Where the tables of an arena of so many blocks lie, see block_table.h. What a small heap uses of
  * groups and records, or of bitmaps and blocks, lies within 2 MiB, the range of one page of the
  * kernel's page tables, if the arena is large enough to have a zone that needs no huge pages. */
-static VA_STARTUP Tables lay_out(size_t blocks)
+static VA_STARTUP Tables lay_out(size_t blocks, uint64_t gaps)
 {
     Tables t;
     size_t groups = (blocks + VA_GROUP_BLOCKS - 1) / VA_GROUP_BLOCKS;
 #define AFTER(bytes) (va_align_up((bytes), VA_BLOCK_BYTES) + VA_BLOCK_BYTES)
     /* The first groups and records share a page, whatever its size. */
-    t.records = AFTER(blocks * sizeof(uint32_t)) +
+    t.records = AFTER(blocks * sizeof(uint32_t)) + (gap(blocks, gaps, 0) << VA_BLOCK_SHIFT) +
                 va_align_up(groups * sizeof(BlockGroup), VA_BLOCK_BYTES) + VA_FIRST_GROUPS_BYTES;
     size_t end = AFTER(t.records + blocks * sizeof(Block));
     for (unsigned table = 0; VALLOC_CHECKS && table < STATE_TABLES; table++) {
+        end += gap(blocks, gaps, 1 + table) << VA_BLOCK_SHIFT;
         t.states[table] = end;
         end = AFTER(end + (groups * GROUP_BYTES >> va_state_shift(table)));
     }
     end = AFTER(end + blocks * VA_SLAB_WORDS * sizeof(uint64_t));
-    t.first = va_align_up(end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT;
+    t.first = (va_align_up(end, VA_HUGE_BYTES) >> VA_BLOCK_SHIFT) +
+              va_align_up(gap(blocks, gaps, 3), HUGE_BLOCKS);
     if (blocks << VA_BLOCK_SHIFT >= VA_ZONED_BYTES)
         t.first += VA_HUGE_BYTES / 2 >> VA_BLOCK_SHIFT;
-    t.bitmaps = (t.first - 1) << VA_BLOCK_SHIFT;
+    t.bitmaps = (t.first - va_align_up(gap(blocks, gaps, 3), HUGE_BLOCKS) - 1) << VA_BLOCK_SHIFT;
 #undef AFTER
     return t;
 }
@@ -411,8 +421,9 @@ VA_COLD void va_space_trim(Arena *arena, Zone *zone)
 /* The least address space of an arena that can lend a run of so many blocks. */
 static VA_STARTUP size_t least_bytes(size_t blocks)
 {
-    size_t total = 0; /* the larger the arena, the larger its tables, by less than a hundredth */
-    for (size_t more = blocks; more != total; more = lay_out(total).first + blocks)
+    size_t total = 0; /* the larger the arena, the larger its tables, by less than a tenth */
+    uint64_t gaps = VALLOC_SECURE_RANDOM ? UINT64_MAX : 0;
+    for (size_t more = blocks; more != total; more = lay_out(total, gaps).first + blocks)
         total = more;
     return va_max(va_align_up(total << VA_BLOCK_SHIFT, VA_HUGE_BYTES), VA_RESERVE_MIN_BYTES);
 }
@@ -466,7 +477,7 @@ VA_COLD void va_space_set_huge_pages_locked(HugePages choice)
 static VA_STARTUP void lay_down(Arena *arena, char *base, size_t bytes, size_t run_bytes)
 {
     size_t blocks = bytes >> VA_BLOCK_SHIFT;
-    Tables tables = lay_out(blocks);
+    Tables tables = lay_out(blocks, VALLOC_SECURE_RANDOM ? va_random_shared() : 0);
     if (va_os_page_bytes() > GROUP_BYTES >> va_state_shift(STATES_COARSE))
         va_state_coarse = STATES_MIDDLE;
     memset(arena, 0, sizeof *arena);

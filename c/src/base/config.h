@@ -66,6 +66,10 @@
 #define VA_SLACK_BYTES ((size_t)64)
 /* Bytes of a free slot that are checked to be zero when it is allocated. */
 #define VA_CHECKED_BYTES ((size_t)512)
+/* Secure builds move four groups of an arena's tables by up to such a part of it: an index from a
+ * block does not lead to them. 4 GiB of 1 TiB; the entries, which cover the tables too, then take
+ * up to 1 MiB more address space. */
+#define VA_GAP_PART 256
 /* Allocations of no bytes that secure builds make inaccessible at a time. */
 #define VA_ZERO_SIZES ((size_t)1 << 16)
 
@@ -360,8 +364,9 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 /* How often a lock is looked at again before its waiter sleeps. */
 #define VA_LOCK_SPINS 64
 
-/* The override library's memcpy and memset check the program's copies, see api/copies.c. valloc itself
- * also uses memory that is nobody's: its calls, with those that the compiler adds, go past that. */
+/* The override library's memcpy and memset check the program's copies, see api/copies.c. valloc
+ * itself also uses memory that is nobody's: its calls, with those that the compiler adds, go past
+ * that. */
 #if defined(VALLOC_OVERRIDE) && VALLOC_SECURE_COPIES && !defined(VA_CHECKS_COPIES)
 __asm__("memcpy = va_copies_move\n"
         "memmove = va_copies_move\n"

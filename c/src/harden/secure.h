@@ -67,6 +67,11 @@ VA_INLINE void va_secure_fork(void)
 {
 }
 
+VA_INLINE uint64_t va_random_shared(void)
+{
+    return 0;
+}
+
 VA_INLINE void va_random_seed(SecureFront *front)
 {
     (void)front;
