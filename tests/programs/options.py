@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 PROGRAM = sys.argv[1]
@@ -142,6 +143,34 @@ def files_while_running(**options):
     return len(expected), done.stderr
 
 
+IDLES = """
+import sys
+kept = [bytearray(100000) for _ in range(100)]
+print("idle", flush=True)
+sys.stdin.read(1)
+"""
+
+
+def check_profile_while_idle():
+    """The background thread writes what a signal asks for when the program makes no request."""
+    with tempfile.TemporaryDirectory() as directory:
+        child = subprocess.Popen([sys.executable, "-c", IDLES], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                 env={**os.environ, "LD_PRELOAD": OVERRIDE, "VALLOC_PROFILE": f"{directory}/p",
+                                      "VALLOC_PROFILE_SIGNAL": str(int(signal.SIGUSR2)),
+                                      "VALLOC_BACKGROUND": "1", "VALLOC_PROFILE_RATE": "20000"})
+        must(child.stdout.readline() == b"idle\n", "the program did not start")
+        for number in (1, 2):
+            child.send_signal(signal.SIGUSR2)
+            file = Path(directory) / f"p.{number}"
+            deadline = time.monotonic() + 100
+            while not (file.exists() and file.stat().st_size > 100) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            must(file.exists(), f"no profile {number} of an idle process")
+        child.communicate(b"x")
+        must(child.returncode == 0, child.returncode)
+    print("a heap profile of an idle process, by the background thread")
+
+
 def check_profile_while_running():
     number = int(signal.SIGUSR2)
     must(files_while_running() == (0, ""), "a profile was written unasked for")
@@ -163,3 +192,4 @@ for configured in sys.argv[2:4]:
 if "profiler" in sys.argv[4:]:
     check_profile()
     check_profile_while_running()
+    check_profile_while_idle()

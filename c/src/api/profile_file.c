@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/sampling.h"
+#include "heap/background.h"
 #include "os/options.h"
 #include "os/os.h"
 
@@ -107,7 +108,10 @@ __attribute__((constructor(103))) static VA_STARTUP void start_by_option(void)
         return;
     memcpy(file_name, name, va_options.profile_bytes);
     atexit(dump_at_exit);
-    if (va_options.profile_signal != 0 &&
-        !va_os_handle((int)va_options.profile_signal, want_by_signal))
+    if (va_options.profile_signal == 0)
+        return;
+    if (va_os_handle((int)va_options.profile_signal, want_by_signal))
+        va_background_send(va_profile_file_write);
+    else
         va_os_report(refused, sizeof refused - 1);
 }

@@ -4,7 +4,8 @@
  * grown by so many bytes beyond its last such peak (VALLOC_PROFILE_GROWTH).
  *
  * Neither a signal handler nor a request that is being counted can write a file: they want one, and
- * the next request that has been served, of any thread, writes it without a lock. */
+ * the next request that has been served, of any thread, writes it without a lock. In an idle
+ * process the background thread does, if that is on. */
 #ifndef VA_PROFILE_FILE_H
 #define VA_PROFILE_FILE_H
 

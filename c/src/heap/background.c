@@ -9,7 +9,9 @@
  *
  *   OFF  <->  RESTS  ->  CALLED  ->  STARTS  ->  RUNS  <->  SLEEPS
  *                                                ->  RESTS     by itself, also from SLEEPS
- *                                                ->  STOPS     when it is switched off, too */
+ *                                                ->  STOPS     when it is switched off, too
+ *
+ * With an errand it sleeps instead of ending: that may be wanted in an idle process. */
 #include "heap/background.h"
 
 #include <pthread.h>
@@ -21,6 +23,14 @@
 
 static pthread_t thread; /* of whoever changes the state from STARTS, or to STOPS */
 
+/* NULL: none. Relaxed: a function that does not change. */
+static BackgroundErrand *_Atomic errand;
+
+static BackgroundErrand *find_errand(void)
+{
+    return atomic_load_explicit(&errand, memory_order_relaxed);
+}
+
 static bool change(Helper from, Helper to)
 {
     uint32_t expected = from;
@@ -31,12 +41,13 @@ static bool change(Helper from, Helper to)
     return done;
 }
 
-/* What is there may have been freed before the thread was wanted. */
-static VA_COLD bool has_much(void)
+/* Whether it has a reason to be there. What is free may have been freed before it was wanted. */
+static VA_COLD bool has_reason(void)
 {
     ArenaStats arena;
     va_arena_stats(&arena);
-    return arena.dirty >= VA_HELPER_BYTES || arena.lent >= VA_HELPER_HEAP_BYTES;
+    return find_errand() != NULL || arena.dirty >= VA_HELPER_BYTES ||
+           arena.lent >= VA_HELPER_HEAP_BYTES;
 }
 
 /* Until the time is over or the state is another one. False if no other thread is left. */
@@ -49,6 +60,8 @@ static VA_COLD bool wait_in(Helper state, uint64_t rest_ms)
         rest_ms -= ms;
         if (!va_registry_has_threads())
             return false;
+        if (find_errand() != NULL)
+            find_errand()();
     }
     return true;
 }
@@ -67,7 +80,7 @@ static VA_COLD void *run(void *unused)
         Helper state = HELPER_RUNS;
         if (quiet < VA_BACKGROUND_QUIET) {
             ends = !wait_in(state, rest_ms);
-        } else if (!has_much()) {
+        } else if (!has_reason()) {
             ends = true;
         } else if (change(HELPER_RUNS, HELPER_SLEEPS)) {
             state = HELPER_SLEEPS;
@@ -115,10 +128,17 @@ VA_COLD void va_background_set(bool on)
             break;
         }
     }
-    if (on && has_much()) {
+    if (on && has_reason()) {
         va_purge_call_helper();
         va_background_visit();
     }
+}
+
+VA_COLD void va_background_send(BackgroundErrand *function)
+{
+    atomic_store_explicit(&errand, function, memory_order_relaxed);
+    va_purge_call_helper();
+    va_background_visit();
 }
 
 VA_COLD void va_background_set_delay(uint64_t ms)

@@ -10,6 +10,11 @@
  * before this returns. Any thread. */
 void va_background_set(bool on);
 
+/* What the thread also does each time that it looks around, at least four times a second. It then
+ * starts at once if it shall be there, and stays while the program has threads. Called once. */
+typedef void BackgroundErrand(void);
+void va_background_send(BackgroundErrand *function);
+
 /* Changes the purge delay, also of such a thread. */
 void va_background_set_delay(uint64_t ms);
 
