@@ -10,6 +10,7 @@ packages() {
         echo libcmocka-dev python3 valgrind clang libclang-rt-dev libclang-dev
         echo perl git sqlite3 bash gawk stress-ng spin z3 dpkg-dev rpm cpio
         echo google-perftools golang-go binutils # readers of profiles
+        echo systemtap-sdt-dev # static probes
         echo libc++-dev libc++abi-dev # another C++ runtime
         # The suite of the distribution's own python3, by its version.
         apt-cache depends python3 2>/dev/null |

@@ -4,6 +4,7 @@
 #include "arena/arena_space.h"
 #include "table/bitmap.h"
 #include "base/check.h"
+#include "base/probe.h"
 #include "os/options.h"
 #include "os/os.h"
 #include "arena/run_set.h"
@@ -175,8 +176,10 @@ static size_t lend_of_kind(Wanted *wanted, ZoneKind kind, bool grow, Block **run
 static size_t lend_locked(Wanted wanted, ZoneKind kind, Block **runs)
 {
     wanted.count = va_min(wanted.count, rest_of_limit_locked() / wanted.blocks);
-    if (wanted.count == 0)
+    if (wanted.count == 0) {
+        VA_PROBE2(valloc, limit, NULL, wanted.blocks);
         return 0;
+    }
     if (va_use.lent_blocks + wanted.blocks * wanted.count <= VA_HUGE_AFTER_BYTES >> VA_BLOCK_SHIFT)
         kind = ZONE_SPARSE;
     size_t count = lend_of_kind(&wanted, kind, false, runs);
@@ -205,6 +208,7 @@ static size_t lend_some(Wanted wanted, ZoneKind kind, Block **runs)
     if (va_unlikely(va_use.lent_blocks >= VA_HELPER_HEAP_BYTES >> VA_BLOCK_SHIFT))
         va_purge_call_helper();
     unlock_and_purge();
+    VA_PROBE2(valloc, refill_from_arena, wanted.blocks, lent);
     return lent;
 }
 

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/probe.h"
 #include "os/os.h"
 
 Allocator va_process = {
@@ -96,14 +97,17 @@ static VA_COLD void push_idle_locked(Allocator *allocator, Block *block)
 
 /* ---- Lending ---- */
 
-/* Blocks that may be held beyond those that are. */
-static size_t allowance(const Allocator *allocator)
+/* Blocks that may be held beyond those that are, if these are wanted. */
+static size_t allowance(const Allocator *allocator, size_t wanted)
 {
     size_t limit = load(&allocator->hard_limit);
     size_t total = load(&allocator->shown.total_blocks);
     if (limit == 0)
         return SIZE_MAX;
-    return limit > total ? limit - total : 0;
+    size_t rest = limit - va_min(limit, total);
+    if (rest < wanted)
+        VA_PROBE2(valloc, limit, allocator, wanted);
+    return rest;
 }
 
 static size_t own(Allocator *allocator, Block **runs, size_t count)
@@ -123,7 +127,7 @@ static VA_COLD size_t lend_held(Allocator *allocator, size_t blocks, ZoneKind zo
     va_lock_acquire(&allocator->mutex);
     while (blocks == 1 && lent < count && allocator->idle != NULL)
         runs[lent++] = pop_idle_locked(allocator);
-    count = va_min(count - lent, allowance(allocator) / blocks) + lent;
+    count = va_min(count - lent, allowance(allocator, blocks) / blocks) + lent;
     if (lent < count) {
         size_t more = va_arena_lend_many(blocks, zone, runs + lent, count - lent);
         own(allocator, runs + lent, more);
@@ -147,7 +151,7 @@ static VA_COLD Block *lend_one_held(Allocator *allocator, size_t blocks, size_t 
 {
     Block *run = NULL;
     va_lock_acquire(&allocator->mutex);
-    if (blocks <= allowance(allocator))
+    if (blocks <= allowance(allocator, blocks))
         run = va_arena_lend(blocks, align_blocks);
     if (run != NULL && !va_arena_add_states(run)) {
         va_arena_reclaim(run);
@@ -359,7 +363,7 @@ VA_COLD bool va_pool_resize(Block *run, size_t blocks)
         add(allocator, &allocator->shown.total_blocks, staying);
         done = va_arena_resize(run, blocks);
     } else {
-        done = more <= allowance(allocator) && va_arena_resize(run, blocks);
+        done = more <= allowance(allocator, more) && va_arena_resize(run, blocks);
         if (done && !va_arena_add_states(run)) {
             va_arena_resize(run, blocks - more);
             done = false;

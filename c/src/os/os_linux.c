@@ -8,6 +8,8 @@
 #endif
 #include "os/os.h"
 
+#include "base/probe.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -250,8 +252,10 @@ static VA_COLD bool purging_works(void)
 bool va_os_purge(void *address, size_t bytes)
 {
     bool done = purging_works() && advise(address, bytes, MADV_DONTNEED);
-    if (done)
+    if (done) {
         atomic_fetch_add_explicit(&purged_bytes, bytes, memory_order_relaxed);
+        VA_PROBE2(valloc, purge, address, bytes);
+    }
     return done;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/probe.h"
 
 /* Indexes are masked. */
 static_assert(__builtin_popcountll(VA_PROFILE_SAMPLES) == 1, "a power of two");
@@ -165,10 +166,22 @@ VA_COLD const Totals *va_sample_table_peak(const SampleTable *table, const CallS
     return stack->epoch == table->epoch ? &stack->peak : &stack->live;
 }
 
+/* OpenTelemetry's profiler reads the arguments of its probes from where functions get theirs. */
+static VA_COLD void probe_added(uintptr_t pointer, size_t size, uint64_t weighted_bytes)
+{
+    VA_PROBE3(otel_memory, alloc, pointer, size, weighted_bytes);
+}
+
+static VA_COLD void probe_removed(uintptr_t pointer)
+{
+    VA_PROBE1(otel_memory, free, pointer);
+}
+
 static VA_COLD void remove_at(SampleTable *table, uint32_t *place)
 {
     uint32_t at = *place - 1;
     const Sample sample = table->samples[at];
+    probe_removed(sample.pointer);
     uint32_t last = table->samples_used - 1;
     va_weight_subtract(&stack_to_change(table, sample.stack)->live, sample.size,
                        sample.probability);
@@ -200,6 +213,8 @@ VA_COLD bool va_sample_table_add(SampleTable *table, const Sample *sample)
     *place = table->samples_used;
     va_weight_add(&stack->live, sample->size, sample->probability);
     va_weight_add(&table->live, sample->size, sample->probability);
+    probe_added(sample->pointer, sample->size,
+                (uint64_t)((double)sample->size / sample->probability));
     if (table->live.bytes > table->peak.bytes) {
         table->peak = table->live;
         table->epoch++;
