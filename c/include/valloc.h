@@ -247,6 +247,9 @@ typedef struct valloc_class_stats {
     size_t cached;     /* freed slots in thread caches, and in batches for other threads' slabs */
     size_t free_slots; /* slots in slabs, freed or never used */
     size_t live_bytes;
+    size_t refilled; /* slots taken from these blocks by refills since the start, a running total:
+                        refilled - live - cached of them were flushed. Frees that stay in a thread
+                        cache serve the next allocations, which are not counted */
 } valloc_class_stats;
 
 /* Calls visit(class, context) for every size class in use, the smallest first. allocator selects

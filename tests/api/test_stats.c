@@ -412,6 +412,90 @@ static void counters_are_told_in_a_signal_handler(void **state)
     valloc_stats_write(-1); /* no file: nothing happens */
 }
 
+/* ---- Refills ---- */
+
+typedef struct Refilled {
+    size_t slot_size, refilled, kept; /* kept: live or cached */
+} Refilled;
+
+static int find_refilled(const valloc_class_stats *row, void *context)
+{
+    Refilled *wanted = context;
+    if (row->slot_size != wanted->slot_size)
+        return 0;
+    wanted->refilled = row->refilled;
+    wanted->kept = row->live + row->cached;
+    return 1;
+}
+
+static Refilled refilled(const MemoryAllocator *allocator, size_t slot_size)
+{
+    Refilled wanted = {.slot_size = slot_size};
+    valloc_stats_classes(allocator, find_refilled, &wanted);
+    return wanted;
+}
+
+#define REFILLED_SLOT 5120 /* no test's own */
+enum { REFILLED = 1000, SLEEPERS = 300 };
+
+static void *refill(void *count)
+{
+    void *blocks[REFILLED];
+    for (size_t i = 0; i < *(size_t *)count; i++)
+        assert_non_null(blocks[i] = valloc_malloc(REFILLED_SLOT));
+    for (size_t i = 0; i < *(size_t *)count; i++)
+        valloc_free(blocks[i]);
+    return NULL;
+}
+
+static pthread_barrier_t all_run;
+
+static void *refill_together(void *unused)
+{
+    size_t count = 1;
+    pthread_barrier_wait(&all_run); /* each has a thread cache of its own */
+    refill(&count);
+    pthread_barrier_wait(&all_run);
+    return unused;
+}
+
+/* What left the slabs is counted, whatever becomes of the thread caches and allocators. */
+static void refills_are_counted(void **state)
+{
+    (void)state;
+    size_t count = REFILLED;
+    void *kept = valloc_malloc(REFILLED_SLOT); /* a class without blocks is not told */
+    Refilled before = refilled(NULL, REFILLED_SLOT);
+    refill(&count);
+    Refilled after = refilled(NULL, REFILLED_SLOT);
+    assert_true(after.refilled >= before.refilled + count - before.kept);
+    assert_true(after.refilled >= after.kept);
+    for (int i = 0; i < 1000; i++) /* from the thread's stack */
+        valloc_free(valloc_malloc(REFILLED_SLOT));
+    assert_true(refilled(NULL, REFILLED_SLOT).refilled <= after.refilled + 1);
+
+    MemoryAllocator allocator = {0};
+    before = refilled(NULL, REFILLED_SLOT);
+    assert_int_equal(valloc_init(&allocator, 10, 2), 0);
+    for (int i = 0; i < 100; i++)
+        assert_non_null(valloc_allocate(&allocator, REFILLED_SLOT));
+    assert_true(refilled(&allocator, REFILLED_SLOT).refilled >= 100);
+    valloc_destroy(&allocator);
+    assert_true(refilled(NULL, REFILLED_SLOT).refilled >= before.refilled + 100);
+
+    before = refilled(NULL, REFILLED_SLOT);
+    pthread_t threads[SLEEPERS];
+    pthread_barrier_init(&all_run, NULL, SLEEPERS);
+    for (int i = 0; i < SLEEPERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, refill_together, NULL), 0);
+    for (int i = 0; i < SLEEPERS; i++)
+        pthread_join(threads[i], NULL);
+    valloc_purge();
+    assert_true(refilled(NULL, REFILLED_SLOT).refilled >= before.refilled + SLEEPERS);
+    pthread_barrier_destroy(&all_run);
+    valloc_free(kept);
+}
+
 /* ---- Text ---- */
 
 static void collect(void *context, const char *text)
@@ -456,6 +540,7 @@ int main(int argc, char **argv) /* any argument: resident memory */
         cmocka_unit_test(allocators_are_counted_apart_and_with_all),
         cmocka_unit_test(threads_that_rest_are_counted_exactly),
         cmocka_unit_test(threads_that_run_are_looked_at),
+        cmocka_unit_test(refills_are_counted),
         cmocka_unit_test(counters_are_told_in_a_signal_handler),
         cmocka_unit_test(people_and_programs_can_read_it),
     };

@@ -47,6 +47,7 @@ def check_json():
           "cached is not the caches' sum")
     for row in classes:
         check(row["slots"] == row["live"] + row["cached"] + row["free_slots"], f"{row}")
+        check(row["refilled"] >= row["live"] + row["cached"] or not 0 < row["slot_size"] < 65536, f"{row}")
     print(f"JSON: {heap['live'] >> 10} KiB live in {len(classes)} classes")
 
 
@@ -68,8 +69,9 @@ def check_metrics():
     rows = [name for name in schema["classes"]["items"]["properties"] if name != "slot_size"]
     totals = [re.sub("_bytes(_total)?$", "", name[7:]) for name in types if "_class_" not in name]
     check(set(totals) == set(schema) - {"version", "classes", "thread_caches"}, f"{totals}")
-    check([name[13:] for name in types if "_class_" in name] == rows, f"{list(types)}")
-    check({name for name, kind in types.items() if kind == "counter"} == {"valloc_purged_bytes_total"}, types)
+    check([re.sub("_total$", "", name[13:]) for name in types if "_class_" in name] == rows, f"{list(types)}")
+    counters = {name for name, kind in types.items() if kind == "counter"}
+    check(counters == {"valloc_purged_bytes_total", "valloc_class_refilled_total"}, types)
     live = sum(value for (name, _), value in values.items() if name == "valloc_class_live_bytes")
     check(values["valloc_live_bytes", None] == live > 0, "live is not the classes' sum")
     print(f"Prometheus: {len(types)} metrics, {len(values)} values")

@@ -135,6 +135,10 @@ pub struct ClassStats {
     pub free_slots: usize,
     /// Bytes in live slots.
     pub live_bytes: usize,
+    /// Slots taken from these blocks by refills since the start, a running total:
+    /// `refilled - live - cached` of them were flushed. Frees that stay in a thread cache serve the
+    /// next allocations, which are not counted.
+    pub refilled: usize,
 }
 
 /// A thread cache. Sizes in bytes.
@@ -196,6 +200,7 @@ where
             cached: raw.cached,
             free_slots: raw.free_slots,
             live_bytes: raw.live_bytes,
+            refilled: raw.refilled,
         };
         c_int::from(visit(&class).is_break())
     }

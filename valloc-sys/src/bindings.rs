@@ -290,6 +290,10 @@ pub struct valloc_class_stats {
     /// slots in slabs, freed or never used
     pub free_slots: usize,
     pub live_bytes: usize,
+    /** slots taken from these blocks by refills since the start, a running total:
+refilled - live - cached of them were flushed. Frees that stay in a thread
+cache serve the next allocations, which are not counted*/
+    pub refilled: usize,
 }
 extern "C" {
     /** Calls visit(class, context) for every size class in use, the smallest first. allocator selects

@@ -79,6 +79,7 @@ VA_INLINE void *try_allocate(Allocator *allocator, unsigned class, size_t size, 
         Block *run = NULL;
         if (alignment <= VA_BLOCK_BYTES)
             run = va_large_cache_take(cache, va_large_blocks(size));
+        cache->large.refilled += run == NULL;
         release(allocator, cache);
         if (run == NULL)
             slot = va_large_allocate(allocator, size, alignment, zero);

@@ -130,6 +130,7 @@ typedef struct ClassState {
     uint32_t until_look;    /* slots to be taken or put until its slabs may drain; mutex */
     Block *open;            /* slabs with slots to take, linked by next; the first one's prev is the
                                last one; mutex */
+    size_t refilled;        /* slots taken by refills so far; owner thread, for statistics */
 } ClassState;
 
 /* Slots on their way to another owner. */
@@ -168,6 +169,7 @@ typedef struct LargeKept {
     size_t room;     /* bytes of VA_LARGE_KEEP_BYTES reserved for it */
     uint32_t blocks; /* of the large run freed last */
     uint32_t puts;   /* runs that came so far */
+    size_t refilled; /* large runs that the arena lent so far, for statistics */
     bool used;       /* one came or went since the last sweep */
 } LargeKept;
 

@@ -141,6 +141,30 @@ static VA_STARTUP ThreadCache *make_locked(uint32_t *made, uint32_t first)
     ++*made;
     return cache;
 }
+
+/* ---- Counts that outlive their cache ---- */
+
+/* Atomic, relaxed: bare numbers. */
+static VA_ARRAY_LAST size_t ended[2][VA_CLASSES + 1];
+
+VA_COLD void va_registry_end_counts(ThreadCache *cache)
+{
+    size_t *sums = ended[va_is_other(cache->id)];
+    for (unsigned class = 0; class < VA_CLASSES; class ++) {
+        ClassState *state = &cache->classes[class];
+        __atomic_fetch_add(&sums[class], state->refilled, __ATOMIC_RELAXED);
+        state->refilled = 0;
+    }
+    __atomic_fetch_add(&sums[VA_CLASSES], cache->large.refilled, __ATOMIC_RELAXED);
+    cache->large.refilled = 0;
+}
+
+VA_COLD void va_registry_add_ended(bool others, size_t *refilled)
+{
+    for (unsigned class = 0; class <= VA_CLASSES; class ++)
+        refilled[class] += __atomic_load_n(&ended[others][class], __ATOMIC_RELAXED);
+}
+
 /* ---- Sleep ---- */
 
 static VA_COLD Sleeper *sleeper_of(uint32_t id)
@@ -164,6 +188,8 @@ static VA_COLD bool put_to_sleep_locked(ThreadCache *cache)
     Outgoing *outgoing = cache->outgoing.batches;
     uint32_t id = cache->id;
     size_t page = va_os_page_bytes();
+    if (can)
+        va_registry_end_counts(cache);
     if (!can || !va_os_purge(va_cache_pages(cache), va_align_up(VA_CACHE_PAGES_BYTES, page))) {
         va_lock_release(&cache->mutex);
         return false;

@@ -73,6 +73,12 @@ typedef struct CacheStats {
 } CacheStats;
 void va_registry_stats(CacheStats *stats);
 
+/* Adds how much of each class (VA_CLASSES: large runs) the caches were refilled with that sleep or
+ * whose allocator has ended: those of the process, or others. */
+void va_registry_add_ended(bool others, size_t *refilled);
+/* Such a cache, under its mutex; it starts anew. */
+void va_registry_end_counts(ThreadCache *cache);
+
 /* The caches in the order of their ids, n from 0 to stats.all - 1: for one that sleeps an empty one
  * without an id. */
 ThreadCache *va_registry_nth(uint32_t made, uint32_t n);

@@ -156,8 +156,10 @@ static uint32_t take_slots(ThreadCache *cache, unsigned class, void **storage, u
 /* Takes up to `count` slots or runs to storage[1 ..]. Returns how many. */
 static uint32_t take(ThreadCache *cache, unsigned class, void **storage, uint32_t count, bool *zero)
 {
-    return class < VA_CLASSES_SMALL ? take_slots(cache, class, storage, count, zero)
-                                    : take_runs(cache, class, storage, count, zero);
+    uint32_t taken = class < VA_CLASSES_SMALL ? take_slots(cache, class, storage, count, zero)
+                                              : take_runs(cache, class, storage, count, zero);
+    cache->classes[class].refilled += taken;
+    return taken;
 }
 
 void *va_cache_refill(ThreadCache *cache, unsigned class, bool *zero)
@@ -275,6 +277,7 @@ VA_COLD void va_cache_abandon(ThreadCache *cache)
 {
     va_stacks_drop(cache);
     va_lock_acquire(&cache->mutex); /* statistics look at it */
+    va_registry_end_counts(cache);
     memset(cache->classes, 0, sizeof cache->classes);
 #if VALLOC_SECURE_QUARANTINE
     memset(&cache->quarantine, 0, sizeof cache->quarantine);

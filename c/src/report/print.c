@@ -157,9 +157,9 @@ static_assert(STATS_FIELDS * sizeof(size_t) == sizeof(valloc_stats), "every memb
     {                                                                                              \
 #name, offsetof(valloc_class_stats, name), true                                            \
     }
-static const Field class_fields[] = {FIELD(slot_size), FIELD(blocks), FIELD(slots),
-                                     FIELD(live),      FIELD(cached), FIELD(free_slots),
-                                     FIELD(live_bytes)};
+static const Field class_fields[] = {FIELD(slot_size),  FIELD(blocks),  FIELD(slots),
+                                     FIELD(live),       FIELD(cached),  FIELD(free_slots),
+                                     FIELD(live_bytes), FIELD(refilled)};
 #undef FIELD
 
 #define FIELD(name)                                                                                \
@@ -257,12 +257,15 @@ static VA_COLD void metric(Printer *printer, const char *prefix, const char *nam
 
 static VA_COLD void class_metric(Printer *printer, const Census *census, const Field *field)
 {
-    metric(printer, "valloc_class_", field->name, "", " gauge");
+    bool grows = field->offset == offsetof(valloc_class_stats, refilled);
+    const char *unit = grows ? "_total" : "";
+    metric(printer, "valloc_class_", field->name, unit, grows ? " counter" : " gauge");
     for (unsigned class = 0; class <= VA_CLASSES; class ++) {
-        if (census->rows[class].blocks == 0)
+        if (census->rows[class].blocks == 0 && !(grows && census->rows[class].refilled != 0))
             continue;
         text(printer, "valloc_class_");
         text(printer, field->name);
+        text(printer, unit);
         text(printer, "{slot_size=\"");
         number(printer, census->rows[class].slot_size);
         text(printer, "\"} ");

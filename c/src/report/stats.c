@@ -93,6 +93,25 @@ static VA_COLD void add_slots(void **array, size_t count, size_t *slots)
     }
 }
 
+/* What slabs and the arena have handed to it. */
+static VA_COLD void count_refilled(ThreadCache *cache, valloc_class_stats *rows)
+{
+    for (unsigned class = 0; class < VA_CLASSES; class ++)
+        rows[class].refilled += VA_PEEK(cache->classes[class].refilled);
+    rows[VA_CLASSES].refilled += VA_PEEK(cache->large.refilled);
+}
+
+static VA_COLD void count_refilled_before(Census *census, const Allocator *allocator)
+{
+    size_t refilled[VA_CLASSES + 1] = {0};
+    if (allocator == NULL || allocator == &va_process)
+        va_registry_add_ended(false, refilled);
+    if (allocator == NULL)
+        va_registry_add_ended(true, refilled);
+    for (unsigned class = 0; class <= VA_CLASSES; class ++)
+        census->rows[class].refilled = refilled[class];
+}
+
 /* Adds to the counts of slots by class. Stacks stay where they are while the mutex is held. */
 static VA_COLD void count_cached(ThreadCache *cache, size_t *slots)
 {
@@ -175,12 +194,15 @@ VA_COLD void va_stats_count(Census *census, const Allocator *allocator)
             if (allocator == NULL || is_of(&views[i], allocator))
                 count_run(census, &views[i]);
     va_allocators_let_go();
+    count_refilled_before(census, allocator);
     va_registry_stats(&caches);
     for (uint32_t i = 0; i < caches.all; i++) {
         ThreadCache *cache = va_registry_nth(caches.made, i);
         va_lock_acquire(&cache->mutex);
-        if (allocator == NULL || cache->allocator == allocator)
+        if (allocator == NULL || cache->allocator == allocator) {
             count_cached(cache, slots);
+            count_refilled(cache, census->rows);
+        }
         va_lock_release(&cache->mutex);
     }
     for (unsigned class = 0; class <= VA_CLASSES; class ++)
