@@ -113,13 +113,29 @@ static long failing_syscall(long number, ...)
         /* A wake has no time. */
         result = failing_futex(word, operation, value,
                                operation % 128 == 1 ? NULL : va_arg(rest, const struct timespec *));
-    } else { /* write, getrandom; rt_sigprocmask has a set's size behind */
+    } else {
         long first = va_arg(rest, long);
         long second = va_arg(rest, long);
-        result = syscall(number, first, second, va_arg(rest, long), sizeof(uint64_t));
+        long third = va_arg(rest, long);
+        /* What is last is the mode of a file that is made, or the bytes of a set of signals. */
+        result = syscall(number, first, second, third,
+                         number == SYS_openat ? 0600 : (long)sizeof(uint64_t));
+        Call call = number == SYS_getrandom        ? CALL_RANDOM
+                    : number == SYS_rt_sigprocmask ? CALL_MASK
+                                                   : CALL_FILE;
+        if (fails(call, EIO)) {
+            if (number == SYS_openat && result >= 0)
+                close((int)result);
+            result = -1;
+        }
     }
     va_end(rest);
     return result;
+}
+
+static ssize_t failing_readlink(const char *path, char *buffer, size_t bytes)
+{
+    return fails(CALL_FILE, EACCES) ? -1 : readlink(path, buffer, bytes);
 }
 
 static int failing_key_create(pthread_key_t *key, void (*destructor)(void *))
@@ -132,6 +148,7 @@ static int failing_key_create(pthread_key_t *key, void (*destructor)(void *))
 #define madvise failing_madvise
 #define mremap failing_mremap
 #define syscall failing_syscall
+#define readlink failing_readlink
 #define pthread_key_create failing_key_create
 
 #include "unity.c"

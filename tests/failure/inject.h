@@ -21,7 +21,10 @@ typedef enum Call {
     CALL_WAKE,      /* the wake itself takes place: the kernel never loses one */
     CALL_BARRIER,   /* futex, for a time */
     CALL_KEY,       /* pthread_key_create */
-    CALL_THREAD,    /* the test's own: a thread that cannot be created */
+    CALL_RANDOM,
+    CALL_MASK,   /* rt_sigprocmask, by which a stack walk asks what can be read */
+    CALL_FILE,   /* openat, read, write, close, readlink */
+    CALL_THREAD, /* the test's own: a thread that cannot be created */
     CALLS
 } Call;
 
