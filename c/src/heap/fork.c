@@ -54,7 +54,7 @@ static VA_COLD void reset_all(void)
     CacheStats stats;
     va_lock_forks = 0;
     va_os_reset_streams();
-    va_lock_reset(&va_profile_lock);
+    va_profile_fork();
     va_lock_reset(&va_meta_lock);
     va_lock_reset(&va_use.lock);
     va_registry_reset_all(survivor);

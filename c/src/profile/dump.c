@@ -1,13 +1,9 @@
 /* dump.c: the buffer, and the formats that are text. */
 #include "profile/dump.h"
 
-#include <dlfcn.h>
 #include <string.h>
 
 #include "base/check.h"
-
-/* Missing in programs without a dynamic linker, and in the C library itself before glibc 2.34. */
-#pragma weak dladdr
 
 VA_COLD bool va_dump_flush(Dump *dump)
 {
@@ -123,18 +119,12 @@ static VA_COLD void put_heap(Dump *dump)
 
 /* ---- For flame graphs and for people ---- */
 
-/* The function, if the loader knows its name: only what libraries export has one. Else the file and
- * the address in it, for a tool that reads symbols. Return addresses may lie behind a function's
- * end: the call is before. */
+/* The file and the address in it, for a tool that reads symbols. The loader knows names of some
+ * functions, but dladdr waits while another thread loads a library, and its names vanish with
+ * theirs. Return addresses may lie behind a function's end: the call is before. */
 static VA_COLD void put_place(Dump *dump, uintptr_t address)
 {
-    Dl_info info = {.dli_sname = NULL};
     const Module *module = va_modules_find(&dump->modules, address - 1);
-    if (dladdr != NULL && dladdr((const void *)(address - 1), &info) != 0 &&
-        info.dli_sname != NULL) {
-        put_name(dump, info.dli_sname);
-        return;
-    }
     if (module != NULL) {
         put_name(dump, dump->modules.paths + module->path);
         put_text(dump, "+");

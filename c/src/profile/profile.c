@@ -15,6 +15,11 @@ static struct {
     _Atomic size_t rate, depth;
 } profile;
 
+/* The loader's lock may be held by a thread that the child after a fork has not. So a child uses
+ * what was read last, at the start or for a dump. */
+static VA_ARRAY_LAST Modules last_modules; /* va_profile_lock */
+static bool is_child;                      /* written while it has one thread */
+
 static VA_COLD bool make_table(void)
 {
     if (profile.table != NULL && !va_os_unmap(profile.table, VA_SAMPLE_TABLE_BYTES))
@@ -25,6 +30,38 @@ static VA_COLD bool make_table(void)
     va_sample_table_init(profile.table);
     va_os_program_path(profile.table->program, sizeof profile.table->program - 1);
     return true;
+}
+
+static VA_COLD void find_modules(Dump *dump)
+{
+    if (!is_child)
+        va_modules_read(&dump->modules, dump->table.program); /* without locks of ours */
+    va_lock_acquire(&va_profile_lock);
+    if (is_child)
+        dump->modules = last_modules;
+    else
+        last_modules = dump->modules;
+    va_lock_release(&va_profile_lock);
+}
+
+/* A dump with a copy of the table, NULL if there is none, or no memory. */
+static VA_COLD Dump *open_dump(void)
+{
+    Dump *dump = va_os_map(VA_DUMP_BYTES);
+    if (dump == NULL)
+        return NULL;
+    va_lock_acquire(&va_profile_lock);
+    bool known = profile.table != NULL;
+    if (known)
+        va_sample_table_copy(&dump->table, profile.table);
+    dump->rate = profile.last_rate;
+    dump->mode = profile.mode;
+    va_lock_release(&va_profile_lock);
+    dump->now_ms = va_os_clock_ms();
+    if (known)
+        return dump;
+    va_os_unmap(dump, VA_DUMP_BYTES);
+    return NULL;
 }
 
 VA_COLD bool va_profile_start(size_t rate, ProfileMode mode, size_t depth)
@@ -40,7 +77,18 @@ VA_COLD bool va_profile_start(size_t rate, ProfileMode mode, size_t depth)
         atomic_store_explicit(&va_profile_above, 0, memory_order_relaxed);
     }
     va_lock_release(&va_profile_lock);
+    Dump *dump = starts ? open_dump() : NULL;
+    if (dump != NULL) {
+        find_modules(dump);
+        va_os_unmap(dump, VA_DUMP_BYTES);
+    }
     return starts;
+}
+
+VA_COLD void va_profile_fork(void)
+{
+    va_lock_reset(&va_profile_lock);
+    is_child = true;
 }
 
 VA_COLD void va_profile_stop(void)
@@ -105,34 +153,14 @@ VA_COLD uint64_t va_profile_live_bytes(void)
 
 /* ---- Output ---- */
 
-/* A dump with a copy of the table, NULL if there is none, or no memory. */
-static VA_COLD Dump *open_dump(void)
-{
-    Dump *dump = va_os_map(VA_DUMP_BYTES);
-    if (dump == NULL)
-        return NULL;
-    va_lock_acquire(&va_profile_lock);
-    bool known = profile.table != NULL;
-    if (known)
-        va_sample_table_copy(&dump->table, profile.table);
-    dump->rate = profile.last_rate;
-    dump->mode = profile.mode;
-    va_lock_release(&va_profile_lock);
-    dump->now_ms = va_os_clock_ms();
-    if (known)
-        return dump;
-    va_os_unmap(dump, VA_DUMP_BYTES);
-    return NULL;
-}
-
 VA_COLD bool va_profile_dump(ProfileFormat format, ProfileSink *sink, void *context)
 {
     Dump *dump = open_dump();
     if (dump == NULL)
         return false;
+    find_modules(dump);
     dump->sink = sink;
     dump->context = context;
-    va_modules_read(&dump->modules, dump->table.program);
     if (format == PROFILE_PPROF || format == PROFILE_PPROF_ALL)
         va_dump_pprof(dump, format);
     else

@@ -82,7 +82,8 @@ typedef struct ProfileSample {
 /* Calls visit for each live sample until it returns other than 0; returns that, or 0. */
 int va_profile_visit(int (*visit)(const ProfileSample *sample, void *context), void *context);
 
-/* Around fork. */
+/* Around fork; and in the child, if there were other threads. */
 extern Lock va_profile_lock;
+void va_profile_fork(void);
 
 #endif
