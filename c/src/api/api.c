@@ -68,12 +68,19 @@ static VA_APART void free_large(void *pointer)
         va_route_free(pointer, "free");
 }
 
+static VA_APART void *malloc_sampled(size_t size)
+{
+    void *slot = va_sampling_allocate_fast(size);
+    return va_likely(slot != NULL) ? slot
+                                   : allocate_sampled(&va_process, size, VA_MIN_ALIGN, false);
+}
+
 static VA_NOINLINE void *malloc_slower(size_t size)
 {
     if (size > VA_RUN_MAX)
         return malloc_large(size);
     if (va_sampling_wants(size))
-        return allocate_sampled(&va_process, size, VA_MIN_ALIGN, false);
+        return malloc_sampled(size);
     return or_no_memory(va_route_allocate(&va_process, size, VA_MIN_ALIGN));
 }
 
@@ -81,7 +88,7 @@ static VA_NOINLINE void free_slower(void *pointer)
 {
     if (va_is_large_fast(pointer))
         free_large(pointer);
-    else if (va_likely(va_thread_covered == NULL) || !va_free_to(va_thread_covered, pointer))
+    else if (!va_sampling_free_fast(pointer))
         va_route_free(pointer, "free");
 }
 
@@ -96,7 +103,7 @@ VA_NOINLINE void va_api_free_slow(void *pointer)
 
 static VA_APART void free_sized_slow(void *pointer, size_t size)
 {
-    if (va_free_sized_foreign_fast(pointer, size))
+    if (va_free_sized_foreign_fast(pointer, size) || va_sampling_free_sized_fast(pointer, size))
         return;
     if (size <= VA_SMALL_MAX) {
         uint32_t offset = va_small_class_offset(size);
@@ -105,8 +112,7 @@ static VA_APART void free_sized_slow(void *pointer, size_t size)
     } else if (va_is_large_fast(pointer) && va_free_kept(pointer, size)) {
         return;
     }
-    if (va_likely(va_thread_covered == NULL) || !va_free_sized_to(va_thread_covered, pointer, size))
-        va_route_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
+    va_route_free_sized(pointer, size, VA_MIN_ALIGN, "free_sized");
 }
 
 VA_NOINLINE void *va_api_malloc_slow(size_t size)

@@ -1,41 +1,34 @@
 /* sampling.c: see sampling.h. */
 #include "api/sampling.h"
 
-#include "api/fast.h"
-
 #include <errno.h>
 #include <string.h>
 
-#include "api/profile_file.h"
 #include "os/os.h"
 
-/* The thread's next point. */
-static VA_THREAD_LOCAL struct {
-    uint64_t distance, random;
-    size_t rate; /* for which the distance was drawn; 0 at first */
-} ahead;
+VA_THREAD_LOCAL SamplingAhead va_sampling_ahead;
 
 static VA_COLD uint64_t draw(size_t rate)
 {
-    if (ahead.random == 0)
-        va_os_random(&ahead.random, sizeof ahead.random);
-    uint64_t x = ahead.random += 0x9e3779b97f4a7c15u;
+    if (va_sampling_ahead.random == 0)
+        va_os_random(&va_sampling_ahead.random, sizeof va_sampling_ahead.random);
+    uint64_t x = va_sampling_ahead.random += 0x9e3779b97f4a7c15u;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    ahead.rate = rate;
+    va_sampling_ahead.rate = rate;
     return va_weight_distance(x ^ (x >> 31), rate);
 }
 
 /* Does a request cover a point? */
 VA_INLINE bool covers_point(size_t size, size_t rate)
 {
-    if (va_unlikely(ahead.rate != rate))
-        ahead.distance = draw(rate);
-    if (va_likely(size <= ahead.distance)) {
-        ahead.distance -= size;
+    if (va_unlikely(va_sampling_ahead.rate != rate))
+        va_sampling_ahead.distance = draw(rate);
+    if (va_likely(size <= va_sampling_ahead.distance)) {
+        va_sampling_ahead.distance -= size;
         return false;
     }
-    ahead.distance = draw(rate);
+    va_sampling_ahead.distance = draw(rate);
     return true;
 }
 

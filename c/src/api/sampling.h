@@ -16,7 +16,8 @@
 #ifndef VA_SAMPLING_H
 #define VA_SAMPLING_H
 
-#include "api/watch.h"
+#include "api/fast.h"
+#include "api/profile_file.h"
 #include "profile/profile.h"
 
 #define VA_SAMPLING (VALLOC_CHECKS && !VA_WATCHED)
@@ -26,6 +27,42 @@ VA_INLINE bool va_sampling_wants(size_t size)
 {
     return VA_SAMPLING &&
            va_unlikely(size > atomic_load_explicit(&va_profile_above, memory_order_relaxed));
+}
+
+/* The thread's next point. */
+typedef struct SamplingAhead {
+    uint64_t distance;
+    size_t rate; /* for which the distance was drawn; 0 at first */
+    uint64_t random;
+} SamplingAhead;
+extern VA_THREAD_LOCAL SamplingAhead va_sampling_ahead;
+
+/* Most requests of a covered thread: a slot of its stacks, if no point is covered and nothing else
+ * is to be done. NULL with nothing changed: then va_sampling_wants. */
+VA_INLINE void *va_sampling_allocate_fast(size_t size)
+{
+    CacheFront *front = va_thread_covered;
+    if (!VA_SAMPLING || va_likely(front == NULL) || size > va_sampling_ahead.distance ||
+        va_sampling_ahead.rate != va_profile_rate() ||
+        atomic_load_explicit(&va_profile_file_wanted, memory_order_relaxed))
+        return NULL;
+    void *slot = VA_ALLOCATE_FROM(front, size);
+    if (va_likely(slot != NULL))
+        va_sampling_ahead.distance -= size;
+    return slot;
+}
+
+/* The same for frees; false with nothing changed. */
+VA_INLINE bool va_sampling_free_fast(void *pointer)
+{
+    CacheFront *front = va_thread_covered;
+    return VA_SAMPLING && va_unlikely(front != NULL) && va_free_to(front, pointer);
+}
+
+VA_INLINE bool va_sampling_free_sized_fast(void *pointer, size_t size)
+{
+    CacheFront *front = va_thread_covered;
+    return VA_SAMPLING && va_unlikely(front != NULL) && va_free_sized_to(front, pointer, size);
 }
 
 /* The requests, by a function with this frame. As va_route_allocate and so on. */

@@ -6,13 +6,13 @@
 
 Lock va_profile_lock;
 _Atomic size_t va_profile_above = PTRDIFF_MAX;
+_Atomic size_t va_profile_rate_bytes; /* written under va_profile_lock */
 
 static struct {
-    SampleTable *table; /* va_profile_lock; NULL before the first start */
-    size_t last_rate;   /* va_profile_lock */
-    ProfileMode mode;   /* va_profile_lock */
-    /* Written under the lock; relaxed: nothing else is read by them. A rate of 0: off. */
-    _Atomic size_t rate, depth;
+    SampleTable *table;   /* va_profile_lock; NULL before the first start */
+    size_t last_rate;     /* va_profile_lock */
+    ProfileMode mode;     /* va_profile_lock */
+    _Atomic size_t depth; /* written under the lock; relaxed: nothing else is read by it */
 } profile;
 
 /* The loader's lock may be held by a thread that the child after a fork has not. So a child uses
@@ -73,7 +73,7 @@ VA_COLD bool va_profile_start(size_t rate, ProfileMode mode, size_t depth)
         depth = va_min(depth != 0 ? depth : VA_PROFILE_DEPTH, VA_PROFILE_DEPTH_MAX);
         atomic_store_explicit(&profile.depth, depth, memory_order_relaxed);
         profile.mode = mode;
-        atomic_store_explicit(&profile.rate, profile.last_rate, memory_order_relaxed);
+        atomic_store_explicit(&va_profile_rate_bytes, profile.last_rate, memory_order_relaxed);
         atomic_store_explicit(&va_profile_above, 0, memory_order_relaxed);
     }
     va_lock_release(&va_profile_lock);
@@ -95,13 +95,8 @@ VA_COLD void va_profile_stop(void)
 {
     va_lock_acquire(&va_profile_lock);
     atomic_store_explicit(&va_profile_above, PTRDIFF_MAX, memory_order_relaxed);
-    atomic_store_explicit(&profile.rate, 0, memory_order_relaxed);
+    atomic_store_explicit(&va_profile_rate_bytes, 0, memory_order_relaxed);
     va_lock_release(&va_profile_lock);
-}
-
-size_t va_profile_rate(void)
-{
-    return atomic_load_explicit(&profile.rate, memory_order_relaxed);
 }
 
 VA_COLD bool va_profile_sample(const ProfileAllocation *allocation, StackFrame caller)
