@@ -105,7 +105,7 @@ VA_APART void *va_allocate_kept(size_t size)
 {
     if (VA_PASSAGE_CHECKED || VA_WATCHED)
         return NULL;
-    CacheFront *front = VA_THREAD_FRONT;
+    CacheFront *front = VA_THREAD_SOURCE;
     if (va_unlikely(front->tag == VA_TAG_NONE))
         return NULL;
     ThreadCache *cache = (ThreadCache *)front;

@@ -68,19 +68,10 @@ static VA_APART void free_large(void *pointer)
         va_route_free(pointer, "free");
 }
 
-static VA_APART void *malloc_sampled(size_t size)
-{
-    void *slot = va_sampling_allocate_fast(size);
-    return va_likely(slot != NULL) ? slot
-                                   : allocate_sampled(&va_process, size, VA_MIN_ALIGN, false);
-}
-
 static VA_NOINLINE void *malloc_slower(size_t size)
 {
-    if (size > VA_RUN_MAX)
-        return malloc_large(size);
     if (va_sampling_wants(size))
-        return malloc_sampled(size);
+        return allocate_sampled(&va_process, size, VA_MIN_ALIGN, false);
     return or_no_memory(va_route_allocate(&va_process, size, VA_MIN_ALIGN));
 }
 
@@ -88,7 +79,7 @@ static VA_NOINLINE void free_slower(void *pointer)
 {
     if (va_is_large_fast(pointer))
         free_large(pointer);
-    else if (!va_sampling_free_fast(pointer))
+    else
         va_route_free(pointer, "free");
 }
 
@@ -103,7 +94,7 @@ VA_NOINLINE void va_api_free_slow(void *pointer)
 
 static VA_APART void free_sized_slow(void *pointer, size_t size)
 {
-    if (va_free_sized_foreign_fast(pointer, size) || va_sampling_free_sized_fast(pointer, size))
+    if (va_free_sized_foreign_fast(pointer, size))
         return;
     if (size <= VA_SMALL_MAX) {
         uint32_t offset = va_small_class_offset(size);
@@ -117,8 +108,12 @@ static VA_APART void free_sized_slow(void *pointer, size_t size)
 
 VA_NOINLINE void *va_api_malloc_slow(size_t size)
 {
-    void *run = va_allocate_run_fast(size);
-    return va_likely(run != NULL) ? run : malloc_slower(size);
+    void *slot = va_allocate_run_fast(size);
+    if (slot == NULL && size <= VA_SMALL_MAX)
+        slot = va_sampling_allocate_fast(size);
+    if (va_likely(slot != NULL))
+        return slot;
+    return size > VA_RUN_MAX ? malloc_large(size) : malloc_slower(size);
 }
 
 VA_ENTRY void *valloc_malloc(size_t size)

@@ -193,7 +193,7 @@ stopped:
 /* The same for the cache of the thread that owns the first one's slab, if there is one. */
 static VA_APART size_t put_straight(void *const *pointers, size_t count)
 {
-    CacheFront *front = VA_THREAD_FRONT;
+    CacheFront *front = VA_THREAD_SOURCE;
     size_t index = va_index_fast(front, *pointers);
     uint32_t entry = va_entry_fast(front, index);
     Allocator *allocator = &va_process;

@@ -68,7 +68,7 @@ VA_INLINE bool va_push_fast(CacheFront *front, uint32_t class_offset, void *slot
 /* A slot of the thread's cache in the allocator of the process. */
 VA_INLINE void *va_allocate_fast(size_t size)
 {
-    return VA_ALLOCATE_FROM(VA_THREAD_FRONT, size);
+    return VA_ALLOCATE_FROM(VA_THREAD_SOURCE, size);
 }
 
 /* Frees into a cache; false if it cannot, with nothing changed: then va_free. The slot's memory is
@@ -114,7 +114,7 @@ VA_INLINE void *va_allocate_run_fast(size_t size)
     if (va_unlikely(size <= VA_SMALL_MAX || size > VA_RUN_MAX - VA_CANARY_BYTES))
         return NULL;
     uintptr_t offset = va_class_of(size + VA_CANARY_BYTES) << VA_CLASS_SHIFT;
-    CacheFront *front = VA_THREAD_FRONT;
+    CacheFront *front = VA_THREAD_SOURCE;
     if (va_unlikely(VA_GLANCE(*va_front_stack(front, offset)->top) == NULL))
         return NULL; /* the front may be none */
     atomic_store_explicit(&front->popping, true, memory_order_relaxed);
@@ -208,7 +208,7 @@ VA_INLINE uint32_t va_aligned_class_offset(size_t size, size_t alignment)
 VA_INLINE void *va_allocate_aligned_fast(size_t size, size_t alignment)
 {
     uint32_t offset = va_aligned_class_offset(size, alignment);
-    return va_likely(offset != UINT32_MAX) ? va_pop_fast(VA_THREAD_FRONT, offset, size) : NULL;
+    return va_likely(offset != UINT32_MAX) ? va_pop_fast(VA_THREAD_SOURCE, offset, size) : NULL;
 }
 
 /* Frees it into the thread's cache; false if it cannot, with nothing changed: then va_free_sized.
@@ -243,7 +243,7 @@ VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
 {
     if (VA_PASSAGE_CHECKED || VA_WATCHED || va_unlikely(size > VA_SMALL_MAX))
         return NULL;
-    CacheFront *front = VA_THREAD_FRONT;
+    CacheFront *front = VA_THREAD_SOURCE;
     size_t index = va_index_fast(front, pointer);
     uint32_t offset = va_entry_fast(front, index) ^ front->tag;
     if (va_unlikely(offset >= VA_CLASSES_SMALL << VA_CLASS_SHIFT))

@@ -177,9 +177,6 @@ static VA_COLD void *fail_nothrow(size_t size, Alignment alignment, bool array, 
 /* malloc and aligned_alloc of the process, as the runtimes call them. */
 static VA_APART void *allocate(size_t size, Alignment alignment, StackFrame caller)
 {
-    void *slot = alignment == 0 && is_fast(size) ? va_sampling_allocate_fast(size) : NULL;
-    if (slot != NULL)
-        return slot;
     if (va_sampling_wants(size) && is_all_own() && (alignment & (alignment - 1)) == 0)
         return va_sampling_allocate(&va_process, size, va_max(alignment, VA_MIN_ALIGN), false,
                                     caller);
@@ -192,6 +189,9 @@ static VA_APART void *allocate(size_t size, Alignment alignment, StackFrame call
 
 static VA_APART void *new_slow(size_t size, Alignment alignment, const void *caller)
 {
+    void *slot = alignment == 0 && is_fast(size) ? va_sampling_allocate_fast(size) : NULL;
+    if (slot != NULL)
+        return slot;
     is_all_own(); /* the next one may take the fast path */
     void *block = allocate(size, alignment, VA_STACK_CALLER);
     return va_likely(block != NULL) ? block : fail(size, alignment, caller);
@@ -298,8 +298,6 @@ EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *ptr, Alignment alignment, 
 
 static VA_APART void delete_sized_slow(void *ptr, size_t size)
 {
-    if (is_fast(size) && va_sampling_free_sized_fast(ptr, size))
-        return;
     if (is_all_own())
         valloc_free_sized(ptr, size);
     else
@@ -308,8 +306,6 @@ static VA_APART void delete_sized_slow(void *ptr, size_t size)
 
 static VA_APART void delete_array_sized_slow(void *ptr, size_t size)
 {
-    if (is_fast(size) && va_sampling_free_sized_fast(ptr, size))
-        return;
     if (is_all_own())
         valloc_free_sized(ptr, size);
     else

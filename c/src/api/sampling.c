@@ -66,7 +66,7 @@ VA_INLINE void count(const void *pointer, size_t size, StackFrame caller)
         return;
     if (va_unlikely(covers_point(size, rate)))
         sample(pointer, size, rate, caller);
-    if (va_unlikely(VA_THREAD_FRONT != VA_NO_FRONT))
+    if (va_unlikely(VA_THREAD_SOURCE != VA_NO_FRONT))
         va_thread_cover();
     va_profile_file_visit();
 }
@@ -75,9 +75,8 @@ VA_INLINE void count(const void *pointer, size_t size, StackFrame caller)
 VA_INLINE void *allocate(Allocator *allocator, size_t size, size_t alignment, bool zero)
 {
     void *slot = NULL;
-    if (va_likely(va_thread_covered != NULL && allocator == &va_process &&
-                  alignment <= VA_MIN_ALIGN))
-        slot = VA_ALLOCATE_FROM(va_thread_covered, size);
+    if (va_likely(allocator == &va_process && alignment <= VA_MIN_ALIGN))
+        slot = VA_ALLOCATE_FROM(VA_THREAD_FRONT, size);
     if (va_likely(slot != NULL))
         return zero ? memset(slot, 0, size) : slot;
     return zero ? va_route_allocate_zeroed(allocator, size, alignment)

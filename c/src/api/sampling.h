@@ -41,28 +41,14 @@ extern VA_THREAD_LOCAL SamplingAhead va_sampling_ahead;
  * is to be done. NULL with nothing changed: then va_sampling_wants. */
 VA_INLINE void *va_sampling_allocate_fast(size_t size)
 {
-    CacheFront *front = va_thread_covered;
-    if (!VA_SAMPLING || va_likely(front == NULL) || size > va_sampling_ahead.distance ||
+    if (!VA_SAMPLING || size > va_sampling_ahead.distance ||
         va_sampling_ahead.rate != va_profile_rate() ||
         atomic_load_explicit(&va_profile_file_wanted, memory_order_relaxed))
         return NULL;
-    void *slot = VA_ALLOCATE_FROM(front, size);
+    void *slot = VA_ALLOCATE_FROM(VA_THREAD_FRONT, size);
     if (va_likely(slot != NULL))
         va_sampling_ahead.distance -= size;
     return slot;
-}
-
-/* The same for frees; false with nothing changed. */
-VA_INLINE bool va_sampling_free_fast(void *pointer)
-{
-    CacheFront *front = va_thread_covered;
-    return VA_SAMPLING && va_unlikely(front != NULL) && va_free_to(front, pointer);
-}
-
-VA_INLINE bool va_sampling_free_sized_fast(void *pointer, size_t size)
-{
-    CacheFront *front = va_thread_covered;
-    return VA_SAMPLING && va_unlikely(front != NULL) && va_free_sized_to(front, pointer, size);
 }
 
 /* The requests, by a function with this frame. As va_route_allocate and so on. */

@@ -12,7 +12,7 @@
 #include "profile/profile.h"
 
 VA_THREAD_LOCAL CacheFront *va_thread_front = VA_NO_FRONT;
-VA_THREAD_LOCAL CacheFront *va_thread_covered;
+VA_THREAD_LOCAL CacheFront *va_thread_source = VA_NO_FRONT;
 VA_THREAD_LOCAL uint32_t va_thread_id;
 VA_THREAD_LOCAL bool va_thread_reports;
 static VA_THREAD_LOCAL ThreadCache *own_cache;
@@ -27,9 +27,15 @@ static struct {
     bool made;
 } exit_notice = {.once = PTHREAD_ONCE_INIT};
 
+static void set_source(CacheFront *front)
+{
+    __atomic_store_n(&va_thread_source, front, __ATOMIC_RELAXED);
+}
+
 static void set_front(CacheFront *front)
 {
     __atomic_store_n(&va_thread_front, front, __ATOMIC_RELAXED);
+    set_source(front);
 }
 
 static VA_COLD void retire(ThreadCache *cache)
@@ -45,7 +51,6 @@ static VA_COLD void at_exit(void *cache)
     if (++exit_rounds < VA_EXIT_ROUNDS && pthread_setspecific(exit_notice.key, cache) == 0)
         return;
     set_front(VA_NO_FRONT);
-    va_thread_covered = NULL;
     own_cache = NULL;
     va_thread_id = 0;
     retire(cache);
@@ -109,18 +114,17 @@ static VA_COLD ThreadCache *acquire_shared(void)
 
 static void uncover(void)
 {
-    if (va_thread_covered == NULL || va_profile_rate() != 0)
+    CacheFront *front = VA_THREAD_FRONT;
+    if (front == VA_THREAD_SOURCE || va_profile_rate() != 0)
         return;
     va_thread_id = own_cache->id;
-    set_front(va_thread_covered);
-    va_thread_covered = NULL;
+    set_source(front);
 }
 
 VA_COLD void va_thread_cover(void)
 {
-    va_thread_covered = VA_THREAD_FRONT;
     va_thread_id = 0;
-    set_front(VA_NO_FRONT);
+    set_source(VA_NO_FRONT);
 }
 
 VA_STARTUP ThreadCache *va_thread_acquire_slow(void)
@@ -184,7 +188,6 @@ VA_COLD void va_thread_begin_report(void)
 {
     va_thread_reports = true;
     set_front(VA_NO_FRONT);
-    va_thread_covered = NULL;
     own_cache = NULL;
     va_thread_id = 0;
 }

@@ -1,8 +1,9 @@
 /* thread.h: which ThreadCache the calling thread uses; first use, exit, fork.
  *
- * One pointer of thread-local storage, which never holds NULL: before the first use it points at
+ * Pointers of thread-local storage, which never hold NULL: before the first use they point at
  * a static front whose stacks are all empty and whose tag matches nothing, so that the fast
- * paths need no test for it; after the thread's exit handler has run, at that again. */
+ * paths need no test for it; after the thread's exit handler has run, at that again. Frees use
+ * the front, allocations the source. They are the same, but while a heap profile is on. */
 #ifndef VA_THREAD_H
 #define VA_THREAD_H
 
@@ -10,10 +11,13 @@
 
 /* Others write it, see idle.h: every operation reads it once. */
 extern VA_THREAD_LOCAL CacheFront *va_thread_front;
+extern VA_THREAD_LOCAL CacheFront *va_thread_source;
 #if VA_TSAN
 #define VA_THREAD_FRONT __atomic_load_n(&va_thread_front, __ATOMIC_RELAXED)
+#define VA_THREAD_SOURCE __atomic_load_n(&va_thread_source, __ATOMIC_RELAXED)
 #else
 #define VA_THREAD_FRONT va_thread_front
+#define VA_THREAD_SOURCE va_thread_source
 #endif
 
 ThreadCache *va_thread_acquire_slow(void);
@@ -26,7 +30,7 @@ void va_thread_flush_shared(void);
  * for that one shared by all such threads, locked. NULL if there is none. */
 VA_INLINE ThreadCache *va_thread_acquire(void)
 {
-    CacheFront *front = VA_THREAD_FRONT;
+    CacheFront *front = VA_THREAD_SOURCE;
     ThreadCache *cache =
         va_likely(front->tag != VA_TAG_NONE) ? (ThreadCache *)front : va_thread_acquire_slow();
     if (va_likely(cache != NULL))
@@ -60,11 +64,10 @@ extern VA_THREAD_LOCAL uint32_t va_thread_id;
 /* Gives the thread its cache and id, unless there is no memory. Returns the id, or 0. */
 uint32_t va_thread_attach(void);
 
-/* While a heap profile is on: hides the thread's caches from the fast paths, as if it had none yet.
- * All its requests then take the slow paths, which find the caches. The first one after the
- * profile has stopped ends that. The front that is hidden, or NULL. */
+/* While a heap profile is on: hides the thread's caches from the fast paths that allocate, as if it
+ * had none yet. These requests then take the slow paths, which find the caches. The first one after
+ * the profile has stopped ends that. */
 void va_thread_cover(void);
-extern VA_THREAD_LOCAL CacheFront *va_thread_covered;
 
 /* Registers the handlers of fork.c, at its first call. Called with no lock held, by a thread that
  * is about to take its first one while there are others. */
