@@ -143,6 +143,9 @@ static VA_NOINLINE void *realloc_slow(void *ptr, size_t size)
 {
     if (ptr == NULL)
         return va_api_malloc(size);
+    void *block = va_sampling_reallocate_fast(ptr, size);
+    if (block != NULL)
+        return block;
     if (va_sampling_wants(size))
         return reallocate_sampled(&va_process, ptr, size, VA_MIN_ALIGN, "realloc");
     return or_no_memory(va_route_reallocate(&va_process, ptr, size, VA_MIN_ALIGN, "realloc"));

@@ -239,11 +239,8 @@ VA_INLINE bool va_free_sized_foreign_fast(void *pointer, size_t size)
 
 /* Moves a slot of the thread's cache to one of another class, if it has one free, or leaves it
  * where its class is right. NULL with nothing changed: then va_reallocate, which also reports. */
-VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
+VA_INLINE void *va_reallocate_from(CacheFront *front, void *pointer, size_t size)
 {
-    if (VA_PASSAGE_CHECKED || VA_WATCHED || va_unlikely(size > VA_SMALL_MAX))
-        return NULL;
-    CacheFront *front = VA_THREAD_SOURCE;
     size_t index = va_index_fast(front, pointer);
     uint32_t offset = va_entry_fast(front, index) ^ front->tag;
     if (va_unlikely(offset >= VA_CLASSES_SMALL << VA_CLASS_SHIFT))
@@ -261,6 +258,13 @@ VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
     if (va_unlikely(!va_push_fast(front, offset, pointer)))
         va_free(pointer, "realloc");
     return moved;
+}
+
+VA_INLINE void *va_reallocate_fast(void *pointer, size_t size)
+{
+    if (VA_PASSAGE_CHECKED || VA_WATCHED || va_unlikely(size > VA_SMALL_MAX))
+        return NULL;
+    return va_reallocate_from(VA_THREAD_SOURCE, pointer, size);
 }
 
 /* The same for a slot or run that the thread sees; 0: then va_usable_size. */

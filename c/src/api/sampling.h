@@ -37,18 +37,35 @@ typedef struct SamplingAhead {
 } SamplingAhead;
 extern VA_THREAD_LOCAL SamplingAhead va_sampling_ahead;
 
-/* Most requests of a covered thread: a slot of its stacks, if no point is covered and nothing else
- * is to be done. NULL with nothing changed: then va_sampling_wants. */
+/* Is nothing to be done for a request but to count it? */
+VA_INLINE bool va_sampling_passes(size_t size)
+{
+    return VA_SAMPLING && size <= va_sampling_ahead.distance &&
+           va_sampling_ahead.rate == va_profile_rate() &&
+           !atomic_load_explicit(&va_profile_file_wanted, memory_order_relaxed);
+}
+
+/* Most requests of a covered thread: a slot of its stacks, if no point is covered. NULL with
+ * nothing changed: then va_sampling_wants. */
 VA_INLINE void *va_sampling_allocate_fast(size_t size)
 {
-    if (!VA_SAMPLING || size > va_sampling_ahead.distance ||
-        va_sampling_ahead.rate != va_profile_rate() ||
-        atomic_load_explicit(&va_profile_file_wanted, memory_order_relaxed))
+    if (!va_sampling_passes(size))
         return NULL;
     void *slot = VA_ALLOCATE_FROM(VA_THREAD_FRONT, size);
     if (va_likely(slot != NULL))
         va_sampling_ahead.distance -= size;
     return slot;
+}
+
+/* The same for realloc. */
+VA_INLINE void *va_sampling_reallocate_fast(void *pointer, size_t size)
+{
+    if (VA_PASSAGE_CHECKED || size > VA_SMALL_MAX || !va_sampling_passes(size))
+        return NULL;
+    void *block = va_reallocate_from(VA_THREAD_FRONT, pointer, size);
+    if (va_likely(block != NULL))
+        va_sampling_ahead.distance -= size;
+    return block;
 }
 
 /* The requests, by a function with this frame. As va_route_allocate and so on. */
