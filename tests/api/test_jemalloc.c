@@ -436,6 +436,9 @@ static void arenas_are_allocators(void **state)
     dallocx(block, flags);
     refresh();
     assert_true(get_of_arena(arena, "large.allocated") < 100000);
+    sdallocx(mallocx(500, flags), 500, flags);
+    sdallocx(aligned, 100, flags | MALLOCX_ALIGN(4096));
+    assert_non_null(mallocx(100, flags));
 
     assert_int_equal(run("arena.1.reset"), 0);
     refresh();
