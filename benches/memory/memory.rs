@@ -47,10 +47,11 @@ struct Mix(usize, usize);
 const SMALL: Mix = Mix(16, 256);
 const MIXED: Mix = Mix(16, 16 << 10);
 const LARGE: Mix = Mix(4 << 10, 1 << 20);
+const ALL: Mix = Mix(16, 1 << 20);
 
 type Scenario = fn(&mut dyn Heap, usize);
 
-const SCENARIOS: [(&str, &str, Scenario); 6] = [
+const SCENARIOS: [(&str, &str, Scenario); 8] = [
     ("fragments-small", "95 % freed at random, 16 to 256 B", |heap, mib| {
         fragments(heap, mib, SMALL);
     }),
@@ -61,6 +62,12 @@ const SCENARIOS: [(&str, &str, Scenario); 6] = [
         fragments(heap, mib, LARGE);
     }),
     ("asleep", "95 % freed at random, 16 B to 16 KiB, then nothing; background threads", asleep),
+    ("idle-mixed", "95 % freed at random, 16 B to 16 KiB, then nothing", |heap, mib| {
+        idle(heap, mib, MIXED);
+    }),
+    ("idle-all", "95 % freed at random, 16 B to 1 MiB, then nothing", |heap, mib| {
+        idle(heap, mib, ALL);
+    }),
     ("waves", "growth and shrinking, sizes that change", waves),
     ("server", "an hour of a server, steady live size", server),
 ];
@@ -156,6 +163,14 @@ fn asleep(heap: &mut dyn Heap, mib: usize) {
     heap.fill("fill", mib << 20, MIXED);
     heap.shrink("free 95 %", (mib << 20) / 20);
     heap.idle("idle", Duration::from_millis(1500), false);
+}
+
+/// Without background threads: nothing but the frees can return memory.
+fn idle(heap: &mut dyn Heap, mib: usize, mix: Mix) {
+    heap.fill("fill", mib << 20, mix);
+    heap.shrink("0 s", (mib << 20) / 20);
+    heap.idle("2 s", Duration::from_secs(2), false);
+    heap.idle("10 s", Duration::from_secs(8), false);
 }
 
 fn waves(heap: &mut dyn Heap, mib: usize) {
@@ -474,7 +489,7 @@ fn draw(common: &Common, rows: &[Sample], allocators: &[String]) -> Result<()> {
         let mib = Axis::new("MiB", Scale::Linear);
         chart::lines(&path, title, &Axis::new("progress", Scale::Linear), &mib, &lines)?;
         // What idles takes no time.
-        if name.starts_with("fragments") || *name == "asleep" {
+        if ["fragments", "idle", "asleep"].iter().any(|kind| name.starts_with(kind)) {
             continue;
         }
         let path = common.file(&format!("memory-{name}-time.svg"));

@@ -199,6 +199,9 @@ def memory(rows):
     idled = [("asleep, idle", {name: (cell["after idle"], f"{cell['after idle']:.0f}")
                                for name, cell in row.items()})
              for subject, row in subjects.items() if subject == "asleep"]
+    idled += [(f"{subject}, 10 s", {name: (cell["after 10 s"], f"{cell['after 10 s']:.0f}")
+                                    for name, cell in row.items()})
+              for subject, row in subjects.items() if subject.startswith("idle")]
     whole = [(subject, {name: (cell["mean_mib"], f"{cell['mean_mib']:.0f} / {cell['peak_mib']:.0f}")
                         for name, cell in row.items()})
              for subject, row in subjects.items() if subject in ("waves", "server")]
