@@ -28,6 +28,7 @@
 
 #include "harden/secure.c"
 #include "harden/zero_size.c"
+#include "harden/memtag.c"
 
 #include "arena/run_set.c"
 #include "arena/arena_space.c"

@@ -14,11 +14,22 @@
 #include "report/print.h"
 #include "report/stats.h"
 
+/* What leaves a slow path. */
 static void *or_no_memory(void *result)
 {
     if (va_unlikely(result == NULL))
         errno = ENOMEM;
-    return result;
+    return va_memtag_out(result);
+}
+
+/* The same of a realloc. */
+VA_INLINE void *or_old(void *result, void *ptr)
+{
+    if (!va_memtag_on)
+        return or_no_memory(result);
+    if (va_unlikely(result == NULL))
+        errno = ENOMEM;
+    return va_memtag_resize(result, ptr);
 }
 
 static bool multiply(size_t count, size_t size, size_t *product)
@@ -46,8 +57,9 @@ static VA_APART void *allocate_sampled(Allocator *allocator, size_t size, size_t
 static VA_APART void *reallocate_sampled(Allocator *allocator, void *ptr, size_t size,
                                          size_t alignment, const char *function)
 {
-    return or_no_memory(
-        va_sampling_reallocate(allocator, ptr, size, alignment, function, VA_STACK_CALLER));
+    return or_old(va_sampling_reallocate(allocator, va_memtag_strip(ptr), size, alignment, function,
+                                         VA_STACK_CALLER),
+                  ptr);
 }
 
 /* ---- The process ---- */
@@ -56,7 +68,7 @@ static VA_APART void *malloc_large(size_t size)
 {
     void *run = va_allocate_kept(size);
     if (va_likely(run != NULL))
-        return run;
+        return va_memtag_out(run);
     if (va_sampling_wants(size))
         return allocate_sampled(&va_process, size, VA_MIN_ALIGN, false);
     return or_no_memory(va_route_allocate(&va_process, size, VA_MIN_ALIGN));
@@ -112,7 +124,7 @@ VA_NOINLINE void *va_api_malloc_slow(size_t size)
     if (slot == NULL && size <= VA_SMALL_MAX)
         slot = va_sampling_allocate_fast(size);
     if (va_likely(slot != NULL))
-        return slot;
+        return va_memtag_out(slot);
     return size > VA_RUN_MAX ? malloc_large(size) : malloc_slower(size);
 }
 
@@ -135,7 +147,7 @@ void *valloc_calloc(size_t count, size_t size)
         return or_no_memory(NULL);
     void *slot = va_allocate_fast(bytes);
     if (va_likely(slot != NULL))
-        return memset(slot, 0, bytes);
+        return va_memtag_out(memset(slot, 0, bytes));
     return calloc_slow(bytes);
 }
 
@@ -148,13 +160,14 @@ static VA_NOINLINE void *realloc_slow(void *ptr, size_t size)
         return block;
     if (va_sampling_wants(size))
         return reallocate_sampled(&va_process, ptr, size, VA_MIN_ALIGN, "realloc");
-    return or_no_memory(va_route_reallocate(&va_process, ptr, size, VA_MIN_ALIGN, "realloc"));
+    return or_old(
+        va_route_reallocate(&va_process, va_memtag_strip(ptr), size, VA_MIN_ALIGN, "realloc"), ptr);
 }
 
 void *valloc_realloc(void *ptr, size_t size)
 {
-    void *block = va_reallocate_fast(ptr, size);
-    return va_likely(block != NULL) ? block : realloc_slow(ptr, size);
+    void *block = va_reallocate_fast(va_memtag_in(ptr, "realloc"), size);
+    return va_likely(block != NULL) ? va_memtag_again(block, ptr) : realloc_slow(ptr, size);
 }
 
 VA_COLD void *valloc_reallocarray(void *ptr, size_t count, size_t size)
@@ -172,12 +185,14 @@ VA_ENTRY void valloc_free(void *ptr)
 
 VA_ENTRY void valloc_free_sized(void *ptr, size_t size)
 {
+    ptr = va_memtag_in(ptr, "free_sized");
     if (va_unlikely(!va_free_sized_fast(ptr, size)))
         free_sized_slow(ptr, size);
 }
 
 VA_APART void valloc_free_aligned_sized(void *ptr, size_t alignment, size_t size)
 {
+    ptr = va_memtag_in(ptr, "free_aligned_sized");
     if (va_unlikely(!va_free_aligned_fast(ptr, size, alignment)))
         va_route_free_sized(ptr, size, alignment, "free_aligned_sized");
 }
@@ -195,7 +210,7 @@ void *valloc_aligned_alloc(size_t alignment, size_t size)
         return NULL;
     void *slot = va_allocate_aligned_fast(size, alignment);
     if (va_likely(slot != NULL))
-        return slot;
+        return va_memtag_out(slot);
     return aligned_alloc_slow(alignment, size);
 }
 
@@ -212,9 +227,10 @@ VA_COLD void *valloc_aligned_realloc(void *ptr, size_t alignment, size_t size)
 {
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
+    void *slot = va_memtag_in(ptr, "aligned_realloc");
     if (va_sampling_wants(size))
         return reallocate_sampled(&va_process, ptr, size, alignment, "aligned_realloc");
-    return or_no_memory(va_route_reallocate(&va_process, ptr, size, alignment, "aligned_realloc"));
+    return or_old(va_route_reallocate(&va_process, slot, size, alignment, "aligned_realloc"), ptr);
 }
 
 static VA_APART int posix_memalign_slow(void **out, size_t alignment, size_t size)
@@ -224,7 +240,7 @@ static VA_APART int posix_memalign_slow(void **out, size_t alignment, size_t siz
                        : va_route_allocate(&va_process, size, alignment);
     if (va_unlikely(result == NULL))
         return ENOMEM;
-    *out = result;
+    *out = va_memtag_out(result);
     return 0;
 }
 
@@ -235,7 +251,7 @@ VA_APART int valloc_posix_memalign(void **out, size_t alignment, size_t size)
     void *result = va_allocate_aligned_fast(size, alignment);
     if (va_unlikely(result == NULL))
         return posix_memalign_slow(out, alignment, size);
-    *out = result;
+    *out = va_memtag_out(result);
     return 0;
 }
 
@@ -246,8 +262,16 @@ void *valloc_memalign(size_t alignment, size_t size)
 
 VA_APART size_t valloc_usable_size(const void *ptr)
 {
+    ptr = va_memtag_look(ptr, "usable_size");
     size_t bytes = va_usable_size_fast(ptr);
-    return va_likely(bytes != 0) ? bytes : va_route_usable_size(ptr, "usable_size");
+    if (va_likely(bytes != 0))
+        return bytes;
+    if (!va_memtag_on)
+        return va_route_usable_size(ptr, "usable_size");
+    uint64_t before = va_memtag_ignore();
+    bytes = va_route_usable_size(ptr, "usable_size");
+    va_memtag_heed(before);
+    return bytes;
 }
 
 VA_COLD size_t valloc_good_size(size_t size)
@@ -266,8 +290,13 @@ VA_COLD void *valloc_expand(void *ptr, size_t size)
 {
     if (ptr == NULL)
         return NULL;
-    bool done = va_sampling_wants(size) ? va_sampling_expand(ptr, size, VA_STACK_CALLER)
-                                        : va_route_expand(ptr, size, "expand");
+    void *slot = va_memtag_look(ptr, "expand");
+    uint64_t before = va_memtag_ignore();
+    bool done = va_sampling_wants(size) ? va_sampling_expand(slot, size, VA_STACK_CALLER)
+                                        : va_route_expand(slot, size, "expand");
+    va_memtag_heed(before);
+    if (done)
+        va_memtag_restore(ptr);
     return done ? ptr : NULL;
 }
 
@@ -278,7 +307,7 @@ VA_COLD size_t valloc_purge(void)
 
 VA_COLD int valloc_defrag_hint(const void *ptr)
 {
-    return va_defrag_hint(ptr);
+    return va_defrag_hint(va_memtag_strip(ptr));
 }
 
 VA_COLD void valloc_set_error_handler(void (*handler)(const char *, void *), void *context)
@@ -415,7 +444,7 @@ VA_APART void *valloc_allocate(MemoryAllocator *allocator, size_t size)
 {
     void *slot = allocate_fast(allocator, size);
     if (va_likely(slot != NULL))
-        return slot;
+        return va_memtag_out(slot);
     return allocate_slow(allocator, size);
 }
 
@@ -426,7 +455,7 @@ VA_APART void *valloc_allocate_zeroed(MemoryAllocator *allocator, size_t count, 
         return or_no_memory(NULL);
     void *slot = allocate_fast(allocator, bytes);
     if (va_likely(slot != NULL))
-        return memset(slot, 0, bytes);
+        return va_memtag_out(memset(slot, 0, bytes));
     return valloc_allocate_aligned_zeroed(allocator, VA_MIN_ALIGN, bytes);
 }
 
@@ -462,9 +491,10 @@ VA_COLD void *valloc_reallocate_aligned(MemoryAllocator *allocator, void *ptr, s
     Allocator *own = allocator_of_handle(allocator, "valloc_reallocate");
     if (va_unlikely(!is_alignment(alignment)))
         return NULL;
+    void *slot = va_memtag_in(ptr, "valloc_reallocate");
     if (va_sampling_wants(size))
         return reallocate_sampled(own, ptr, size, alignment, "valloc_reallocate");
-    return or_no_memory(va_route_reallocate(own, ptr, size, alignment, "valloc_reallocate"));
+    return or_old(va_route_reallocate(own, slot, size, alignment, "valloc_reallocate"), ptr);
 }
 
 static VA_APART void free_valloc_slow(const MemoryAllocator *allocator, void *ptr)
@@ -478,6 +508,7 @@ static VA_APART void free_valloc_slow(const MemoryAllocator *allocator, void *pt
 VA_APART void free_valloc(MemoryAllocator *allocator, void *ptr)
 {
     CacheFront *front = va_allocator_front(allocator);
+    ptr = va_memtag_in(ptr, "free_valloc");
     if (va_unlikely(front == NULL || !va_free_to(front, ptr)))
         free_valloc_slow(allocator, ptr);
 }
@@ -489,7 +520,7 @@ VA_COLD MemoryAllocator *valloc_process(void)
 
 VA_COLD MemoryAllocator *valloc_owner(const void *ptr)
 {
-    const Allocator *owner = va_owner(ptr);
+    const Allocator *owner = va_owner(va_memtag_strip(ptr));
     return owner != NULL ? owner->handle : NULL;
 }
 
@@ -562,7 +593,7 @@ typedef struct Visit {
 static VA_COLD int show(const ProfileSample *sample, void *context)
 {
     const Visit *visit = context;
-    valloc_profile_sample shown = {.ptr = sample->pointer,
+    valloc_profile_sample shown = {.ptr = va_memtag_of(sample->pointer),
                                    .size = sample->size,
                                    .objects = sample->objects,
                                    .bytes = sample->bytes,

@@ -17,7 +17,8 @@
 #include "cache/stack_size.h"
 
 /* Where slots may go straight. */
-#if VA_PASSAGE_CHECKED || VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VA_WATCHED
+#if VA_PASSAGE_CHECKED || VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VA_MEMTAG ||         \
+    VA_WATCHED
 #define VA_BATCHES 0
 #else
 #define VA_BATCHES 1
@@ -119,7 +120,8 @@ static VA_APART size_t sample_batch(Allocator *allocator, size_t size, size_t co
                                     void **pointers)
 {
     for (size_t i = 0; i < count; i++) {
-        pointers[i] = va_sampling_allocate(allocator, size, VA_MIN_ALIGN, false, VA_STACK_CALLER);
+        pointers[i] = va_memtag_out(
+            va_sampling_allocate(allocator, size, VA_MIN_ALIGN, false, VA_STACK_CALLER));
         if (va_unlikely(pointers[i] == NULL)) {
             errno = ENOMEM;
             return i;
@@ -139,6 +141,8 @@ VA_INLINE size_t allocate_batch(Allocator *allocator, size_t size, size_t count,
             errno = ENOMEM;
             return done;
         }
+        if (va_memtag_on)
+            pointers[done] = va_memtag_give(pointers[done]);
         done++;
         done += take_straight(allocator, size, count - done, pointers + done);
     }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "api/watch.h"
+#include "harden/memtag.h"
 
 #if VA_PASSAGE_CHECKED || VALLOC_SECURE_RANDOM
 #include "api/fast_secure.h"
@@ -96,12 +97,13 @@ VA_INLINE void *va_api_malloc(size_t size)
 {
     void *slot = va_allocate_fast(size);
     if (va_likely(slot != NULL))
-        return slot;
+        return va_memtag_out(slot);
     return va_api_malloc_slow(size);
 }
 
 VA_INLINE void va_api_free(void *pointer)
 {
+    pointer = va_memtag_in(pointer, "free");
     if (va_unlikely(!va_free_fast(pointer)))
         va_api_free_slow(pointer);
 }

@@ -178,8 +178,8 @@ static VA_COLD void *fail_nothrow(size_t size, Alignment alignment, bool array, 
 static VA_APART void *allocate(size_t size, Alignment alignment, StackFrame caller)
 {
     if (va_sampling_wants(size) && is_all_own() && (alignment & (alignment - 1)) == 0)
-        return va_sampling_allocate(&va_process, size, va_max(alignment, VA_MIN_ALIGN), false,
-                                    caller);
+        return va_memtag_out(va_sampling_allocate(&va_process, size,
+                                                  va_max(alignment, VA_MIN_ALIGN), false, caller));
     if (alignment == 0)
         return malloc(va_max(size, 1));
     if (is_all_own())
@@ -209,7 +209,7 @@ static VA_APART void *new_nothrow_slow(size_t size, Alignment alignment, bool ar
 EXPORT void *_Znwm(size_t size)
 {
     void *slot = is_fast(size) ? va_allocate_fast(size) : NULL;
-    return va_likely(slot != NULL) ? slot : new_slow(size, 0, CALLER);
+    return va_likely(slot != NULL) ? va_memtag_out(slot) : new_slow(size, 0, CALLER);
 }
 
 EXPORT void *_Znam(size_t size)
@@ -230,13 +230,15 @@ EXPORT void *_ZnamSt11align_val_t(size_t size, Alignment alignment)
 EXPORT void *_ZnwmRKSt9nothrow_t(size_t size, Nothrow nothrow)
 {
     void *slot = is_fast(size) ? va_allocate_fast(size) : NULL;
-    return va_likely(slot != NULL) ? slot : new_nothrow_slow(size, 0, false, nothrow, CALLER);
+    return va_likely(slot != NULL) ? va_memtag_out(slot)
+                                   : new_nothrow_slow(size, 0, false, nothrow, CALLER);
 }
 
 EXPORT void *_ZnamRKSt9nothrow_t(size_t size, Nothrow nothrow)
 {
     void *slot = is_fast(size) ? va_allocate_fast(size) : NULL;
-    return va_likely(slot != NULL) ? slot : new_nothrow_slow(size, 0, true, nothrow, CALLER);
+    return va_likely(slot != NULL) ? va_memtag_out(slot)
+                                   : new_nothrow_slow(size, 0, true, nothrow, CALLER);
 }
 
 EXPORT void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, Alignment alignment, Nothrow nothrow)
@@ -314,13 +316,13 @@ static VA_APART void delete_array_sized_slow(void *ptr, size_t size)
 
 EXPORT void _ZdlPvm(void *ptr, size_t size)
 {
-    if (va_unlikely(!is_fast(size) || !va_free_sized_fast(ptr, size)))
+    if (va_unlikely(!is_fast(size) || va_memtag_on || !va_free_sized_fast(ptr, size)))
         delete_sized_slow(ptr, size);
 }
 
 EXPORT void _ZdaPvm(void *ptr, size_t size)
 {
-    if (va_unlikely(!is_fast(size) || !va_free_sized_fast(ptr, size)))
+    if (va_unlikely(!is_fast(size) || va_memtag_on || !va_free_sized_fast(ptr, size)))
         delete_array_sized_slow(ptr, size);
 }
 

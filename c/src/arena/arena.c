@@ -8,6 +8,7 @@
 #include "os/options.h"
 #include "os/os.h"
 #include "arena/run_set.h"
+#include "harden/memtag.h"
 #include "harden/secure.h"
 
 #define LARGE_BLOCKS (VA_HUGE_BYTES >> VA_BLOCK_SHIFT)
@@ -27,6 +28,7 @@ static VA_STARTUP void initialise(void)
     if (!atomic_load_explicit(&initialised, memory_order_relaxed)) {
         va_options_read();
         va_secure_start();
+        va_memtag_start();
         limit_locked(va_options.soft_limit_bytes >> VA_BLOCK_SHIFT,
                      va_options.hard_limit_bytes >> VA_BLOCK_SHIFT);
         /* Pairs with the acquire in va_arena_start. */

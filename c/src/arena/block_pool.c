@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/probe.h"
+#include "harden/memtag.h"
 #include "os/os.h"
 
 Allocator va_process = {
@@ -219,12 +220,14 @@ static void purge(Block *run)
         run->zero = va_os_purge(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT);
 }
 
-#if VALLOC_SECURE_ZERO
+#if VALLOC_SECURE_ZERO || VA_MEMTAG
 static VA_COLD void clear(Block *run)
 {
     purge(run);
-    if (!run->zero && run->moved == 0) /* locked memory */
+    if (!run->zero && run->moved == 0) { /* locked memory */
+        va_memtag_drop(va_block_address(run), (size_t)run->run_blocks << VA_BLOCK_SHIFT);
         memset(va_block_address(run), 0, (size_t)run->run_blocks << VA_BLOCK_SHIFT);
+    }
 }
 #else
 VA_INLINE void clear(const Block *run)
@@ -325,7 +328,7 @@ VA_COLD void va_pool_end(Allocator *allocator)
         run = va_guard_whole(run);
         if (is_used)
             run->zero = false;
-        if (VALLOC_SECURE_ZERO && is_used)
+        if ((VALLOC_SECURE_ZERO || va_memtag_on) && is_used)
             clear(run);
         run->next = chain;
         chain = run;

@@ -34,9 +34,13 @@
 #ifndef VALLOC_SECURE_COPIES /* only of the override library, which alone has api/copies.c */
 #define VALLOC_SECURE_COPIES 0
 #endif
+#ifndef VALLOC_SECURE_MEMTAG
+#define VALLOC_SECURE_MEMTAG VALLOC_SECURE
+#endif
 
-#if !VALLOC_CHECKS && (VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_ZERO ||   \
-                       VALLOC_SECURE_CANARY || VALLOC_SECURE_GUARD || VALLOC_SECURE_COPIES)
+#if !VALLOC_CHECKS &&                                                                              \
+    (VALLOC_SECURE_RANDOM || VALLOC_SECURE_QUARANTINE || VALLOC_SECURE_ZERO ||                     \
+     VALLOC_SECURE_CANARY || VALLOC_SECURE_GUARD || VALLOC_SECURE_COPIES || VALLOC_SECURE_MEMTAG)
 #error "the features of the secure build need VALLOC_CHECKS"
 #endif
 
@@ -77,6 +81,17 @@
  * slot_state.h. */
 #define VA_CLASS_MIDDLE VA_CLASS_OF_BYTES(64)
 #define VA_CLASS_COARSE VA_CLASS_OF_BYTES(128)
+
+/* Memory tags are compiled in: where there may be a processor that has them, see memtag.h. */
+#if VALLOC_SECURE_MEMTAG && defined(__aarch64__) && !VA_WATCHED
+#define VA_MEMTAG 1
+#else
+#define VA_MEMTAG 0
+#endif
+/* Larger allocations have no memory tags. To store them makes all pages resident, whether or not
+ * the program uses them, and takes a processor as long as to clear a part of the memory. All slots
+ * have tags, and the smallest runs; the others end with a guard page. */
+#define VA_MEMTAG_BYTES ((size_t)128 << 10)
 
 /* Random order: an allocation takes one of this many slots at the top of the stack. To mix a whole
  * refill instead made python3 take 1.3 times as long: what is used together would lie apart. */

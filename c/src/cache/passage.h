@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "cache/cache.h"
+#include "harden/memtag.h"
 
 /* Is a free slot as its free left it? */
 VA_INLINE bool va_slot_is_zero(const char *slot, size_t bytes)
@@ -82,8 +83,12 @@ VA_INLINE void va_slot_wipe(char *slot, size_t bytes)
  * is nobody's is zero there. Only on the same page: a page that was purged stays away. */
 VA_INLINE bool va_slot_before_is_damaged(const void *slot, size_t bytes)
 {
-    return VALLOC_SECURE_ZERO && (uintptr_t)slot % VA_META_PAGE_BYTES != 0 &&
-           va_block_offset(slot) >= bytes && va_canary_is_damaged((const char *)slot, bytes);
+    uint64_t before = va_memtag_ignore();
+    bool damaged = VALLOC_SECURE_ZERO && (uintptr_t)slot % VA_META_PAGE_BYTES != 0 &&
+                   va_block_offset(slot) >= bytes &&
+                   va_canary_is_damaged((const char *)slot, bytes);
+    va_memtag_heed(before);
+    return damaged;
 }
 
 /* A slot comes back that a stack of the first arena may take. False if something is wrong. */

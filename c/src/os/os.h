@@ -123,11 +123,16 @@ void va_os_random(void *buffer, size_t bytes);
 
 /* For secure builds: takes the access to a range away, or gives it back. False if the mappings
  * would be too many. */
-bool va_os_protect(void *address, size_t bytes, bool accessible);
+bool va_os_protect(void *address, size_t bytes, bool open);
 /* Pages that trap whatever touches them, which stay so when purged (false if the
  * kernel has no such thing), and back. */
 bool va_os_guard(void *address, size_t bytes);
 void va_os_unguard(void *address, size_t bytes);
+
+/* For secure builds: from now on what is mapped for arenas has memory tags, and the processor
+ * checks them in this thread and those that it starts. False, with nothing changed, if it has none,
+ * or the kernel does not. */
+bool va_os_start_memtags(void);
 
 #define VA_STDERR 2
 

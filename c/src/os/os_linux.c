@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #if __has_include(<sys/single_threaded.h>)
@@ -41,6 +42,15 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
+#endif
+#ifndef HWCAP2_MTE
+#define HWCAP2_MTE (1ul << 18)
+#endif
+#ifndef PR_SET_TAGGED_ADDR_CTRL
+#define PR_SET_TAGGED_ADDR_CTRL 55
+#endif
+#ifndef PROT_MTE
+#define PROT_MTE 0x20
 #endif
 #ifndef FUTEX_WAIT_PRIVATE
 #define FUTEX_WAIT_PRIVATE 128
@@ -74,6 +84,12 @@ VA_STARTUP bool va_os_is_real_time(void)
     errno = saved;
     return policy == SCHED_FIFO || policy == SCHED_RR;
 }
+
+#if VA_MEMTAG
+static int accessible = PROT_READ | PROT_WRITE; /* const once blocks are mapped */
+#else
+enum { accessible = PROT_READ | PROT_WRITE };
+#endif
 
 static void *map(void *address, size_t bytes, int protection, int flags)
 {
@@ -186,8 +202,8 @@ VA_STARTUP void *va_os_find_place(size_t *bytes, size_t least, size_t alignment,
 VA_STARTUP MapResult va_os_map_at(void *address, size_t bytes)
 {
     int saved = errno;
-    void *start = mmap(address, bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void *start =
+        mmap(address, bytes, accessible, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     MapResult result = start == address                         ? MAP_DONE
                        : start == MAP_FAILED && errno != EEXIST ? MAP_REFUSED
                                                                 : MAP_BLOCKED;
@@ -321,7 +337,7 @@ VA_COLD bool va_os_move(void *from, void *to, size_t bytes, size_t to_bytes)
 
 bool va_os_remap(void *address, size_t bytes)
 {
-    return map(address, bytes, PROT_READ | PROT_WRITE, MAP_FIXED) != NULL;
+    return map(address, bytes, accessible, MAP_FIXED) != NULL;
 }
 
 uint64_t va_os_clock_ms(void)
@@ -524,10 +540,10 @@ void va_os_random(void *buffer, size_t bytes)
 }
 
 #if VALLOC_SECURE_QUARANTINE
-bool va_os_protect(void *address, size_t bytes, bool accessible)
+bool va_os_protect(void *address, size_t bytes, bool open)
 {
     int saved = errno;
-    bool done = mprotect(address, bytes, accessible ? PROT_READ | PROT_WRITE : PROT_NONE) == 0;
+    bool done = mprotect(address, bytes, open ? accessible : PROT_NONE) == 0;
     errno = saved;
     return done;
 }
@@ -543,6 +559,21 @@ void va_os_unguard(void *address, size_t bytes)
 {
     if (!advise(address, bytes, MADV_GUARD_REMOVE))
         va_os_remap(address, bytes); /* nothing is kept there */
+}
+#endif
+
+#if VA_MEMTAG
+/* A fault comes at the access (1 << 1), and the kernel takes addresses with tags (1 << 0). The
+ * processor draws from the tags 1 to 15. */
+VA_STARTUP bool va_os_start_memtags(void)
+{
+    int saved = errno;
+    bool done = (getauxval(AT_HWCAP2) & HWCAP2_MTE) != 0 &&
+                prctl(PR_SET_TAGGED_ADDR_CTRL, 1ul | 1ul << 1 | 0xfffeul << 3, 0, 0, 0) == 0;
+    if (done)
+        accessible |= PROT_MTE;
+    errno = saved;
+    return done;
 }
 #endif
 
