@@ -4,7 +4,7 @@ BUILD := build
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 SANITIZERS := asan ubsan tsan
-CROSS := aarch64 riscv64 baseline musl
+CROSS := aarch64 aarch64-secure riscv64 baseline musl
 # The analyzer looks at what unity.c includes, too.
 ANALYZE := -Xclang -analyzer-opt-analyze-headers
 C_FILES := $(wildcard c/src/*.[ch] c/src/*/*.[ch] c/include/*.h c/include/*.hpp c/jemalloc/*.[ch] c/examples/*.c tests/*/*.[ch] benches/*/*.[ch])
