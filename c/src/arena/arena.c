@@ -192,8 +192,11 @@ static size_t lend_locked(Wanted wanted, ZoneKind kind, Block **runs)
     if (count == 0)
         count = lend_of_kind(&wanted, 1 - kind, true, runs);
     if (va_unlikely(count == 0) && wanted.blocks < wanted.refused &&
-        va_space_add(wanted.blocks + wanted.align_blocks - 1) != NULL)
+        va_space_add(wanted.blocks + wanted.align_blocks - 1) != NULL) {
         count = lend_of_kind(&wanted, ZONE_SPARSE, true, runs);
+        if (count == 0) /* the tables leave less of the sparse zone */
+            count = lend_of_kind(&wanted, ZONE_DENSE, true, runs);
+    }
     return count;
 }
 
