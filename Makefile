@@ -15,7 +15,7 @@ QUIET := >$(BUILD)/last.log 2>&1 || { cat $(BUILD)/last.log; exit 1; }
         test-rust test-targets bench bench-quick bench-c bench-threads bench-secure bench-programs bench-memory \
         lint format install packages clean bench-rust bench-full bench-instructions compare fuzz \
         fuzz-minimise misuse-table bench-programs-rust bench-programs-c bench-report bench-tables \
-        bench-startup bench-realtime test-programs
+        bench-startup bench-realtime bench-profiled test-programs
 
 all: $(BUILD)/release/build.ninja
 	cmake --build --preset release
@@ -44,6 +44,7 @@ help:
 	@echo 'make bench-startup       cost of preloading for small programs'
 	@echo 'make bench-instructions  instructions of every operation'
 	@echo 'make bench-realtime      slowest calls under SCHED_FIFO, as root'
+	@echo 'make bench-profiled      cost of the heap profilers of valloc and jemalloc'
 	@echo 'make bench-secure        cost of each feature of the secure build'
 	@echo 'make bench-report        writes page, plots and tables again, from existing samples'
 	@echo 'make bench-tables        writes all results as Markdown, from existing samples: results.md'
@@ -234,6 +235,13 @@ bench-programs: bench-programs-rust bench-programs-c
 
 bench-programs-rust: bench-rust
 	$(RUST)/programs $(MEASURE)
+
+# jemalloc has its profiler only if it is built so, and both follow frame pointers or unwind tables.
+bench-profiled:
+	@.ci/setup.sh build bench
+	RUSTFLAGS='-C force-frame-pointers=yes' cargo build --quiet --release --package valloc-benches \
+	    --features profiling --bins --target-dir target/profiling
+	target/profiling/release/programs --profiled --out $(OUT)/profiled $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-programs-c: all bench-rust
 	@.ci/setup.sh programs

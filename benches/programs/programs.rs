@@ -21,6 +21,10 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = CONTENDERS.map(str::to_owned),
           value_parser = PossibleValuesParser::new(CONTENDERS))]
     allocators: Vec<String>,
+    /// Compare valloc and jemalloc with their heap profilers on and off, a sample per 512 KiB; needs
+    /// the feature `profiling`
+    #[arg(long, conflicts_with = "allocators")]
+    profiled: bool,
     /// Workloads
     #[arg(long, value_delimiter = ',', default_values_t = WORKLOADS.map(|w| w.0.to_owned()),
           value_parser = PossibleValuesParser::new(WORKLOADS.map(|w| w.0)))]
@@ -35,6 +39,9 @@ struct Options {
 
 const CONTENDERS: [&str; 5] = ["system", "valloc", "mimalloc", "jemalloc", "snmalloc"];
 
+/// With --profiled. What is behind the hyphen is not part of the program's name.
+const PROFILED: [&str; 4] = ["valloc", "valloc-profiled", "jemalloc", "jemalloc-profiled"];
+
 /// One run of a program. benches/programs/run.py writes the same columns.
 #[derive(Serialize)]
 struct Sample {
@@ -47,7 +54,11 @@ struct Sample {
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let mut options = Options::parse();
+    if options.profiled {
+        anyhow::ensure!(cfg!(feature = "profiling"), "built without the feature `profiling`");
+        options.allocators = PROFILED.map(str::to_owned).to_vec();
+    }
     let comparison = Comparison::named("programs-rust").context("it is in the list")?;
     let report = || comparison.report(&options.common);
     results::run(&options.common, comparison.name, |part| measure(&options, part), report)
@@ -75,8 +86,17 @@ fn measure(options: &Options, mut part: Part) -> Result<()> {
 
 /// Runs a program once. Returns its result and the resources it used.
 fn run(program: &str, allocator: &str, scale: &str) -> Result<(String, Sample)> {
-    let binary = std::env::current_exe()?.with_file_name(format!("program-{allocator}"));
-    let (output, usage) = child::run(Command::new(binary).args([program, scale]))?;
+    let (name, profiled) = match allocator.split_once('-') {
+        Some((name, _)) => (name, true),
+        None => (allocator, false),
+    };
+    let binary = std::env::current_exe()?.with_file_name(format!("program-{name}"));
+    let mut command = Command::new(binary);
+    if profiled {
+        command.env("VALLOC_PROFILE", "/dev/null");
+        command.env("_RJEM_MALLOC_CONF", "prof:true,lg_prof_sample:19");
+    }
+    let (output, usage) = child::run(command.args([program, scale]))?;
     let output = String::from_utf8(output)?;
     let (result, peak_kib) =
         output.trim().split_once(' ').context("a program prints result and peak")?;

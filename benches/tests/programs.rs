@@ -41,6 +41,28 @@ fn every_allocator_runs_every_program() {
     fs::remove_dir_all(out).unwrap();
 }
 
+/// jemalloc has its profiler only if it is built so; then all four finish.
+#[test]
+fn profilers_are_compared_on_request() {
+    let out = folder("profiled");
+    let run = Command::new(env!("CARGO_BIN_EXE_programs"))
+        .args(["--profiled", "--rounds", "1", "--scale", "1", "--only", "string", "--out"])
+        .arg(&out)
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&run.stderr);
+    if cfg!(feature = "profiling") {
+        assert!(run.status.success(), "{error}");
+        let samples = read(out.join("programs-rust-samples.csv"));
+        for name in ["valloc,", "valloc-profiled,", "jemalloc,", "jemalloc-profiled,"] {
+            assert!(samples.contains(&format!("string,{name}")), "{samples}");
+        }
+    } else {
+        assert!(!run.status.success() && error.contains("without the feature"), "{error}");
+    }
+    fs::remove_dir_all(out).unwrap();
+}
+
 /// A folder of results of its own.
 fn folder(name: &str) -> PathBuf {
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
