@@ -269,7 +269,7 @@ lint: $(BUILD)/release/build.ninja
 	clang-tidy --quiet c/src/unity.c c/src/api/copies.c -- -std=gnu11 -Ic/src -Ic/include $(ANALYZE) -DVALLOC_OVERRIDE=1 -DVALLOC_SECURE=1 -DVALLOC_SECURE_COPIES=1
 	clang-tidy --quiet c/jemalloc/*.c -- -std=gnu11 -Ic/include
 	cargo fmt --all --check
-	for example in web python; do cargo fmt --check --manifest-path examples/$$example/Cargo.toml || exit 1; done
+	for example in web python; do cargo fmt --check --manifest-path docs/examples/$$example/Cargo.toml || exit 1; done
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --package valloc --all-targets --features allocator-api2 --quiet -- -D warnings
 

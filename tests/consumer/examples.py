@@ -45,7 +45,7 @@ def run(*command, **more):
 
 
 def build(folder):
-    run("cargo", "build", "--release", "--quiet", "--locked", cwd=ROOT / "examples" / folder,
+    run("cargo", "build", "--release", "--quiet", "--locked", cwd=ROOT / "docs" / "examples" / folder,
         env={**os.environ, "CARGO_TARGET_DIR": str(TARGET)})
 
 
