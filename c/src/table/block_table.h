@@ -134,8 +134,7 @@ typedef enum StateTable { STATES_FINE, STATES_MIDDLE, STATES_COARSE, STATE_TABLE
 
 VA_INLINE unsigned va_state_shift(StateTable table)
 {
-    static const uint8_t shifts[STATE_TABLES] = {4, 6, 7};
-    return shifts[table];
+    return table == STATES_FINE ? 4 : table == STATES_MIDDLE ? 6 : 7;
 }
 
 /* That of slots from 128 bytes on: the middle one where pages are so large that a group's part of
