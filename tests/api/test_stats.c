@@ -435,14 +435,15 @@ static Refilled refilled(const MemoryAllocator *allocator, size_t slot_size)
     return wanted;
 }
 
-#define REFILLED_SLOT 5120 /* no test's own */
+#define REFILLED_SLOT 5120                  /* no test's own */
+#define REFILLED_BYTES (REFILLED_SLOT - 16) /* with room for a canary */
 enum { REFILLED = 1000, SLEEPERS = 300 };
 
 static void *refill(void *count)
 {
     void *blocks[REFILLED];
     for (size_t i = 0; i < *(size_t *)count; i++)
-        assert_non_null(blocks[i] = valloc_malloc(REFILLED_SLOT));
+        assert_non_null(blocks[i] = valloc_malloc(REFILLED_BYTES));
     for (size_t i = 0; i < *(size_t *)count; i++)
         valloc_free(blocks[i]);
     return NULL;
@@ -464,21 +465,21 @@ static void refills_are_counted(void **state)
 {
     (void)state;
     size_t count = REFILLED;
-    void *kept = valloc_malloc(REFILLED_SLOT); /* a class without blocks is not told */
+    void *kept = valloc_malloc(REFILLED_BYTES); /* a class without blocks is not told */
     Refilled before = refilled(NULL, REFILLED_SLOT);
     refill(&count);
     Refilled after = refilled(NULL, REFILLED_SLOT);
     assert_true(after.refilled >= before.refilled + count - before.kept);
     assert_true(after.refilled >= after.kept);
     for (int i = 0; i < 1000; i++) /* from the thread's stack */
-        valloc_free(valloc_malloc(REFILLED_SLOT));
+        valloc_free(valloc_malloc(REFILLED_BYTES));
     assert_true(refilled(NULL, REFILLED_SLOT).refilled <= after.refilled + 1);
 
     MemoryAllocator allocator = {0};
     before = refilled(NULL, REFILLED_SLOT);
     assert_int_equal(valloc_init(&allocator, 10, 2), 0);
     for (int i = 0; i < 100; i++)
-        assert_non_null(valloc_allocate(&allocator, REFILLED_SLOT));
+        assert_non_null(valloc_allocate(&allocator, REFILLED_BYTES));
     assert_true(refilled(&allocator, REFILLED_SLOT).refilled >= 100);
     valloc_destroy(&allocator);
     assert_true(refilled(NULL, REFILLED_SLOT).refilled >= before.refilled + 100);

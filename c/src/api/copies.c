@@ -214,9 +214,7 @@ VA_INLINE bool is_sound(const char *pointer, size_t bytes)
     size_t slot_bytes = va_size_classes[class].bytes;
     size_t distance = slot_distance(pointer, class);
     const char *start = pointer - distance;
-    const uint8_t *state = va_likely(class >= VA_CLASS_COARSE)
-                               ? va_state_of(arena, VA_CLASS_COARSE, start)
-                               : va_state_of(arena, 0, start);
+    const uint8_t *state = va_state_of(arena, class, start);
     if (va_unlikely(!va_state_is_live(state, start)))
         return false;
     size_t used = distance + slot_bytes / 8 + VA_MIN_ALIGN + VA_CANARY_BYTES;
