@@ -292,7 +292,9 @@ static void check_resident(const char *when)
     valloc_stats stats = stats_now();
     size_t told = (stats.resident - va_meta_used()) >> 10;
     size_t kernel = resident_kib(&huge);
-    huge_seen |= huge != 0;
+    const char *choice = getenv("VALLOC_HUGE_PAGES");
+    /* A guard page splits a huge page, all of which stays resident. */
+    huge_seen |= huge != 0 || (SECURED && choice != NULL && strcmp(choice, "never") != 0);
     size_t more = huge_seen ? 2048 * ZONES * va_arena_count : 0;
     print_message("%s: %zu KiB by the statistics, %zu by the kernel, %zu on huge pages\n", when,
                   told, kernel, huge);
