@@ -80,11 +80,14 @@ static void sleeping_thread_obeys(void **state)
     pass_ms(1000);
     let_others_run();
     valloc_set_purge_delay(10);
-    for (int i = 0; i < PATIENCE && dirty() != 0; i++) {
+    /* Once is enough: later sweeps of the thread free more blocks, which are dirty for a while. */
+    bool clean = false;
+    for (int i = 0; i < PATIENCE && !clean; i++) {
         pass_ms(20);
         let_others_run();
+        clean = dirty() == 0;
     }
-    assert_int_equal(dirty(), 0);
+    assert_true(clean);
     valloc_background_purge(0);
     free_rest();
 }
