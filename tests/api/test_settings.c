@@ -71,6 +71,23 @@ static void shorter_delay_holds_at_once(void **state)
     free_rest();
 }
 
+static void the_longest_delay_purges_nothing(void **state)
+{
+    (void)state;
+    valloc_set_purge_delay(SIZE_MAX);
+    visit();
+    make_dirty();
+    size_t before = dirty();
+    assert_true(before >= 4 << 20);
+    for (int i = 0; i < 10; i++) {
+        pass_ms(HOUR_MS);
+        visit();
+    }
+    assert_true(dirty() >= before / 2);
+    free_rest();
+    valloc_purge();
+}
+
 static void sleeping_thread_obeys(void **state)
 {
     (void)state;
@@ -97,6 +114,7 @@ int main(void)
     stop_clock();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shorter_delay_holds_at_once),
+        cmocka_unit_test(the_longest_delay_purges_nothing),
         cmocka_unit_test(sleeping_thread_obeys),
     };
     return cmocka_run_group_tests_name("settings", tests, NULL, NULL);

@@ -250,6 +250,7 @@ static VA_COLD void pass(uint64_t now, size_t max_bytes)
 
 VA_COLD void va_purge_set_delay(uint64_t ms)
 {
+    ms = va_min(ms, INT64_MAX); /* sums with the clock do not wrap */
     va_lock_acquire(&va_use.lock);
     atomic_store_explicit(&va_options.purge_delay_ms, ms, memory_order_relaxed);
     uint64_t due = va_os_clock_ms() + ms; /* the next pass may be far off by the old delay */
