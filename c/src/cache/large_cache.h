@@ -16,8 +16,12 @@ VA_INLINE bool va_large_cache_keep(ThreadCache *cache, Block *run)
     if (cache->large.run != NULL || run->run_blocks != cache->large.blocks ||
         (size_t)run->run_blocks << VA_BLOCK_SHIFT > cache->large.room)
         return false;
+    uint32_t entry = va_entry_make(0, VA_CLASS_LARGE); /* two threads may free it at once */
+    if (va_unlikely(!atomic_compare_exchange_strong_explicit(
+            va_block_entry(run), &entry, va_entry_make(0, VA_CLASS_SPARE), memory_order_release,
+            memory_order_relaxed)))
+        return false;
     run->zero = false;
-    va_entry_store(va_block_entry(run), va_entry_make(0, VA_CLASS_SPARE));
     cache->large.run = run;
     cache->large.puts++;
     return true;
