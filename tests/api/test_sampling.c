@@ -249,6 +249,14 @@ static void every_allocation_is_sampled_at_rate_1(void **state)
     assert_int_equal(samples(), 1);
     valloc_free_sized(ptr, 100);
     assert_int_equal(samples(), 0);
+    static const size_t runs[] = {100 << 10, 2 << 20};
+    for (size_t i = 0; i < 2; i++) {
+        assert_non_null(ptr = valloc_malloc(runs[i]));
+        assert_null(valloc_expand(ptr, (size_t)1 << 46));
+        assert_int_equal(samples(), 1);
+        valloc_free(ptr);
+        assert_int_equal(samples(), 0);
+    }
     valloc_profile_stop();
 }
 

@@ -306,7 +306,6 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
         return false;
     if (VALLOC_SECURE_ZERO && blocks > run->run_blocks && size < old_bytes)
         return false; /* a guard page takes the room: a copy gives up what has to be cleared */
-    va_pass_end_sample(pointer, run, entry);
     va_guard_end(run);
     va_canary_erase((char *)pointer + old_bytes + VA_CANARY_BYTES);
     if (blocks > run->run_blocks)
@@ -315,6 +314,7 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
         va_pass_give_up(pointer, size, old_bytes); /* nothing can fail */
     bool done = va_pool_resize(run, blocks);
     if (done) {
+        va_pass_end_sample(pointer, run, entry);
         run->class = (uint16_t) class;
         va_entry_store(va_block_entry(run), va_entry_make(owner, class));
         if (va_entry_owner(entry) != 0)
@@ -327,7 +327,10 @@ static VA_COLD bool resize_run(void *pointer, Block *run, uint32_t entry, size_t
         va_guard_run(run);
     else
         va_guard_class(run);
-    va_pass_out_run(run, done ? size : old_size);
+    if (done)
+        va_pass_out_run(run, size);
+    else
+        va_pass_keep_run(run, old_size);
     return done;
 }
 

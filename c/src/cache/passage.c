@@ -131,14 +131,18 @@ void va_pass_out_slow(void *slot, unsigned class, size_t size)
     va_slot_begin(block, class, slot);
 }
 
+void va_pass_keep_run(const Block *run, size_t size)
+{
+    size_t bytes = bytes_of(run, va_entry_load(va_block_entry(run)));
+    va_canary_write(va_block_address(run) + bytes, bytes - VA_CANARY_BYTES - size);
+}
+
 void va_pass_out_run(Block *run, size_t size)
 {
-    uint32_t entry = va_entry_load(va_block_entry(run));
-    char *start = va_block_address(run);
-    size_t bytes = bytes_of(run, entry);
-    va_canary_write(start + bytes, bytes - VA_CANARY_BYTES - size);
-    if (!is_large(entry)) {
-        va_states_start(run, va_entry_class(entry));
-        va_slot_begin(run, va_entry_class(entry), start);
+    unsigned class = va_entry_class(va_entry_load(va_block_entry(run)));
+    va_pass_keep_run(run, size);
+    if (class != VA_CLASS_LARGE) {
+        va_states_start(run, class);
+        va_slot_begin(run, class, va_block_address(run));
     }
 }

@@ -45,6 +45,9 @@ void va_pass_out_slow(void *slot, unsigned class, size_t size);
 /* A run goes to the program that is large, or becomes so there, or ceases to be. */
 void va_pass_out_run(Block *run, size_t size);
 
+/* A run that could not be resized has its canary again. */
+void va_pass_keep_run(const Block *run, size_t size);
+
 /* An allocation that stays where it is serves another request from now on. */
 void va_pass_resize(void *pointer, const Block *block, uint32_t entry, size_t size);
 
