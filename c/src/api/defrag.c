@@ -24,12 +24,13 @@ static VA_COLD bool is_worth_it_locked(const ThreadCache *cache, const Block *sl
     return mine * slots < used * slab->slots && slots - used >= mine;
 }
 
-/* The owner's thread is here: the slab stays its own. */
-static VA_COLD bool drain_if_worth_it(ThreadCache *cache, Block *slab)
+/* The owner's thread is here: the slab stays its own, unless another thread frees its last slot. */
+static VA_COLD bool drain_if_worth_it(ThreadCache *cache, Block *slab, uint32_t entry)
 {
     va_lock_acquire(&cache->mutex);
-    bool drains = slab->draining;
-    if (!drains && slab->listed && is_worth_it_locked(cache, slab)) {
+    bool is_slab = (va_entry_load(va_block_entry(slab)) & ~VA_ENTRY_DRAINING) == entry;
+    bool drains = is_slab && slab->draining;
+    if (is_slab && !drains && slab->listed && is_worth_it_locked(cache, slab)) {
         va_slab_drain_one_locked(cache, slab);
         drains = true;
     }
@@ -46,10 +47,10 @@ VA_COLD bool va_defrag_hint(const void *pointer)
         return false;
     if ((entry & VA_ENTRY_DRAINING) != 0)
         return true;
-    Allocator *allocator = va_owner(pointer);
+    Allocator *allocator = va_is_other(va_entry_owner(entry)) ? slab->allocator : &va_process;
     ThreadCache *cache = va_allocator_acquire(allocator);
     if (cache != NULL && cache->id == va_entry_owner(entry))
-        drains = drain_if_worth_it(cache, slab);
+        drains = drain_if_worth_it(cache, slab, entry);
     va_allocator_release(allocator, cache);
     return drains;
 }
