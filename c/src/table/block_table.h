@@ -296,6 +296,7 @@ VA_INLINE uint32_t va_entry_owner(uint32_t entry)
 
 /* Of a slab that is draining: its slots are not to be kept. No fast path takes them then. */
 #define VA_ENTRY_DRAINING (1u << (VA_OWNER_SHIFT - 1))
+static_assert(VA_CLASS_LOST << VA_CLASS_SHIFT < VA_ENTRY_DRAINING, "a class fits into an entry");
 
 VA_INLINE unsigned va_entry_class(uint32_t entry)
 {

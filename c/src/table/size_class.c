@@ -27,8 +27,6 @@ VA_TABLE const uint16_t va_class_offsets[VA_SMALL_MAX / 16 + 1] = {VA_SMALL_CLAS
 VA_TABLE const uint8_t va_run_classes[VA_RUN_BLOCKS_MAX + 1] = {VA_RUN_CLASSES(UP_TO_RUN)};
 #pragma GCC diagnostic pop
 
-static_assert(VA_CLASSES << VA_CLASS_SHIFT < 1 << VA_OWNER_SHIFT, "a class fits into an entry");
-
 unsigned va_class_of_aligned(size_t size, size_t alignment)
 {
     if (alignment <= VA_MIN_ALIGN)
