@@ -191,10 +191,18 @@ static VA_COLD bool is_cache_of(ThreadCache *cache, const Allocator *allocator)
     return is;
 }
 
+/* The thread's own cache in another allocator, which it has emptied itself: where there is no other
+ * one nobody has to wait. */
+static VA_COLD bool is_own(const ThreadCache *cache, Allocator *allocator)
+{
+    return allocator != NULL && allocator != &va_process &&
+           &cache->front == va_allocator_front(&allocator->shown);
+}
+
 /* Gives back what lies in the caches of all threads but this one, in an allocator or (NULL) in all
  * of them: everything, or what has not been used since the last sweep. The list's lock held: no two
  * threads do this at a time, and no allocator is destroyed. Tells whether anything was there. */
-static VA_COLD bool empty_caches_locked(const Allocator *allocator, bool all)
+static VA_COLD bool empty_caches_locked(Allocator *allocator, bool all)
 {
     CacheStats stats;
     bool any = false;
@@ -203,7 +211,8 @@ static VA_COLD bool empty_caches_locked(const Allocator *allocator, bool all)
         bool found = false;
         for (uint32_t i = 0; i < stats.all; i++) {
             ThreadCache *cache = va_registry_nth(stats.made, i);
-            if (cache == va_thread_cache() || (allocator != NULL && !is_cache_of(cache, allocator)))
+            if (cache == va_thread_cache() || is_own(cache, allocator) ||
+                (allocator != NULL && !is_cache_of(cache, allocator)))
                 continue;
             if (step == 0)
                 found |= va_idle_suspend(cache);
