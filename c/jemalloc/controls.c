@@ -269,11 +269,21 @@ static int start_profile(size_t rate)
     return 0;
 }
 
+/* The mean that the next profile has: what prof.reset has set last. */
+static _Atomic uint64_t lg_sample = LG_PROF_SAMPLE;
+
+static int read_lg_sample(const Control *control, const ControlIndex index, uint64_t *value)
+{
+    (void)control, (void)index;
+    *value = atomic_load_explicit(&lg_sample, memory_order_relaxed);
+    return 0;
+}
+
 static int write_profiling(const ControlIndex index, uint64_t value)
 {
     (void)index;
     if (value != 0)
-        return start_profile(0);
+        return start_profile((size_t)1 << atomic_load_explicit(&lg_sample, memory_order_relaxed));
     valloc_profile_stop();
     atomic_store_explicit(&profiling, false, memory_order_relaxed);
     return 0;
@@ -286,8 +296,9 @@ static int reset_profile(const ControlIndex index, uint64_t value)
     if (value >= 64)
         return EINVAL;
     bool on = atomic_load_explicit(&profiling, memory_order_relaxed);
+    atomic_store_explicit(&lg_sample, value == 0 ? LG_PROF_SAMPLE : value, memory_order_relaxed);
     valloc_profile_stop();
-    int error = start_profile(value == 0 ? 0 : (size_t)1 << value);
+    int error = write_profiling(index, 1);
     if (error == 0 && !on)
         write_profiling(index, 0);
     return error;
@@ -415,7 +426,7 @@ const Control va_jemalloc_controls[] = {
     SETS("prof.active", 1, read_profiling, write_profiling),
     {"prof.dump", CONTROL_WRITE_OR_NOTHING, 8, NULL, dump_profile, 0, NULL},
     {"prof.reset", CONTROL_WRITE_OR_NOTHING, 8, NULL, reset_profile, 0, NULL},
-    WORD("prof.lg_sample", LG_PROF_SAMPLE),
+    READS("prof.lg_sample", 8, read_lg_sample),
     WORD("prof.interval", 0),
     FLAG("prof.gdump", 0),
     FLAG("prof.thread_active_init", 1),

@@ -526,6 +526,7 @@ static void profiles_are_written(void **state)
     assert_true(get_bool("prof.active"));
     size_t lg = 12;
     assert_int_equal(mallctl("prof.reset", NULL, NULL, &lg, sizeof(lg)), 0);
+    assert_int_equal(get_size("prof.lg_sample"), 12);
     void *block = mallocx(10 << 20, 0);
     assert_int_equal(mallctl("prof.dump", NULL, NULL, &file, sizeof(file)), 0);
     char text[40] = "";
