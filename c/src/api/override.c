@@ -149,6 +149,14 @@ EXPORT VA_COLD int mallopt(int parameter, int value)
 }
 
 #if defined(__GLIBC__)
+
+#if !__GLIBC_PREREQ(2, 33) /* which has only mallinfo */
+struct mallinfo2 {
+    size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
+};
+struct mallinfo2 mallinfo2(void);
+#endif
+
 /* Blocks that glibc would map one by one, from 128 KiB on, are counted apart as it does. A free
  * block is a free slot, wherever it is kept. */
 EXPORT VA_COLD struct mallinfo2 mallinfo2(void)
