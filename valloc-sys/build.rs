@@ -23,9 +23,21 @@ fn main() {
         println!("cargo:forwards=1"); // for the build script of valloc
         println!("cargo:rustc-cfg=valloc_forwards");
     } else if env::var("VALLOC_SYS_USE_SYSTEM").is_ok_and(|value| value != "0") {
+        refuse_features_of_the_core();
         println!("cargo:rustc-link-lib=valloc");
     } else {
         build(&c);
+    }
+}
+
+/// An installed library is what it was built as.
+fn refuse_features_of_the_core() {
+    for feature in ["OVERRIDE", "SECURE", "UNCHECKED", "VALGRIND", "DLOPEN"] {
+        assert!(
+            env::var_os(format!("CARGO_FEATURE_{feature}")).is_none(),
+            "VALLOC_SYS_USE_SYSTEM links the installed libvalloc, which the feature `{}` cannot change",
+            feature.to_lowercase()
+        );
     }
 }
 
