@@ -438,7 +438,7 @@ VA_COLD bool va_os_start_thread(pthread_t *thread, void *(*run)(void *))
 VA_COLD bool va_os_handle(int signal, void (*handler)(int signal))
 {
     int saved = errno;
-    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART | SA_ONSTACK};
     sigemptyset(&action.sa_mask);
     bool done = sigaction(signal, &action, NULL) == 0;
     errno = saved;
