@@ -32,7 +32,7 @@ for path in sorted(source.glob("*/*.[ch]")):
             wrong.append(f"{name}: includes {included}, which is in no layer")
         elif (order.index(folder) > order.index(path.parent.name) and
               included not in UPWARD.get(name, ())):
-            wrong.append(f"{name}: includes {included} from a layer below")
+            wrong.append(f"{name}: includes {included} from a later layer")
     if name != "os/os_linux.c":
         wrong += [f"{name}: calls {call}" for call in SYSTEM_CALLS.findall(code)]
     if path.parent.name != "api" and name != "os/os_linux.c" and re.search(r"\berrno\b", code):

@@ -5,8 +5,8 @@
  *   valloc_memory_resource requests(&allocator);              // of a MemoryAllocator
  *   std::pmr::vector<std::pmr::string> names(&requests);
  *
- * Frees pass size and alignment on, so valloc checks them. There is no namespace valloc: libc has a
- * function of that name. */
+ * Frees pass size and alignment on, so valloc checks them, except for a MemoryAllocator. There is
+ * no namespace valloc: libc has a function of that name. */
 #ifndef VALLOC_HPP
 #define VALLOC_HPP
 

@@ -29,8 +29,10 @@
 //!
 //! * `override`: `malloc` and `free` of the C libraries in the process use valloc, too.
 //! * `allocator-api2`, `nightly`: collections accept a `&Heap`.
-//! * `secure`: double frees are reported at once, reuse is delayed and random, freed memory is
-//!   zeroed, and canaries and guard pages detect overflows.
+//! * `secure`: reuse is delayed and random, freed memory is zeroed, and canaries and guard pages
+//!   detect overflows.
+//! * `unchecked`: leaves out what reports every double free and free of no allocation at once.
+//! * `dlopen`: for libraries that are loaded late, as Python's.
 //! * `valgrind`: memcheck sees every allocation.
 #![no_std]
 #![cfg_attr(feature = "nightly", feature(allocator_api))]

@@ -40,10 +40,10 @@ extern "C" {
 }
 extern "C" {
     /** Frees the allocation at ptr. size is the size that was requested (count * size for arrays), or
- any size from there to the usable size. This is faster than valloc_free and checks the size: a
- wrong one is reported. With VALLOC_TOLERATE_SIZES=1 in the environment the first wrong size
- prints a warning, and the memory is freed. The allocation is from valloc_malloc, valloc_calloc or
- a realloc function. NULL is ignored.*/
+ any size from there to the usable size. This is faster than valloc_free and checks the size: one
+ of another size class is reported. With VALLOC_TOLERATE_SIZES=1 in the environment the first
+ wrong size prints a warning, and the memory is freed. The allocation is from valloc_malloc,
+ valloc_calloc or a realloc function. NULL is ignored.*/
     pub fn valloc_free_sized(ptr: *mut ::core::ffi::c_void, size: usize);
 }
 extern "C" {
@@ -535,7 +535,8 @@ extern "C" {
     /** Initialises an allocator. It holds initial_blocks blocks of accessible memory from the start, and
  never fewer. Threads with an id up to num_threads have caches of their own; all others share one
  under a mutex. A thread's id is a small number that it gets at its first use of valloc; after its
- exit another thread may get it. Takes some microseconds.
+ exit another thread may get it. Takes some microseconds, or milliseconds while memory is taken
+ from the caches of other threads: by the background thread, a purge, or a request at a limit.
 
  Returns 0, or -1 with errno ENOMEM or EINVAL: allocator is NULL or initialised already,
  initial_blocks is 0, or num_threads is not in 1 .. VALLOC_MAX_THREADS.*/

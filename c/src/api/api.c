@@ -1,5 +1,5 @@
-/* api.c: the public functions of valloc.h. This file and batch.c are the only ones
- * that set errno. */
+/* api.c: the public functions of valloc.h. Besides batch.c and override.c no file sets
+ * errno. */
 #include "api/fast.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* arena_purge.h: gives free memory back to the kernel. Any thread.
  *
- * One policy. A dirty run is free and may have pages. It is purged when it is old, when there is
+ * One policy. A dirty block is free and may have pages. It is purged when it is old, when there is
  * more dirty memory than the ceiling allows, or when somebody asks. */
 #ifndef VA_ARENA_PURGE_H
 #define VA_ARENA_PURGE_H
@@ -50,8 +50,8 @@ void va_purge_set_delay(uint64_t ms);
 /* Purges what is old, a bounded part of it. Called without locks wherever blocks come and go. */
 void va_purge_visit(void);
 
-/* The same for the background thread: all that is old. Everything else counts as dirty from now on
- * at the latest. Returns the milliseconds until the next pass, and tells whether anything is dirty.
+/* The same for the background thread: all that is old. All that is still dirty counts as old
+ * from now on. Returns the milliseconds until the next pass, and tells whether anything is dirty.
  */
 uint64_t va_purge_decay(bool *dirty);
 

@@ -50,7 +50,7 @@
 #define VA_BLOCK_SHIFT 16
 #define VA_BLOCK_BYTES ((size_t)1 << VA_BLOCK_SHIFT)
 
-/* Alignment of every address returned: what malloc promises on both platforms. */
+/* Alignment of every address returned: what malloc promises on all of them. */
 #define VA_MIN_ALIGN ((size_t)16)
 
 /* Small classes end at half a block, so that a slab has two slots or more. Classes of whole
@@ -156,7 +156,7 @@
  * of 32 groups, leave room for 32 records on the smallest page. */
 #define VA_FIRST_GROUPS_BYTES ((size_t)2 << 10)
 
-/* Huge pages: the kernel's size on both platforms with 4 KiB pages, and how much of a heap never
+/* Huge pages: the kernel's size where pages have 4 KiB, and how much of a heap never
  * gets them: a small one would pay 2 MiB and more for what is not used of the last ones. Ten
  * whole programs, against none at all: from 4 MiB on 0.935 of the time and 1.044 of the memory,
  * from 32 MiB on 0.943 and 1.029. From 48 instead of 32: gawk, git and z3 0.93 to 0.97 of the
@@ -192,7 +192,7 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
  * and rocksdb take 0.94 of the memory, a server whose sizes change 0.83; the same time. With 100 a
  * hash map takes 0.94 of the memory and 1.02 of the time. */
 #define VA_PURGE_DELAY_MS 200
-/* The ceiling of dirty memory. In any case so much: */
+/* The ceiling of dirty memory. It never exceeds this: */
 #define VA_DIRTY_MAX_BYTES ((size_t)1 << 30)
 /* What is lent and so much more, or all of it goes. redis after FLUSHALL keeps 46 MiB instead of
  * 223. A part of what is lent as the ceiling makes bulk phases slower that free half of a heap. */
@@ -237,14 +237,14 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_BARRIER_TRIES 20u
 
 /* The large run that a thread freed last stays with it, for loops that allocate and free one
- * size: in all threads together at most this many bytes. */
+ * size: in all threads together at most this many bytes. Such a
+ * loop looks at the purge clock every so many turns: the clock takes a fifth of one. */
 #define VA_LARGE_KEEP_BYTES ((size_t)64 << 20)
+#define VA_LARGE_PUTS 16
 /* Caches are emptied for an allocation that would fail, unless it is larger than this and than so
  * many times what they hold: programs that ask until they get no more would empty them each time.
  */
 #define VA_RELIEF_RATIO 8
-/* Such a loop looks at the purge clock every so many turns: the clock takes a fifth of one. */
-#define VA_LARGE_PUTS 16
 
 /* Thread caches: the bytes of free slots that the stacks of all threads may hold, shared out
  * evenly, and the bounds of a thread's share. */

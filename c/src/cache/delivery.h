@@ -3,7 +3,7 @@
  *
  * `function` is for the report of a bad pointer: what a free cannot see at once shows when its
  * slot leaves the thread's stores. Any thread, unless said otherwise; the owner's mutex is taken
- * inside, or held where a name ends in _locked. No two caches' mutexes are held at once. */
+ * inside, or held where a name ends in _locked. Lock order: cache.h. */
 #ifndef VA_DELIVERY_H
 #define VA_DELIVERY_H
 

@@ -40,7 +40,8 @@ void va_cache_free(ThreadCache *cache, void *slot, Block *block, uint32_t entry,
 /* Gives back everything that the cache holds, and the slabs that this leaves unused. */
 void va_cache_flush_all(ThreadCache *cache);
 
-/* Gives back the slots and runs that the cache holds, but keeps what slabs they leave unused. */
+/* Puts the slots that the cache holds into their slabs, and gives back its runs. One unused slab of
+ * each class stays. */
 void va_cache_flush_slots(ThreadCache *cache);
 
 /* Gives back the unused slabs. Any thread. */

@@ -36,11 +36,13 @@ typedef struct Allocator Allocator; /* see block_pool.h */
 
 /* What is known of a block; for a run, of its first block. One cache line. */
 typedef struct Block {
-    struct Block *next; /* list of the owner's slabs with slots to take; owner's mutex */
+    struct Block *next; /* list of the owner's slabs with slots to take (owner's mutex), or a chain
+                           of blocks that one thread returns */
     struct Block *prev;
     union {
         uint32_t slot_bytes;   /* slab: const while it is one */
-        uint32_t dirty_blocks; /* run just lent: behind so many blocks all bytes read as zero */
+        uint32_t dirty_blocks; /* run just lent: only its first blocks, so many, may hold other
+                                  bytes than zero */
     };
     uint32_t reciprocal; /* slab: const while it is one, see SizeClass */
     uint32_t run_blocks; /* blocks of the run; 1 for a slab */
