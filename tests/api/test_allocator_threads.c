@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 
 #include "child.h"
 
@@ -276,6 +277,27 @@ static void limit_of_the_process(void *unused)
     }
 }
 
+#ifndef SANITIZED
+/* Only the caches of other threads would call for a wait: each one of these is seen as a switch. */
+static void a_refusal_does_not_wait_for_its_own_thread(void **state)
+{
+    (void)state;
+    enum { REFUSALS = 500 };
+    static MemoryAllocator limited;
+    struct rusage before;
+    struct rusage after;
+    assert_int_equal(valloc_init(&limited, 1, THREADS), 0);
+    assert_int_equal(valloc_set_limits(&limited, 0, 4 * BLOCK), 0);
+    assert_non_null(valloc_allocate(&limited, 100));
+    getrusage(RUSAGE_SELF, &before);
+    for (int i = 0; i < REFUSALS; i++)
+        assert_null(valloc_allocate(&limited, 8 * BLOCK));
+    getrusage(RUSAGE_SELF, &after);
+    assert_true(after.ru_nvcsw - before.ru_nvcsw < REFUSALS / 2);
+    valloc_destroy(&limited);
+}
+#endif
+
 static void the_limit_of_the_process_counts_all(void **state)
 {
     (void)state;
@@ -350,6 +372,9 @@ int main(void)
         cmocka_unit_test(destruction_leaves_caches_of_other_threads_sound),
         cmocka_unit_test(short_threads_do_not_grow_it),
         cmocka_unit_test(a_hard_limit_holds_and_is_recovered_from),
+#ifndef SANITIZED
+        cmocka_unit_test(a_refusal_does_not_wait_for_its_own_thread),
+#endif
         cmocka_unit_test(the_limit_of_the_process_counts_all),
         cmocka_unit_test(above_a_soft_limit_nothing_free_is_kept),
 #ifndef SANITIZED

@@ -210,7 +210,7 @@ typedef struct ThreadCache {
     bool shared;           /* process-wide: by threads that are past their exit; const */
     bool lifeless;   /* its thread survived a fork, where libc may go on with the life that it had;
                         registry lock */
-    uint32_t thread; /* other allocators: the id of the thread, 0 if shared; const */
+    uint32_t thread; /* other allocators: the id of the thread, 0 if shared or unused; mutex */
     SweepState sweep;
     size_t share;         /* bytes of all threads' budget, as of the last sweep; owner thread */
     size_t flushed_bytes; /* since the background thread was called; owner thread */

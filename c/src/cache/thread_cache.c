@@ -277,6 +277,7 @@ VA_COLD void va_cache_abandon(ThreadCache *cache)
 {
     va_stacks_drop(cache);
     va_lock_acquire(&cache->mutex); /* statistics look at it */
+    cache->thread = 0;              /* nothing is taken from it, and nobody waits for its thread */
     va_registry_end_counts(cache);
     memset(cache->classes, 0, sizeof cache->classes);
 #if VALLOC_SECURE_QUARANTINE
