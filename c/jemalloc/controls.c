@@ -289,14 +289,16 @@ static int write_profiling(const ControlIndex index, uint64_t value)
     return 0;
 }
 
-/* Drops the samples. They go with the start of the next profile, with a mean of 2^value bytes. */
+/* Drops the samples. They go with the start of the next profile, with a mean of 2^value bytes; 0,
+ * or nothing written, leaves the mean. */
 static int reset_profile(const ControlIndex index, uint64_t value)
 {
     (void)index;
     if (value >= 64)
         return EINVAL;
     bool on = atomic_load_explicit(&profiling, memory_order_relaxed);
-    atomic_store_explicit(&lg_sample, value == 0 ? LG_PROF_SAMPLE : value, memory_order_relaxed);
+    if (value != 0)
+        atomic_store_explicit(&lg_sample, value, memory_order_relaxed);
     valloc_profile_stop();
     int error = write_profiling(index, 1);
     if (error == 0 && !on)

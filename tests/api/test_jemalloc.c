@@ -538,6 +538,9 @@ static void profiles_are_written(void **state)
     on = false;
     assert_int_equal(mallctl("prof.active", NULL, NULL, &on, sizeof(on)), 0);
     assert_false(get_bool("prof.active"));
+    assert_int_equal(mallctl("prof.reset", NULL, NULL, NULL, 0), 0);
+    assert_int_equal(get_size("prof.lg_sample"), 12);
+    assert_false(get_bool("prof.active"));
     lg = 64;
     assert_int_equal(mallctl("prof.reset", NULL, NULL, &lg, sizeof(lg)), EINVAL);
     close(descriptor);
