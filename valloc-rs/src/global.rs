@@ -9,8 +9,8 @@
 /// # assert_eq!(v.len(), 3);
 /// ```
 ///
-/// Deallocation passes the size to valloc, which is faster and is checked: a layout of another size class
-/// ends the process with a message.
+/// Deallocation passes the size to valloc, which is faster and is checked: a layout of another
+/// size class ends the process with a message.
 ///
 /// On targets without a port of valloc it passes all calls to `std::alloc::System`, see [`FORWARDS`].
 #[derive(Clone, Copy, Debug, Default)]

@@ -50,9 +50,8 @@ void va_purge_set_delay(uint64_t ms);
 /* Purges what is old, a bounded part of it. Called without locks wherever blocks come and go. */
 void va_purge_visit(void);
 
-/* The same for the background thread: all that is old. All that is still dirty counts as old
- * from now on. Returns the milliseconds until the next pass, and tells whether anything is dirty.
- */
+/* The same for the background thread: all that is old. What is still dirty counts as old from now
+ * on. Returns the milliseconds until the next pass, and tells whether anything is dirty. */
 uint64_t va_purge_decay(bool *dirty);
 
 /* Purges every free block. Returns the bytes given back. */

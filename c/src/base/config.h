@@ -50,7 +50,7 @@
 #define VA_BLOCK_SHIFT 16
 #define VA_BLOCK_BYTES ((size_t)1 << VA_BLOCK_SHIFT)
 
-/* Alignment of every address returned: what malloc promises on all of them. */
+/* Alignment of every address returned: what malloc promises on all platforms. */
 #define VA_MIN_ALIGN ((size_t)16)
 
 /* Small classes end at half a block, so that a slab has two slots or more. Classes of whole
@@ -237,8 +237,8 @@ static_assert(VA_HUGE_AFTER_BYTES % VA_HUGE_BYTES == 0, "huge chunks start on th
 #define VA_BARRIER_TRIES 20u
 
 /* The large run that a thread freed last stays with it, for loops that allocate and free one
- * size: in all threads together at most this many bytes. Such a
- * loop looks at the purge clock every so many turns: the clock takes a fifth of one. */
+ * size: in all threads together at most this many bytes. Such a loop looks at the purge clock every
+ * so many turns: the clock takes a fifth of one. */
 #define VA_LARGE_KEEP_BYTES ((size_t)64 << 20)
 #define VA_LARGE_PUTS 16
 /* Caches are emptied for an allocation that would fail, unless it is larger than this and than so

@@ -1,7 +1,7 @@
 /* meta.h: memory for valloc's own structures: thread caches and their stacks.
  *
- * Mapped apart from the arenas, so that no user's block is its neighbour. Addresses stay:
- * what is released serves later requests of the same size. Caches of exited threads may purge their
+ * Mapped apart from the arenas, so that no user's block is its neighbour. Addresses stay: what
+ * is released serves later requests of the same size. Caches of exited threads may purge their
  * pages. Any thread; the lock is the last in the lock order. */
 #ifndef VA_META_H
 #define VA_META_H
